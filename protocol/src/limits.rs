@@ -1,0 +1,89 @@
+//! Every size, count and time bound of the protocol, with its unit and its reason.
+//!
+//! Specification: docs/protocol.md, "Limits". Nothing here depends on a network's parameters
+//! (those are in `params.rs`); a value that a peer can make us exceed has its name here.
+
+use std::time::Duration;
+
+/// Bytes of a cell, the only thing that ever travels on a circuit.
+///
+/// 2048 because a whole hybrid handshake fits one cell, and because the AEAD runs near its full speed there.
+pub const CELL: usize = 2048;
+/// Bytes of a Poly1305 tag.
+pub const TAG: usize = 16;
+/// Bytes that one onion layer takes from a cell: a tag and a kind byte.
+pub const LAYER: usize = TAG + 1;
+/// Most hops a circuit can have. A seventh would find keystream where its padding must be zero.
+pub const MAX_HOPS: usize = 6;
+/// Bytes of a message with its padding: what is left of a cell under seven layers' worth of overhead.
+pub const MESSAGE: usize = CELL - (MAX_HOPS + 1) * LAYER;
+/// Bytes before a message's body: type 1, length 2.
+pub const MESSAGE_HEADER: usize = 3;
+/// Most bytes of a message's body.
+pub const MAX_BODY: usize = MESSAGE - MESSAGE_HEADER;
+/// Most stream bytes that one `Data` carries on a circuit: a body less the stream id.
+pub const MAX_DATA: usize = MAX_BODY - 2;
+/// Cells under one layer key before it is replaced.
+pub const REKEY_CELLS: u64 = 1 << 16;
+
+/// Bytes of an X25519 public key.
+pub const X25519_KEY: usize = 32;
+/// Bytes of an ML-KEM-768 encapsulation key.
+pub const MLKEM_KEY: usize = 1184;
+/// Bytes of an ML-KEM-768 ciphertext.
+pub const MLKEM_CIPHERTEXT: usize = 1088;
+/// Most bytes of a handshake's extensions, so that `Extend` fits one message.
+pub const MAX_EXTENSIONS: usize = 512;
+/// Most leading zero bits that a relay may ask of a `Create`'s puzzle. 2^22 hashes are about a second of one core.
+pub const MAX_EFFORT: u8 = 22;
+
+/// Streams that one circuit may have open at once.
+pub const MAX_STREAMS: usize = 512;
+/// Bytes that either end may send on a stream before the first `Credit`.
+pub const INITIAL_CREDIT: u32 = 256 * 1024;
+/// Most bytes that may be outstanding on a stream: granted and not yet sent.
+pub const MAX_CREDIT: u32 = 4 * 1024 * 1024;
+/// Bytes of a stream that may wait here for the circuit, before its local program is not read further.
+pub const SEND_BUFFER: usize = 128 * 1024;
+/// Most bytes of a host name.
+pub const MAX_HOST: usize = 253;
+/// Most padding cells that one `PadStart` may ask for.
+pub const MAX_PAD_BUDGET: u16 = 1024;
+/// Most addresses that one name resolution gives back.
+pub const MAX_RESOLVED: usize = 16;
+
+/// QUIC stream receive window: the most that a stalled circuit can make one neighbour hold, per direction.
+pub const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Cells that a circuit's task reads, works on and writes together.
+pub const CELL_BATCH: usize = 16;
+/// Bidirectional streams an unauthenticated peer may open at once.
+pub const STREAMS_UNAUTHENTICATED: u32 = 8;
+/// Circuits that one client link may have at once.
+pub const STREAMS_CLIENT: u32 = 256;
+/// Circuits that a relay link may have at once, at first.
+pub const STREAMS_RELAY: u32 = 128;
+/// Circuits that a relay link may have at once, at most.
+pub const STREAMS_RELAY_MAX: u32 = 65_535;
+/// Circuits from one upstream link to one next relay that are always allowed.
+pub const EXTENDS_FREE: usize = 32;
+/// Above [`EXTENDS_FREE`], one upstream link gets at most one in this many of the circuits to one next relay.
+pub const EXTENDS_SHARE: usize = 8;
+
+/// For a link's handshake, and for the first cell of a stream.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For opening a QUIC stream; quinn itself waits for ever at the peer's limit.
+pub const STREAM_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a relay to extend a circuit by one hop, dialling included.
+pub const EXTEND_TIMEOUT: Duration = Duration::from_secs(15);
+/// For an exit to connect to a target.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// For an exit to resolve a name.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A link with nothing received for this long is dead.
+pub const LINK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The dialler of a link sends something at least this often.
+pub const LINK_KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A circuit is used for new streams at most this long.
+pub const CIRCUIT_LIFETIME: Duration = Duration::from_secs(600);
+/// From the first signal to the end of the process.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(2500);
