@@ -3,7 +3,15 @@
 //! The directory is the specification's table of contents (docs/protocol.md). Nothing in this crate reads a clock,
 //! a socket, a file or the system's randomness, or spawns a task: callers hand in `now` and `rng`.
 
+pub mod cell;
 pub mod crypto;
+pub mod handshake;
 pub mod identity;
 pub mod limits;
 pub mod message;
+pub mod onion;
+pub mod params;
+pub mod puzzle;
+pub mod rules;
+#[cfg(test)]
+mod vectors;

@@ -47,6 +47,8 @@ pub const MAX_CREDIT: u32 = 4 * 1024 * 1024;
 pub const SEND_BUFFER: usize = 128 * 1024;
 /// Most bytes of a host name.
 pub const MAX_HOST: usize = 253;
+/// Times that a hop may be asked to extend before it succeeds: once, and again after `Busy` or a dead relay.
+pub const MAX_EXTENDS: u8 = 8;
 /// Most padding cells that one `PadStart` may ask for.
 pub const MAX_PAD_BUDGET: u16 = 1024;
 /// Most addresses that one name resolution gives back.

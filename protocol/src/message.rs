@@ -506,3 +506,6 @@ impl Writer<'_> {
         self.put(&stream.0.to_le_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;
