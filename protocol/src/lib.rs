@@ -12,6 +12,7 @@ pub mod message;
 pub mod onion;
 pub mod params;
 pub mod puzzle;
+pub mod resolve;
 pub mod rules;
 #[cfg(test)]
 mod vectors;
