@@ -4,6 +4,12 @@
 //! a socket, a file or the system's randomness, or spawns a task: callers hand in `now` and `rng`.
 
 pub mod crypto;
+pub mod entry;
 pub mod identity;
+pub mod ip;
 pub mod limits;
 pub mod message;
+pub mod params;
+pub mod path;
+pub mod policy;
+pub mod uri;
