@@ -170,7 +170,7 @@ fn parse_rule(text: &str) -> Result<Rule, RuleError> {
         "reject" => Verdict::Reject,
         _ => return Err(RuleError::Form),
     };
-    let (network, ports) = what.trim().rsplit_once(':').ok_or(RuleError::Form)?;
+    let (network, ports) = what.rsplit_once(':').ok_or(RuleError::Form)?;
     let network = if network == "*" { None } else { Some(network.parse()?) };
     Ok(Rule { verdict, network, ports: parse_ports(ports)? })
 }
