@@ -5,14 +5,19 @@
 
 pub mod cell;
 pub mod crypto;
+pub mod entry;
 pub mod handshake;
 pub mod identity;
+pub mod ip;
 pub mod limits;
 pub mod message;
 pub mod onion;
 pub mod params;
+pub mod path;
+pub mod policy;
 pub mod puzzle;
 pub mod resolve;
 pub mod rules;
+pub mod uri;
 #[cfg(test)]
 mod vectors;

@@ -89,3 +89,21 @@ pub const LINK_KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub const CIRCUIT_LIFETIME: Duration = Duration::from_secs(600);
 /// From the first signal to the end of the process.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(2500);
+
+// ip.rs, policy.rs, params.rs, path.rs
+
+/// Prefix length of an IPv4 netgroup: addresses that share it are taken to be one operator's.
+pub const NETGROUP_V4: u8 = 16;
+/// Prefix length of an IPv6 netgroup.
+pub const NETGROUP_V6: u8 = 32;
+/// Most rules of an exit policy.
+pub const MAX_POLICY_RULES: usize = 128;
+/// Most ports and port ranges that one exit rule lists.
+pub const MAX_RULE_PORTS: usize = 64;
+/// Most characters of a network's name.
+pub const MAX_NETWORK_NAME: usize = 32;
+/// Hops of an ordinary circuit: no one relay knows both ends, and no two that are neighbours do.
+pub const PATH_HOPS: usize = 3;
+/// Scans of the known relays that choosing one path may take. A scan per hop is the rule; more are needed only
+/// where netgroups are so tight that choices must be taken back.
+pub const MAX_PATH_SCANS: usize = 1000;
