@@ -87,3 +87,11 @@ pub const LINK_KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub const CIRCUIT_LIFETIME: Duration = Duration::from_secs(600);
 /// From the first signal to the end of the process.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(2500);
+
+// credit.rs, stream.rs
+/// A stream's receive window covers its drain rate for this long: three round trips of a usual circuit.
+pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
+/// The drain rate is measured over at least this long, or over a whole window.
+pub const WINDOW_SAMPLE: Duration = Duration::from_millis(50);
+/// Bytes of buffer that a stream keeps while nothing waits in it.
+pub const IDLE_BUFFER: usize = 4096;
