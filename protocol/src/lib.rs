@@ -4,6 +4,7 @@
 //! a socket, a file or the system's randomness, or spawns a task: callers hand in `now` and `rng`.
 
 pub mod cell;
+mod credit;
 pub mod crypto;
 pub mod entry;
 pub mod handshake;
@@ -21,3 +22,5 @@ pub mod rules;
 pub mod uri;
 #[cfg(test)]
 mod vectors;
+mod stream;
+pub mod streams;

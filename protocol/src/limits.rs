@@ -107,3 +107,10 @@ pub const PATH_HOPS: usize = 3;
 /// Scans of the known relays that choosing one path may take. A scan per hop is the rule; more are needed only
 /// where netgroups are so tight that choices must be taken back.
 pub const MAX_PATH_SCANS: usize = 1000;
+// credit.rs, stream.rs
+/// A stream's receive window covers its drain rate for this long: three round trips of a usual circuit.
+pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
+/// The drain rate is measured over at least this long, or over a whole window.
+pub const WINDOW_SAMPLE: Duration = Duration::from_millis(50);
+/// Bytes of buffer that a stream keeps while nothing waits in it.
+pub const IDLE_BUFFER: usize = 4096;

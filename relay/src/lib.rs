@@ -1,1 +1,4 @@
 //! relay
+
+pub mod pump;
+pub mod splice;
