@@ -114,3 +114,43 @@ pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
 pub const WINDOW_SAMPLE: Duration = Duration::from_millis(50);
 /// Bytes of buffer that a stream keeps while nothing waits in it.
 pub const IDLE_BUFFER: usize = 4096;
+// Links (relay/src/endpoint.rs, link.rs, links.rs)
+
+/// Least bytes that a link may have sent and not yet acknowledged; more with every open circuit.
+pub const SEND_WINDOW_MIN: u64 = 8 * 1024 * 1024;
+/// A link's send window in stream windows per open circuit. Where it binds, quinn starves streams for ever.
+pub const SEND_WINDOW_FACTOR: u64 = 2;
+/// Bytes asked of the kernel for a UDP socket's receive buffer, and for its send buffer.
+pub const UDP_BUFFER: usize = 2 * 1024 * 1024;
+/// Below this many bytes a relay's operator is told that the kernel's limit costs packets.
+pub const UDP_BUFFER_LOW: usize = 1024 * 1024;
+/// UDP payload that every path is expected to carry (RFC 9000, 14).
+pub const MTU_MIN: u16 = 1200;
+/// UDP payload up to which a path is probed: Ethernet less IPv6, UDP and some tunnelling.
+pub const MTU_MAX: u16 = 1452;
+/// For the peer to acknowledge a circuit's last cells.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes in progress at one endpoint from which on strangers must prove their address (a QUIC Retry).
+pub const HALF_OPEN_FREE: usize = 64;
+/// Handshakes in progress at one endpoint, at most.
+pub const HALF_OPEN_MAX: usize = 1024;
+/// Handshakes in progress from one /24 (IPv4) or /48 (IPv6), at most.
+pub const HALF_OPEN_PER_SOURCE: usize = 32;
+/// Links accepted and open at one endpoint, at most.
+pub const ACCEPTED_LINKS_MAX: usize = 16_384;
+/// Links accepted and open from one /24 (IPv4) or /48 (IPv6), at most. Many clients may share an address.
+pub const ACCEPTED_LINKS_PER_SOURCE: usize = 256;
+/// Connection attempts that wait for the accept loop, at most.
+pub const INCOMING_MAX: usize = 1024;
+/// Bytes buffered for one connection attempt that waits.
+pub const INCOMING_BUFFER: u64 = 16 * 1024;
+/// Bytes buffered for all connection attempts that wait.
+pub const INCOMING_BUFFER_TOTAL: u64 = 8 * 1024 * 1024;
+/// Relays that a node has links to or remembers a failed dial of, at most.
+pub const LINKS_MAX: usize = 8192;
+/// After a failed dial, for how long the same relay is not dialled; doubled by each further failure.
+pub const DIAL_BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// Longest time for which a failed dial is remembered.
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A second link to the same relay is closed when it had no circuits for about this long.
+pub const LINK_DRAIN: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@ use trefoil_protocol::{
 
 use crate::{
     circuit::{CircuitError, Say, Shared, as_cell},
-    link::{CellReader, CellWriter},
+    cells::{CellReader, CellWriter},
     memory::Direction,
 };
 

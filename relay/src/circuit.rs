@@ -12,26 +12,27 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use trefoil_protocol::{
     cell::{self, Create, Refusal},
     handshake::{self, CircuitKeys, HandshakeError},
-    limits::{CELL, HANDSHAKE_TIMEOUT},
     message::{ExtendError, MessageError, Reason},
     onion::{BackwardLayer, Cell, ForwardLayer, LayerError},
     puzzle::Puzzle,
-    rules, stream,
+    rules, streams,
 };
 
 use crate::{
     backward::Backward,
     forward::Forward,
-    link::{self, CellReader, CellWriter, CloseReason, Link, LinkError},
+    cells::{self, CellError, CellReader},
+    link::Link,
     memory::OpenAccount,
     node::Node,
     pump::CircuitStreams,
+    reason::CloseReason,
 };
 
 /// What the forward task asks the backward task to say. Few: a hop is rarely asked for anything at once.
@@ -58,22 +59,20 @@ pub(crate) enum Say {
 /// Why a circuit ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CircuitError {
-    #[error("the link: {0}")]
-    Link(#[from] LinkError),
-    #[error("a layer: {0}")]
+    #[error("{0}")]
+    Cells(#[from] CellError),
+    #[error("{0}")]
     Layer(#[from] LayerError),
-    #[error("a message: {0}")]
+    #[error("{0}")]
     Message(#[from] MessageError),
-    #[error("the rules: {0}")]
+    #[error("{0}")]
     Rules(#[from] rules::Violation),
-    #[error("a stream: {0}")]
-    Stream(#[from] stream::Violation),
+    #[error("{0}")]
+    Stream(#[from] streams::Violation),
     #[error("a cell for a next hop that is not there")]
     NoNextHop,
-    #[error("a handshake: {0}")]
+    #[error("{0}")]
     Handshake(#[from] HandshakeError),
-    #[error("no handshake in time")]
-    Slow,
     #[error("refused: {0}")]
     Refused(Refusal),
     #[error("closed by this relay")]
@@ -81,14 +80,16 @@ pub(crate) enum CircuitError {
 }
 
 /// Serves a circuit that a peer has opened, from its first cell to its end.
-pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: link::Circuit) {
-    let created = match timeout(HANDSHAKE_TIMEOUT, create(&node, &link, &mut circuit)).await {
-        Ok(Ok(keys)) => keys,
-        Ok(Err(error)) => return refuse(circuit, &error),
-        Err(_) => return refuse(circuit, &CircuitError::Slow),
+pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
+    let created = match create(&node, &link, &mut circuit).await {
+        Ok(keys) => keys,
+        Err(error) => {
+            debug!(%error, "a circuit was not made");
+            return circuit.close(error.reason_for_peer());
+        }
     };
     let closed = node.shutdown.child_token();
-    let streams = CircuitStreams::new(stream::End::Hop);
+    let streams = CircuitStreams::new(streams::End::Hop);
     let account = node.memory.open(streams.clone(), closed.clone());
     let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, closed });
     let (say, said) = mpsc::channel(SAY_QUEUE);
@@ -99,16 +100,15 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: link::Circui
 }
 
 /// Answers the first cell. The keys are those of a circuit whose `Created` is on its way.
-async fn create(node: &Node, link: &Link, circuit: &mut link::Circuit) -> Result<CircuitKeys, CircuitError> {
+async fn create(node: &Node, link: &Link, circuit: &mut cells::Circuit) -> Result<CircuitKeys, CircuitError> {
     let first = circuit.reader.first_cell().await?;
-    match answer(node, link, &first).await {
+    match answer(node, link, as_cell(&mut first.clone())).await {
         Ok((created, keys)) => {
-            circuit.writer.write_cell(&cell::created_cell(&created)).await?;
+            circuit.writer.write(one(&cell::created_cell(&created))).await?;
             Ok(keys)
         }
         Err(refusal) => {
-            circuit.writer.write_cell(&cell::refusal_cell(refusal)).await?;
-            circuit.writer.finish().await?;
+            circuit.writer.write(one(&cell::refusal_cell(refusal))).await?;
             Err(CircuitError::Refused(refusal))
         }
     }
@@ -131,20 +131,12 @@ async fn answer(node: &Node, link: &Link, first: &Cell) -> Result<(Vec<u8>, Circ
     })
 }
 
-/// Ends both halves of a stream that did not become a circuit, with the reason that the neighbour may learn.
-fn refuse(mut circuit: link::Circuit, error: &CircuitError) {
-    debug!(%error, "a circuit was not made");
-    circuit.reader.set_reason(error.reason_for_peer());
-    circuit.writer.set_reason(error.reason_for_peer());
-}
-
 impl CircuitError {
     /// What the neighbour that sent the offending cell is told; see docs/protocol.md, "Closing".
     fn reason_for_peer(&self) -> CloseReason {
         match self {
-            Self::Link(_) | Self::Closed => CloseReason::None,
-            Self::Slow => CloseReason::Timeout,
-            Self::Refused(_) => CloseReason::Busy,
+            Self::Cells(_) | Self::Closed => CloseReason::Unspecified,
+            Self::Refused(_) => CloseReason::Limit,
             Self::Layer(_)
             | Self::Message(_)
             | Self::Rules(_)

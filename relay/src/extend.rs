@@ -17,8 +17,9 @@ use trefoil_protocol::{
 };
 
 use crate::{
-    link::{CellReader, CellWriter, Link, LinkError, LinkId},
-    links::DialError,
+    cells::{CellReader, CellWriter},
+    endpoint::DialError,
+    link::{Link, LinkError, LinkId},
     node::Node,
 };
 
@@ -56,7 +57,7 @@ pub(crate) async fn extend(
 /// Sends `Create` and reads its answer.
 async fn create_hop(link: &Link, create: &[u8]) -> Result<(Vec<u8>, CellReader, CellWriter), ExtendError> {
     let mut circuit = link.open_circuit().await.map_err(|error| match error {
-        LinkError::NoRoom => ExtendError::Limit,
+        LinkError::CircuitLimit => ExtendError::Limit,
         _ => ExtendError::Unreachable,
     })?;
     let sent = circuit.writer.write_cell(&cell::create_cell(create)).await;

@@ -15,8 +15,10 @@ use trefoil_protocol::{
 use crate::{
     circuit::{CircuitError, Say, Shared, as_cell},
     extend::{self, Extension},
-    link::{CellReader, CellWriter, CloseReason, Link},
+    cells::{CellReader, CellWriter},
+    link::Link,
     memory::Direction,
+    reason::CloseReason,
 };
 
 /// See the file's head.
@@ -57,7 +59,7 @@ impl Forward {
         tracing::debug!(%error, "a circuit's forward direction ended");
         self.reader.set_reason(self.shared.reason_for_peer(&error));
         if let Some(next) = &mut self.next {
-            next.writer.set_reason(CloseReason::None); // the next hop learns nothing of why
+            next.writer.set_reason(CloseReason::Unspecified); // the next hop learns nothing of why
         }
         self.shared.close();
     }

@@ -151,7 +151,7 @@ impl Drop for OpenAccount {
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::stream::End;
+    use trefoil_protocol::streams::End;
 
     use super::*;
 

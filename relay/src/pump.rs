@@ -106,6 +106,16 @@ impl CircuitStreams {
         })
     }
 
+    /// Streams that are not gone.
+    pub fn len(&self) -> usize {
+        self.lock().streams.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes held for local programs and for the circuit.
     pub fn buffered(&self) -> usize {
         self.lock().streams.buffered()
