@@ -154,3 +154,21 @@ pub const DIAL_BACKOFF_MIN: Duration = Duration::from_secs(1);
 pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// A second link to the same relay is closed when it had no circuits for about this long.
 pub const LINK_DRAIN: Duration = Duration::from_secs(30);
+// The client's local front doors (`client/src/{socks,http,proxy,forward}.rs`).
+
+/// Connections from local programs that one front door serves at once; further ones wait to be accepted.
+pub const MAX_LOCAL_CONNECTIONS: usize = 1024;
+/// From a local program's connection to the end of what it asks for.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of a SOCKS4 user id, and of a SOCKS4a host name before it is checked: what SOCKS5 can say, too.
+pub const MAX_SOCKS_FIELD: usize = 255;
+/// Most bytes of an HTTP request's head.
+pub const MAX_HTTP_HEAD: usize = 16 * 1024;
+/// Most header fields of an HTTP request.
+pub const MAX_HTTP_FIELDS: usize = 64;
+/// Before accepting is tried again when it failed: long enough not to spin while file descriptors are short.
+pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// For a refused local program to read why and to hang up.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes that a refused local program may still send while it hangs up.
+pub const GOODBYE_BYTES: u64 = 64 * 1024;
