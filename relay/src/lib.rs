@@ -1,1 +1,6 @@
 //! relay
+
+pub mod config;
+pub mod file;
+pub mod network;
+pub mod state;
