@@ -132,7 +132,7 @@ impl Stream {
 /// The local program's side.
 impl Stream {
     pub(crate) fn accept(&mut self) {
-        if matches!(self.phase, Phase::Deciding) {
+        if matches!(self.phase, Phase::Deciding) && !self.is_ending() {
             self.phase = Phase::Accepting;
         }
     }
@@ -216,7 +216,7 @@ impl Stream {
     }
 
     pub(crate) fn handle_credit(&mut self, bytes: u32) -> Result<Option<Event>, Violation> {
-        if !self.peer_is_open() || self.receiving == Receiving::Closed {
+        if !matches!(self.phase, Phase::Open) || self.receiving == Receiving::Closed {
             return Err(Violation::State);
         }
         let credit = self.credit.checked_add(bytes).filter(|credit| *credit <= MAX_CREDIT);
@@ -240,13 +240,13 @@ impl Stream {
         Ok((!self.is_ending()).then_some(Event::Finished { stream: self.id }))
     }
 
-    /// The peer knows that our direction is over: we said so, or we are about to end both.
+    /// The peer may say so only when our direction is over, or about to be.
     fn handle_ended(&mut self) -> Result<Option<Event>, Violation> {
-        let over = self.sending == Sending::Finished || self.is_ending();
-        let heard = mem::replace(&mut self.receiving, Receiving::Closed);
-        if !over || heard == Receiving::Closed || matches!(self.phase, Phase::Asking(_)) {
+        let over = self.is_ending() || self.sending == Sending::Finished && self.peer_is_open();
+        if !over || self.receiving == Receiving::Closed || matches!(self.phase, Phase::Asking(_)) {
             return Err(Violation::State);
         }
+        let heard = mem::replace(&mut self.receiving, Receiving::Closed);
         let news = heard == Receiving::Open && !self.is_ending();
         Ok(news.then_some(Event::Finished { stream: self.id }))
     }

@@ -23,3 +23,9 @@ pub mod socket;
 pub mod sources;
 pub mod splice;
 mod tls;
+//! relay
+
+pub mod config;
+pub mod file;
+pub mod network;
+pub mod state;
