@@ -74,9 +74,9 @@ pub enum NoPath {
         what: String,
     },
     /// The relays are too close to each other.
-    #[error("the relays known are not in {hops} different networks (/16 of IPv4, /32 of IPv6), as a circuit needs")]
+    #[error("the relays that can be used are in too few different networks (/16, of IPv6 /32) for a circuit of {hops}")]
     Netgroups {
-        /// Netgroups needed.
+        /// Relays needed, each in a netgroup of its own.
         hops: usize,
     },
 }

@@ -100,20 +100,20 @@ pub struct NameServer(SocketAddr);
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
+    #[error("cannot read the configuration {}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
-    /// The file is not a configuration; the source names line and key.
-    #[error("{}: {source}", path.display())]
+    /// The file is not a configuration; the cause names line and key.
+    #[error("{}: {}", path.display(), cause.to_string().trim_end())]
     Parse {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: Box<toml::de::Error>,
+        cause: Box<toml::de::Error>,
     },
     /// Something without a default is not set.
     #[error("`{key}` is not set: add {key} = {example:?} to the configuration, or pass --{flag}")]
@@ -240,9 +240,9 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::Read`] and [`ConfigError::Parse`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let mut settings: Self = toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+            .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
         for relative in [&mut settings.network, &mut settings.data_dir].into_iter().flatten() {
             *relative = directory.join(&*relative);
@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn a_bad_rule_is_named_among_good_ones() {
         let words = refusal(&testnet(), &with("exit_policy = [\n  \"accept *:80\",\n  \"accept 10.0.0.1/8:1\",\n]"));
-        assert!(words.contains("line 5") && words.contains("the network is 10.0.0.0/8"), "{words}");
+        assert!(words.contains("line 3") && words.contains("the network is 10.0.0.0/8"), "{words}");
     }
 
     #[test]

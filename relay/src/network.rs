@@ -31,28 +31,28 @@ pub struct NetworkFile {
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkFileError {
     /// It cannot be read.
-    #[error("cannot read the network file {}: {source}", path.display())]
+    #[error("cannot read the network file {}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It cannot be written.
-    #[error("cannot write the network file {}: {source}", path.display())]
+    #[error("cannot write the network file {}: {cause}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
-    /// It is not a network file; the source names line and key.
-    #[error("{}: {source}", path.display())]
+    /// It is not a network file; the cause names line and key.
+    #[error("{}: {}", path.display(), cause.to_string().trim_end())]
     Parse {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: Box<toml::de::Error>,
+        cause: Box<toml::de::Error>,
     },
     /// Its relays cannot be those of one network.
     #[error("{}: {cause}", path.display())]
@@ -88,9 +88,9 @@ impl NetworkFile {
     /// [`NetworkFileError`] names the file, and the line and key or the relay that is wrong.
     pub fn load(path: &Path) -> Result<Self, NetworkFileError> {
         let owned = || path.to_owned();
-        let text = fs::read_to_string(path).map_err(|source| NetworkFileError::Read { path: owned(), source })?;
-        let file: Self = toml::from_str(&text)
-            .map_err(|source| NetworkFileError::Parse { path: owned(), source: Box::new(source) })?;
+        let text = fs::read_to_string(path).map_err(|cause| NetworkFileError::Read { path: owned(), cause })?;
+        let file: Self =
+            toml::from_str(&text).map_err(|cause| NetworkFileError::Parse { path: owned(), cause: Box::new(cause) })?;
         file.check().map_err(|cause| NetworkFileError::Relays { path: owned(), cause })?;
         Ok(file)
     }
@@ -103,7 +103,7 @@ impl NetworkFile {
         let owned = || path.to_owned();
         self.check().map_err(|cause| NetworkFileError::Relays { path: owned(), cause })?;
         file::write_atomic(path, self.to_toml().as_bytes(), Access::Public)
-            .map_err(|source| NetworkFileError::Write { path: owned(), source })
+            .map_err(|cause| NetworkFileError::Write { path: owned(), cause })
     }
 
     /// The file's text.

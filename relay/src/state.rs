@@ -50,12 +50,12 @@ pub struct StateLock {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It cannot be made.
-    #[error("cannot make the data directory {}: {source}", path.display())]
+    #[error("cannot make the data directory {}: {cause}", path.display())]
     Create {
         /// The directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is something else.
     #[error("{} is not a directory: choose another data directory", .0.display())]
@@ -64,23 +64,23 @@ pub enum StateError {
     #[error(transparent)]
     NotPrivate(#[from] NotPrivate),
     /// Nothing can be written there.
-    #[error("cannot write in {}: {source}; the data directory must belong to the user that runs the relay", path.display())]
+    #[error("cannot write in {}: {cause}; the data directory must belong to the user that runs the relay", path.display())]
     Unwritable {
         /// The directory.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another process has it.
     #[error("{} is in use by another relay: stop that one, or choose another data directory", .0.display())]
     InUse(PathBuf),
     /// A key file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A key file is damaged.
     #[error("{} is damaged: restore it from a backup; only to give the key up for ever, remove the file", .0.display())]
@@ -99,7 +99,7 @@ impl State {
     /// # Errors
     /// [`StateError`] says what to do. Nothing that is there is ever changed.
     pub fn open(directory: &Path, now: SystemTime, rng: &mut impl CryptoRng) -> Result<Self, StateError> {
-        let unwritable = |source| StateError::Unwritable { path: directory.to_owned(), source };
+        let unwritable = |cause| StateError::Unwritable { path: directory.to_owned(), cause };
         open_directory(directory)?;
         let lock = StateLock::take(directory)?;
         let user = file::own_user(directory).map_err(unwritable)?;
@@ -119,7 +119,7 @@ fn open_directory(path: &Path) -> Result<(), StateError> {
         }
         found => found,
     };
-    let metadata = metadata.map_err(|source| StateError::Create { path: path.to_owned(), source })?;
+    let metadata = metadata.map_err(|cause| StateError::Create { path: path.to_owned(), cause })?;
     if !metadata.is_dir() {
         return Err(StateError::NotDirectory(path.to_owned()));
     }
@@ -128,12 +128,12 @@ fn open_directory(path: &Path) -> Result<(), StateError> {
 
 impl StateLock {
     fn take(directory: &Path) -> Result<Self, StateError> {
-        let unwritable = |source| StateError::Unwritable { path: directory.to_owned(), source };
+        let unwritable = |cause| StateError::Unwritable { path: directory.to_owned(), cause };
         let file = file::open_or_create_private(&directory.join("lock")).map_err(unwritable)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(source)) => Err(unwritable(source)),
+            Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Keys<'_> {
 
     /// The text of a key file; `None` if there is no such file.
     fn read(&self, path: &Path) -> Result<Option<Zeroizing<String>>, StateError> {
-        let failed = |source| StateError::Read { path: path.to_owned(), source };
+        let failed = |cause| StateError::Read { path: path.to_owned(), cause };
         let mut opened = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed)?,
@@ -187,7 +187,7 @@ impl Keys<'_> {
 
     fn write(&self, path: &Path, text: &str) -> Result<(), StateError> {
         file::write_atomic(path, text.as_bytes(), Access::Private)
-            .map_err(|source| StateError::Unwritable { path: self.directory.to_owned(), source })
+            .map_err(|cause| StateError::Unwritable { path: self.directory.to_owned(), cause })
     }
 }
 
@@ -252,7 +252,8 @@ const ONION_LABEL: &str = "trefoil-relay-onion-1";
 /// More than the longest key file has: label, 64 digits, 56 characters, 20 digits, and what stands between.
 const MAX_KEY_FILE: usize = 256;
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
