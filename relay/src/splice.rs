@@ -46,7 +46,7 @@ impl Stream {
             sent += buffer.len() as u64;
             fit(&mut buffer);
         }
-        self.end_writing()?;
+        self.finish()?;
         Ok(sent)
     }
 

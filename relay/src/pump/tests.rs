@@ -149,6 +149,22 @@ async fn a_program_that_goes_away_resets_the_other_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_splice_that_is_cancelled_after_a_half_close_resets_the_other_end() {
+    let mut circuit = Circuit::new();
+    let (ours, mut theirs) = circuit.stream().await;
+    let (mut client, task) = splice(ours, b"");
+    client.shutdown().await.unwrap();
+    assert_eq!(theirs.receive(&mut Vec::new()).await.unwrap(), 0);
+    task.abort();
+    while theirs.send(&[1; 1000]).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(theirs.send(b"more").await, Err(StreamError::Closed(Reason::Reset))));
+    drop(theirs);
+    circuit.emptied().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_dropped_or_refused_is_closed_at_the_other_end() {
     let mut circuit = Circuit::new();
     let mut ours = circuit.origin.open(HOP, Target::Mailbox).unwrap();
@@ -170,7 +186,7 @@ async fn a_request_and_its_answer_need_no_pipe() {
     let (request, mut buffer) = (pattern(1 << 20), Vec::new());
     let ask = async {
         ours.send(&request).await.unwrap();
-        ours.finish().await.unwrap();
+        ours.finish().unwrap();
     };
     let answer = async {
         let mut received = Vec::new();
@@ -182,9 +198,28 @@ async fn a_request_and_its_answer_need_no_pipe() {
     };
     let ((), received) = tokio::join!(ask, answer);
     assert!(received == request);
-    theirs.finish().await.unwrap();
+    theirs.finish().unwrap();
     assert_eq!(ours.receive(&mut Vec::new()).await.unwrap(), 0);
     drop((ours, theirs));
+    circuit.emptied().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_goes_out_after_its_sender_has_closed() {
+    let mut circuit = Circuit::new();
+    let (mut ours, mut theirs) = circuit.stream().await;
+    ours.send(b"question").await.unwrap();
+    theirs.send(&pattern(50_000)).await.unwrap();
+    theirs.finish().unwrap();
+    assert!(matches!(theirs.send(b"more").await, Err(StreamError::Closed(Reason::Done))));
+    theirs.close();
+    let (mut answer, mut buffer) = (Vec::new(), Vec::new());
+    while ours.receive(&mut buffer).await.unwrap() > 0 {
+        answer.extend_from_slice(&buffer);
+    }
+    assert!(answer == pattern(50_000));
+    ours.finish().unwrap();
+    drop(ours);
     circuit.emptied().await;
 }
 
@@ -238,6 +273,8 @@ async fn an_old_local_half_never_touches_a_newer_stream_of_its_id() {
     let mut new = hop.handle_message(0, &open, now).unwrap().unwrap().stream;
     hop.handle_message(0, &Message::Data { stream, bytes: b"new" }, now).unwrap();
     assert!(old.receive(&mut Vec::new()).await.is_err());
+    assert!(old.finish().is_err());
+    old.abort(Reason::Timeout);
     drop(old);
     let mut buffer = Vec::new();
     assert_eq!(new.receive(&mut buffer).await.unwrap(), 3);
