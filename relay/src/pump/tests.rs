@@ -44,9 +44,12 @@ impl Circuit {
             let state = streams.lock();
             state.streams.is_empty() && state.locals.is_empty() && state.streams.buffered() == 0
         };
-        while !(empty(&self.origin) && empty(&self.hop)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let both = async {
+            while !(empty(&self.origin) && empty(&self.hop)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), both).await.expect("both ends forget streams that ended");
     }
 }
 
