@@ -145,7 +145,7 @@ impl Stream {
             return 0;
         }
         let taken = bytes.len().min(SEND_BUFFER.saturating_sub(self.outgoing.len()));
-        self.outgoing.extend(bytes.iter().take(taken));
+        self.outgoing.extend(&bytes[..taken]);
         self.starved = taken < bytes.len();
         taken
     }
