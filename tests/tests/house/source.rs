@@ -49,6 +49,17 @@ impl Source {
         Ok(source)
     }
 
+    /// Whether a path begins at this crate, and not at a module that the file imports under the crate's name.
+    pub(crate) fn names_crate(&self, name: &str) -> bool {
+        let is_import = |path: &Path| match path.segments.as_slice() {
+            [_, .., last] if last == name => true,
+            [_, .., last, own] if last == name && own == "self" => true,
+            _ => false,
+        };
+        let begins = |path: &Path| path.segments.len() > 1 && path.segments[0] == name;
+        self.paths.iter().any(begins) && !self.paths.iter().any(is_import)
+    }
+
     fn walk(&mut self, tokens: TokenStream) {
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
@@ -238,6 +249,15 @@ mod tests {
         let found = paths(text);
         assert!(found.contains(&"std::fs::File".into()) && found.contains(&"std::thread::spawn".into()));
         assert!(!found.iter().any(|path| path.contains("env") || path.contains("tokio") || path.contains("process")));
+    }
+
+    #[test]
+    fn a_module_that_is_named_like_a_crate_is_not_the_crate() {
+        let names = |text: &str| Source::parse(text).unwrap().names_crate("sha2");
+        assert!(names("use sha2::{Digest, Sha256};") && names("fn f() { sha2::Sha256::new() }"));
+        assert!(!names("use other::sha2; fn f() { sha2::f() }"));
+        assert!(!names("use other::sha2::{self, x}; fn f() { sha2::f() }"));
+        assert!(!names("use other::sha2::Sha256; fn f() { sha2(1) }"));
     }
 
     #[test]
