@@ -3,6 +3,7 @@
 pub mod cells;
 pub mod endpoint;
 pub mod link;
+pub mod links;
 pub mod reason;
 pub mod socket;
 pub mod sources;

@@ -1,1 +1,3 @@
-//! tests
+//! Trefoil's scenarios: simulated networks, real processes, benchmarks.
+
+pub mod sim;
