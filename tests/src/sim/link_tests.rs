@@ -171,18 +171,23 @@ async fn cells_arrive_whole_both_ways_through_loss() {
     let (a, b) = (relay(&net, 1), relay(&net, 2));
     let (dialled, accepted) = linked(&a, &b, 2).await;
     let (mut ours, mut theirs) = circuit(&dialled, &accepted).await;
+    let echo = tokio::spawn(async move {
+        while let Ok(cells) = theirs.reader.cells().await {
+            assert_eq!(cells.len() % CELL, 0);
+            theirs.writer.write(cells.freeze()).await.unwrap();
+        }
+    });
     for round in 0..100_u8 {
         let sent = Bytes::from(vec![round; 3 * CELL]);
         ours.writer.write(sent.clone()).await.unwrap();
         let mut back = Vec::new();
         while back.len() < sent.len() {
-            let cells = theirs.reader.cells().await.unwrap();
-            assert_eq!(cells.len() % CELL, 0);
-            theirs.writer.write(cells.freeze()).await.unwrap();
             back.extend(ours.reader.cells().await.unwrap());
         }
         assert_eq!(back, sent);
     }
+    drop(ours);
+    echo.await.unwrap();
     assert!(net.traffic().lost > 0);
 }
 
@@ -266,7 +271,7 @@ async fn opening_a_circuit_at_the_peers_limit_fails_in_time() {
     let start = Instant::now();
     assert!(matches!(dialled.open_circuit().await, Err(LinkError::CircuitLimit)));
     assert_eq!(start.elapsed().as_secs(), STREAM_OPEN_TIMEOUT.as_secs());
-    open.pop();
+    open.truncate(open.len() / 2); // quinn tells the peer of room only when an eighth of the limit has become free
     circuit(&dialled, &accepted).await;
 }
 
