@@ -7,7 +7,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, timeout};
 use trefoil_protocol::{
     identity::{RelayId, RelaySecret},
-    limits::{CELL, HANDSHAKE_TIMEOUT, STREAM_OPEN_TIMEOUT, STREAM_WINDOW, STREAMS_CLIENT, STREAMS_RELAY},
+    limits::{
+        CELL, HALF_OPEN_FREE, HALF_OPEN_PER_SOURCE, HANDSHAKE_TIMEOUT, STREAM_OPEN_TIMEOUT, STREAM_WINDOW,
+        STREAMS_CLIENT, STREAMS_RELAY,
+    },
 };
 use trefoil_relay::{
     cells::{CellError, Circuit},
@@ -37,10 +40,17 @@ fn secret(node: u8) -> RelaySecret {
     RelaySecret::generate(&mut StdRng::seed_from_u64(node.into()))
 }
 
+fn client_at(net: &SimNet, address: &str) -> Endpoint {
+    let options = options(LinkIdentity::Anonymous, 1);
+    Endpoint::over(net.socket(address.parse().unwrap()), &options, Some([0; 32])).unwrap()
+}
+
 fn endpoint(net: &SimNet, node: u8, identity: LinkIdentity, network: u8) -> Endpoint {
-    let options =
-        LinkOptions { identity, network: [network; 32], congestion: Congestion::Cubic, loopback: Loopback::Counted };
-    Endpoint::over(net.socket(address(node)), &options, Some([node; 32])).unwrap()
+    Endpoint::over(net.socket(address(node)), &options(identity, network), Some([node; 32])).unwrap()
+}
+
+fn options(identity: LinkIdentity, network: u8) -> LinkOptions {
+    LinkOptions { identity, network: [network; 32], congestion: Congestion::Cubic, loopback: Loopback::Counted }
 }
 
 pub(super) fn relay(net: &SimNet, node: u8) -> Endpoint {
@@ -143,6 +153,43 @@ async fn a_client_refuses_to_be_dialled() {
     let (a, _b) = (relay(&net, 1), client(&net, 2));
     let dialled = a.dial(relay_id(2), address(2)).await;
     assert!(matches!(dialled, Err(DialError::Timeout | DialError::Refused)), "{dialled:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_from_one_network_is_turned_away_and_others_are_let_in() {
+    let net = net(1);
+    let (crowd, other, b) = (client(&net, 1), client_at(&net, "10.0.1.1:9000"), relay(&net, 2));
+    let mut dials = tokio::task::JoinSet::new();
+    let mut half_open = Vec::new();
+    for _ in 0..HALF_OPEN_PER_SOURCE {
+        let crowd = crowd.clone();
+        dials.spawn(async move { crowd.dial(relay_id(2), address(2)).await });
+        half_open.push(b.accept().await.unwrap());
+    }
+    let arrival = tokio::spawn(async move { accept(&b).await });
+    let refused = crowd.dial(relay_id(2), address(2)).await; // first asked to prove its address, then refused
+    assert!(matches!(refused, Err(DialError::Refused)), "{refused:?}");
+    let welcome = other.dial(relay_id(2), address(2)).await.unwrap();
+    assert_eq!(arrival.await.unwrap().remote_address(), "10.0.1.1:9000".parse().unwrap());
+    assert_eq!(welcome.peer(), Some(relay_id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_many_handshakes_are_under_way_a_dialler_proves_its_address_and_is_let_in() {
+    let net = net(1);
+    let b = relay(&net, 2);
+    let mut dials = tokio::task::JoinSet::new();
+    let mut half_open = Vec::new();
+    for network in 0..HALF_OPEN_FREE {
+        let crowd = client_at(&net, &format!("10.1.{network}.1:9000"));
+        dials.spawn(async move { crowd.dial(relay_id(2), address(2)).await });
+        half_open.push(b.accept().await.unwrap());
+    }
+    let a = client(&net, 1);
+    let before = Instant::now();
+    let (dialled, accepted) = linked(&a, &b, 2).await;
+    assert_eq!((dialled.peer(), accepted.peer()), (Some(relay_id(2)), None));
+    assert!(before.elapsed() >= 4 * DELAY, "a round trip more than without proof");
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,8 +341,8 @@ async fn a_circuit_without_a_first_cell_is_given_up() {
     let (a, b) = (relay(&net, 1), relay(&net, 2));
     let (dialled, accepted) = linked(&a, &b, 2).await;
     let _silent = dialled.open_circuit().await.unwrap();
-    let (mut later, _) = tokio::join!(dialled.open_circuit(), async {}); // a later stream makes it visible
-    later.as_mut().unwrap().writer.write(cells(1)).await.unwrap();
+    let mut later = dialled.open_circuit().await.unwrap();
+    later.writer.write(cells(1)).await.unwrap(); // makes the silent one visible too
     let mut theirs = accepted.accept_circuit().await.unwrap();
     let start = Instant::now();
     assert!(matches!(theirs.reader.first_cell().await, Err(CellError::Silent)));
