@@ -3,7 +3,24 @@
 //! The directory is the specification's table of contents (docs/protocol.md). Nothing in this crate reads a clock,
 //! a socket, a file or the system's randomness, or spawns a task: callers hand in `now` and `rng`.
 
+pub mod cell;
+mod credit;
 pub mod crypto;
+pub mod entry;
+pub mod handshake;
 pub mod identity;
+pub mod ip;
 pub mod limits;
 pub mod message;
+pub mod onion;
+pub mod params;
+pub mod path;
+pub mod policy;
+pub mod puzzle;
+pub mod resolve;
+pub mod rules;
+pub mod uri;
+#[cfg(test)]
+mod vectors;
+mod stream;
+pub mod streams;

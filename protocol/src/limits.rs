@@ -47,6 +47,8 @@ pub const MAX_CREDIT: u32 = 4 * 1024 * 1024;
 pub const SEND_BUFFER: usize = 128 * 1024;
 /// Most bytes of a host name.
 pub const MAX_HOST: usize = 253;
+/// Times that a hop may be asked to extend before it succeeds: once, and again after `Busy` or a dead relay.
+pub const MAX_EXTENDS: u8 = 8;
 /// Most padding cells that one `PadStart` may ask for.
 pub const MAX_PAD_BUDGET: u16 = 1024;
 /// Most addresses that one name resolution gives back.
@@ -87,3 +89,86 @@ pub const LINK_KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub const CIRCUIT_LIFETIME: Duration = Duration::from_secs(600);
 /// From the first signal to the end of the process.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(2500);
+
+// ip.rs, policy.rs, params.rs, path.rs
+
+/// Prefix length of an IPv4 netgroup: addresses that share it are taken to be one operator's.
+pub const NETGROUP_V4: u8 = 16;
+/// Prefix length of an IPv6 netgroup.
+pub const NETGROUP_V6: u8 = 32;
+/// Most rules of an exit policy.
+pub const MAX_POLICY_RULES: usize = 128;
+/// Most ports and port ranges that one exit rule lists.
+pub const MAX_RULE_PORTS: usize = 64;
+/// Most characters of a network's name.
+pub const MAX_NETWORK_NAME: usize = 32;
+/// Hops of an ordinary circuit: no one relay knows both ends, and no two that are neighbours do.
+pub const PATH_HOPS: usize = 3;
+/// Scans of the known relays that choosing one path may take. A scan per hop is the rule; more are needed only
+/// where netgroups are so tight that choices must be taken back.
+pub const MAX_PATH_SCANS: usize = 1000;
+// credit.rs, stream.rs
+/// A stream's receive window covers its drain rate for this long: three round trips of a usual circuit.
+pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
+/// The drain rate is measured over at least this long, or over a whole window.
+pub const WINDOW_SAMPLE: Duration = Duration::from_millis(50);
+/// Bytes of buffer that a stream keeps while nothing waits in it.
+pub const IDLE_BUFFER: usize = 4096;
+// Links (relay/src/endpoint.rs, link.rs, links.rs)
+
+/// Least bytes that a link may have sent and not yet acknowledged; more with every open circuit.
+pub const SEND_WINDOW_MIN: u64 = 8 * 1024 * 1024;
+/// A link's send window in stream windows per open circuit. Where it binds, quinn starves streams for ever.
+pub const SEND_WINDOW_FACTOR: u64 = 2;
+/// Bytes asked of the kernel for a UDP socket's receive buffer, and for its send buffer.
+pub const UDP_BUFFER: usize = 2 * 1024 * 1024;
+/// Below this many bytes a relay's operator is told that the kernel's limit costs packets.
+pub const UDP_BUFFER_LOW: usize = 1024 * 1024;
+/// UDP payload that every path is expected to carry (RFC 9000, 14).
+pub const MTU_MIN: u16 = 1200;
+/// UDP payload up to which a path is probed: Ethernet less IPv6, UDP and some tunnelling.
+pub const MTU_MAX: u16 = 1452;
+/// For the peer to acknowledge a circuit's last cells.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes in progress at one endpoint from which on strangers must prove their address (a QUIC Retry).
+pub const HALF_OPEN_FREE: usize = 64;
+/// Handshakes in progress at one endpoint, at most.
+pub const HALF_OPEN_MAX: usize = 1024;
+/// Handshakes in progress from one /24 (IPv4) or /48 (IPv6), at most.
+pub const HALF_OPEN_PER_SOURCE: usize = 32;
+/// Links accepted and open at one endpoint, at most.
+pub const ACCEPTED_LINKS_MAX: usize = 16_384;
+/// Links accepted and open from one /24 (IPv4) or /48 (IPv6), at most. Many clients may share an address.
+pub const ACCEPTED_LINKS_PER_SOURCE: usize = 256;
+/// Connection attempts that wait for the accept loop, at most.
+pub const INCOMING_MAX: usize = 1024;
+/// Bytes buffered for one connection attempt that waits.
+pub const INCOMING_BUFFER: u64 = 16 * 1024;
+/// Bytes buffered for all connection attempts that wait.
+pub const INCOMING_BUFFER_TOTAL: u64 = 8 * 1024 * 1024;
+/// Relays that a node has links to or remembers a failed dial of, at most.
+pub const LINKS_MAX: usize = 8192;
+/// After a failed dial, for how long the same relay is not dialled; doubled by each further failure.
+pub const DIAL_BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// Longest time for which a failed dial is remembered.
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A second link to the same relay is closed when it had no circuits for about this long.
+pub const LINK_DRAIN: Duration = Duration::from_secs(30);
+// The client's local front doors (`client/src/{socks,http,proxy,forward}.rs`).
+
+/// Connections from local programs that one front door serves at once; further ones wait to be accepted.
+pub const MAX_LOCAL_CONNECTIONS: usize = 1024;
+/// From a local program's connection to the end of what it asks for.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of a SOCKS4 user id, and of a SOCKS4a host name before it is checked: what SOCKS5 can say, too.
+pub const MAX_SOCKS_FIELD: usize = 255;
+/// Most bytes of an HTTP request's head.
+pub const MAX_HTTP_HEAD: usize = 16 * 1024;
+/// Most header fields of an HTTP request.
+pub const MAX_HTTP_FIELDS: usize = 64;
+/// Before accepting is tried again when it failed: long enough not to spin while file descriptors are short.
+pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// For a refused local program to read why and to hang up.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes that a refused local program may still send while it hangs up.
+pub const GOODBYE_BYTES: u64 = 64 * 1024;

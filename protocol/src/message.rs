@@ -58,11 +58,11 @@ pub enum Message<'a> {
         /// 1 to [`MAX_CREDIT`].
         bytes: u32,
     },
-    /// The sender will send nothing more on this stream.
+    /// The sender will send no more bytes on this stream.
     Close {
         /// Which stream.
         stream: StreamId,
-        /// Why; [`Reason::Done`] is an orderly half-close, all others end both directions.
+        /// Why; [`Reason::Done`] is an orderly half-close, all others end both directions and are the last word.
         reason: Reason,
     },
     /// Origin: this hop may send up to `budget` [`Message::Padding`] more.
@@ -173,6 +173,9 @@ pub enum Reason {
     /// A fault of the hop's own.
     #[error("the relay failed")]
     Internal = 10,
+    /// Both directions have ended in order, and this is the sender's last word on the stream.
+    #[error("ended")]
+    Ended = 11,
 }
 
 /// Why bytes are not a message. A peer that sends such bytes loses its circuit.
@@ -438,7 +441,7 @@ impl HostName {
 }
 
 impl Reason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Done,
         Self::Refused,
         Self::Unreachable,
@@ -450,6 +453,7 @@ impl Reason {
         Self::NotOffered,
         Self::Shutdown,
         Self::Internal,
+        Self::Ended,
     ];
 
     fn decode(byte: u8) -> Option<Self> {
@@ -506,3 +510,6 @@ impl Writer<'_> {
         self.put(&stream.0.to_le_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,31 @@
+//! The Trefoil relay: links, circuits, exits, and the daemon around them.
+//!
+//! [`relay`] is the whole of it, to be embedded. The client uses [`endpoint`], [`link`], [`cells`] and [`pump`] too.
+
+mod backward;
+pub mod cells;
+mod circuit;
+mod effort;
+pub mod endpoint;
+mod exit;
+mod extend;
+mod forward;
+mod gate;
+pub mod link;
+pub mod links;
+mod memory;
+mod node;
+pub mod outside;
+pub mod pump;
+pub mod reason;
+pub mod relay;
+pub mod socket;
+pub mod sources;
+pub mod splice;
+mod tls;
 //! relay
+
+pub mod config;
+pub mod file;
+pub mod network;
+pub mod state;

@@ -1,0 +1,301 @@
+//! A circuit as its origin sees it, once it is built: two tasks, one for each direction, and the streams on it.
+//!
+//! Specification: docs/protocol.md, "Circuits". `build.rs` makes them, `pool.rs` decides what they are used for. A cell
+//! that does not open, or says what it must not, ends the circuit; nothing is dropped in silence.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::debug;
+use trefoil_protocol::{
+    entry::RelayEntry,
+    identity::RelayId,
+    limits::{CELL, CELL_BATCH, CIRCUIT_LIFETIME},
+    message::{Message, MessageError, Reason, Target},
+    onion::{self, BackwardLayers, Cell, ForwardLayers, LayerError},
+    rules::{self, OriginRules},
+    streams,
+};
+use trefoil_relay::{
+    cells::{CellError, CellReader, CellWriter},
+    pump::{CircuitStreams, Stream, StreamError},
+    reason::CloseReason,
+};
+
+use crate::pulse::{Act, Pulse};
+
+/// Between two looks at whether the circuit is alive.
+const PULSE_EVERY: Duration = Duration::from_millis(250);
+
+/// A circuit in use. It closes when the last handle is dropped.
+pub(crate) struct Circuit {
+    streams: CircuitStreams,
+    hops: Vec<Hop>,
+    made: Instant,
+    closed: CancellationToken,
+    _close: DropGuard,
+}
+
+/// A hop of a circuit, for people to look at.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// The relay.
+    pub relay: RelayEntry,
+    /// From asking for this hop to having its keys.
+    pub took: Duration,
+}
+
+/// All that a circuit needs, when its last hop has been added.
+pub(crate) struct Parts {
+    pub(crate) reader: CellReader,
+    pub(crate) writer: CellWriter,
+    pub(crate) forward: ForwardLayers,
+    pub(crate) backward: BackwardLayers,
+    pub(crate) rules: OriginRules,
+    pub(crate) hops: Vec<Hop>,
+    pub(crate) rng: StdRng,
+}
+
+/// Why a circuit ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CircuitError {
+    #[error("{0}")]
+    Cells(#[from] CellError),
+    #[error("{0}")]
+    Layer(#[from] LayerError),
+    #[error("{0}")]
+    Message(#[from] MessageError),
+    #[error("{0}")]
+    Rules(#[from] rules::Violation),
+    #[error("{0}")]
+    Stream(#[from] streams::Violation),
+    #[error("its relays do not answer any more")]
+    Silent,
+}
+
+/// What the two tasks share.
+struct Shared {
+    streams: CircuitStreams,
+    rules: Mutex<OriginRules>,
+    pulse: Mutex<Pulse>,
+    probe: AtomicBool,
+    last_hop: usize,
+}
+
+impl Circuit {
+    /// Starts the two tasks.
+    pub(crate) fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
+        let streams = CircuitStreams::new(streams::End::Origin);
+        let slowest = parts.hops.iter().map(|hop| hop.took).max().unwrap_or_default();
+        let shared = Arc::new(Shared {
+            streams: streams.clone(),
+            rules: Mutex::new(parts.rules),
+            pulse: Mutex::new(Pulse::new(slowest, Instant::now())),
+            probe: AtomicBool::new(false),
+            last_hop: parts.hops.len() - 1,
+        });
+        let closed = shutdown.child_token();
+        let inwards = Inwards { shared: Arc::clone(&shared), reader: parts.reader, layers: parts.backward };
+        let outwards = Outwards { shared: Arc::clone(&shared), writer: parts.writer, layers: parts.forward, rng: parts.rng };
+        tracker.spawn(run(shared, inwards, outwards, closed.clone()));
+        Arc::new(Self {
+            streams,
+            hops: parts.hops,
+            made: Instant::now(),
+            _close: closed.clone().drop_guard(),
+            closed,
+        })
+    }
+
+    /// Opens a stream at the last hop; [`Stream::opened`] tells when it is connected.
+    pub(crate) fn open(&self, target: Target) -> Result<Stream, StreamError> {
+        let last = u8::try_from(self.hops.len() - 1).expect("a circuit has at most six hops");
+        self.streams.open(last, target)
+    }
+
+    /// The relays, guard first.
+    pub(crate) fn hops(&self) -> &[Hop] {
+        &self.hops
+    }
+
+    /// Whether any of these relays is on it.
+    pub(crate) fn has_any(&self, relays: &[RelayId]) -> bool {
+        self.hops.iter().any(|hop| relays.contains(&hop.relay.id))
+    }
+
+    /// Whether it may take this stream: alive, young enough, and its exit may serve the target.
+    pub(crate) fn may_take(&self, target: &Target) -> bool {
+        let exit = self.hops.last().is_some_and(|hop| hop.relay.exit.may_allow(target));
+        exit && self.is_alive() && self.made.elapsed() < CIRCUIT_LIFETIME
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.closed.is_cancelled()
+    }
+
+    /// Whether nothing is lost by letting go of it: it has ended, or is too old for new streams and has none.
+    pub(crate) fn is_spent(&self) -> bool {
+        !self.is_alive() || (self.made.elapsed() >= CIRCUIT_LIFETIME && self.streams.is_empty())
+    }
+
+    /// Streams on it.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+}
+
+/// Runs both directions until either ends.
+async fn run(shared: Arc<Shared>, mut inwards: Inwards, mut outwards: Outwards, closed: CancellationToken) {
+    let ended = tokio::select! {
+        error = inwards.carry() => Some(error),
+        error = outwards.carry() => Some(error),
+        error = watch(&shared) => Some(error),
+        () = closed.cancelled() => None,
+    };
+    let reason = match &ended {
+        None => CloseReason::None,
+        Some(CircuitError::Cells(_) | CircuitError::Silent) => CloseReason::None,
+        Some(_) => CloseReason::Protocol,
+    };
+    if let Some(error) = ended {
+        debug!(%error, "a circuit ended");
+    }
+    inwards.reader.set_reason(reason);
+    outwards.writer.set_reason(reason);
+    closed.cancel();
+    shared.streams.fail(Reason::Reset);
+}
+
+/// Asks for signs of life while there are streams; ends when there is none.
+async fn watch(shared: &Shared) -> CircuitError {
+    let mut ticks = tokio::time::interval(PULSE_EVERY);
+    loop {
+        ticks.tick().await;
+        let mut pulse = shared.pulse();
+        if shared.streams.is_empty() {
+            pulse.rest(Instant::now());
+            continue;
+        }
+        match pulse.poll(Instant::now()) {
+            Act::Nothing => {}
+            Act::Ask => {
+                shared.probe.store(true, Ordering::Release);
+                shared.streams.wake();
+            }
+            Act::GiveUp => return CircuitError::Silent,
+        }
+    }
+}
+
+impl Shared {
+    fn pulse(&self) -> std::sync::MutexGuard<'_, Pulse> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> std::sync::MutexGuard<'_, OriginRules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The direction towards the origin.
+struct Inwards {
+    shared: Arc<Shared>,
+    reader: CellReader,
+    layers: BackwardLayers,
+}
+
+impl Inwards {
+    async fn carry(&mut self) -> CircuitError {
+        loop {
+            let handled = match self.reader.cells().await {
+                Ok(mut cells) => cells.as_chunks_mut::<CELL>().0.iter_mut().try_for_each(|cell| self.handle(cell)),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = handled {
+                return error;
+            }
+        }
+    }
+
+    fn handle(&mut self, cell: &mut Cell) -> Result<(), CircuitError> {
+        let hop = self.layers.open(cell)?;
+        let message = Message::decode(onion::message(cell))?;
+        self.shared.rules().check(hop, &message)?;
+        let now = Instant::now();
+        if message == Message::Padding {
+            self.shared.pulse().answered(now);
+            return Ok(());
+        }
+        self.shared.pulse().heard(now);
+        let hop = u8::try_from(hop).expect("a circuit has at most six hops");
+        self.shared.streams.handle_message(hop, &message, now.into_std())?;
+        Ok(())
+    }
+}
+
+/// The direction away from the origin.
+struct Outwards {
+    shared: Arc<Shared>,
+    writer: CellWriter,
+    layers: ForwardLayers,
+    rng: StdRng,
+}
+
+impl Outwards {
+    async fn carry(&mut self) -> CircuitError {
+        loop {
+            self.shared.streams.ready().await;
+            let cells = self.speak();
+            if let Err(error) = self.write(cells).await {
+                return error.into();
+            }
+        }
+    }
+
+    /// Packs what there is to say, one batch at most.
+    fn speak(&mut self) -> BytesMut {
+        let mut cells = BytesMut::new();
+        while cells.len() < CELL_BATCH * CELL {
+            let start = cells.len();
+            cells.reserve(CELL_BATCH * CELL - start);
+            cells.resize(start + CELL, 0);
+            let cell: &mut Cell = (&mut cells[start..]).try_into().expect("it was made a cell long");
+            match self.next_message(onion::message_mut(cell)) {
+                Some(hop) => self.layers.seal(hop, cell, &mut self.rng),
+                None => {
+                    cells.truncate(start);
+                    break;
+                }
+            }
+        }
+        cells
+    }
+
+    /// Writes the next message into `space`; gives the hop that it is for.
+    fn next_message(&self, space: &mut [u8]) -> Option<usize> {
+        if self.shared.probe.swap(false, Ordering::AcqRel) {
+            let hop = self.shared.last_hop;
+            self.shared.rules().start_padding(hop, 1);
+            Message::PadStart { budget: 1 }.encode(space);
+            return Some(hop);
+        }
+        self.shared.streams.poll_message(space).map(usize::from)
+    }
+
+    async fn write(&mut self, cells: BytesMut) -> Result<(), CellError> {
+        if cells.is_empty() { Ok(()) } else { self.writer.write(cells.freeze()).await }
+    }
+}

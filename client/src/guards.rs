@@ -1,0 +1,96 @@
+//! Links to guards: the relays that see this client's address.
+//!
+//! Each guard has a UDP socket of its own, so that two guards cannot tell by the port that they serve the same client.
+//! Specification: docs/protocol.md, "Links".
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+use trefoil_protocol::{entry::RelayEntry, identity::RelayId};
+use trefoil_relay::{
+    endpoint::{DialError, Endpoint, LinkOptions},
+    link::Link,
+    reason::CloseReason,
+    socket::BindError,
+};
+
+use crate::build::Cause;
+
+/// Makes a socket from which this address can be dialled.
+pub type Sockets = Arc<dyn Fn(SocketAddr) -> Result<Endpoint, BindError> + Send + Sync>;
+
+/// Sockets of this machine's network.
+pub fn system_sockets(options: LinkOptions) -> Sockets {
+    Arc::new(move |target| {
+        let any: IpAddr =
+            if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Endpoint::bind(SocketAddr::new(any, 0), &options)
+    })
+}
+
+/// See the file's head.
+pub(crate) struct Guards {
+    sockets: Sockets,
+    links: Mutex<HashMap<RelayId, Arc<AsyncMutex<Option<Guard>>>>>,
+}
+
+struct Guard {
+    endpoint: Endpoint,
+    link: Link,
+}
+
+impl Guards {
+    pub(crate) fn new(sockets: Sockets) -> Self {
+        Self { sockets, links: Mutex::default() }
+    }
+
+    /// The link to this relay, dialled if there is none. Those who ask at once share one dial.
+    pub(crate) async fn link(&self, relay: &RelayEntry) -> Result<Link, Cause> {
+        let slot = self.slot(relay.id);
+        let mut guard = slot.lock().await;
+        if let Some(guard) = &*guard
+            && !guard.link.is_closed()
+        {
+            return Ok(guard.link.clone());
+        }
+        let new = self.dial(relay).await?;
+        let link = new.link.clone();
+        *guard = Some(new);
+        Ok(link)
+    }
+
+    /// Closes all links, and waits until the guards know.
+    pub(crate) async fn close(&self) {
+        let slots: Vec<_> = self.lock().drain().map(|(_, slot)| slot).collect();
+        for slot in slots {
+            if let Some(guard) = slot.lock().await.take() {
+                guard.endpoint.close(CloseReason::Unspecified);
+                guard.endpoint.wait_idle().await;
+            }
+        }
+    }
+
+    async fn dial(&self, relay: &RelayEntry) -> Result<Guard, Cause> {
+        let mut last = Cause::Dial(DialError::Timeout);
+        for address in relay.addresses.iter() {
+            let endpoint = (self.sockets)(address)?;
+            match endpoint.dial(relay.id, address).await {
+                Ok(link) => return Ok(Guard { endpoint, link }),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last)
+    }
+
+    fn slot(&self, relay: RelayId) -> Arc<AsyncMutex<Option<Guard>>> {
+        Arc::clone(self.lock().entry(relay).or_default())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RelayId, Arc<AsyncMutex<Option<Guard>>>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,150 @@
+//! The way into the network: streams to targets, over circuits that this module has found for them.
+//!
+//! A stream that cannot be opened on one circuit is tried on another, over other relays; one that is open is never
+//! moved. What went wrong is told in the words of [`OpenError`].
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use tokio::time::timeout;
+use tracing::debug;
+use trefoil_protocol::{
+    entry::RelayEntry,
+    identity::RelayId,
+    limits::{OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
+    message::{Host, Reason, Target},
+    params::NetworkParams,
+    resolve,
+};
+use trefoil_relay::pump::StreamError;
+pub use trefoil_relay::{pump::Stream, splice::Transferred};
+
+pub use crate::circuit::Hop;
+use crate::{circuit::Circuit, guards::Sockets, pool::Pool};
+
+/// The way into the network. A clone is the same one.
+#[derive(Clone)]
+pub struct Client(Arc<Pool>);
+
+/// What decides whether two streams may share a circuit: equal tokens do. It may hold a password, so it never prints.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Isolation(Vec<Vec<u8>>);
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The far end said why.
+    #[error("{0}")]
+    Stream(Reason),
+    /// No circuit could be built, with the reason.
+    #[error("no path through the network: {0}")]
+    NoPath(String),
+    /// Nothing answered in time.
+    #[error("the network did not answer in time")]
+    Timeout,
+    /// The client is shutting down.
+    #[error("the client is shutting down")]
+    Shutdown,
+}
+
+/// How one attempt on one circuit ended.
+enum Attempt {
+    Opened(Stream),
+    /// For good: another circuit would end the same way.
+    Final(Reason),
+    /// This circuit, or its exit, is not the right one.
+    TryElsewhere(Reason),
+}
+
+impl Isolation {
+    /// The token made of these parts.
+    pub fn new(parts: &[&[u8]]) -> Self {
+        Self(parts.iter().map(|part| part.to_vec()).collect())
+    }
+}
+
+impl fmt::Debug for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Isolation(..)")
+    }
+}
+
+impl Client {
+    /// A client of a network whose relays are these. Must be called within a runtime.
+    ///
+    /// `seed` seeds its generators; it decides keys and paths, so it must be secret and never used twice.
+    pub fn new(params: NetworkParams, relays: Vec<RelayEntry>, sockets: Sockets, seed: [u8; 32]) -> Self {
+        Self(Pool::new(params, relays, sockets, seed))
+    }
+
+    /// Opens a stream; resolves when the far end is connected, at most 30 s later.
+    ///
+    /// # Errors
+    /// [`OpenError`], after other circuits have been tried where that could help.
+    pub async fn open(&self, isolation: &Isolation, target: Target) -> Result<Stream, OpenError> {
+        if self.0.is_closed() {
+            return Err(OpenError::Shutdown);
+        }
+        let opened = timeout(OPEN_TIMEOUT, self.open_somewhere(isolation, &target)).await;
+        opened.unwrap_or(Err(OpenError::Timeout))
+    }
+
+    /// Resolves a name at an exit.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub async fn resolve(&self, isolation: &Isolation, host: Host) -> Result<Vec<IpAddr>, OpenError> {
+        if let Host::Address(address) = host {
+            return Ok(vec![address]);
+        }
+        let mut stream = self.open(isolation, Target::Resolve { host }).await?;
+        let (mut answer, mut piece) = (Vec::new(), Vec::new());
+        while stream.receive(&mut piece).await? > 0 {
+            answer.extend_from_slice(&piece);
+            if answer.len() > MAX_ANSWER {
+                return Err(OpenError::Stream(Reason::Internal));
+            }
+        }
+        stream.finish().await?;
+        resolve::decode(&answer).map_err(|_| OpenError::Stream(Reason::Internal))
+    }
+
+    /// The hops of the circuits that streams of this isolation have used lately, newest last.
+    pub fn paths(&self, isolation: &Isolation) -> Vec<Vec<Hop>> {
+        self.0.hops(isolation)
+    }
+
+    /// Circuits that are ready for use.
+    pub fn ready_circuits(&self) -> usize {
+        self.0.spares()
+    }
+
+    /// Ends all circuits and links, and waits until the guards know.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// Tries one circuit after the other. One that is slow to answer is not given up, but a second is asked beside it:
+    /// a dead relay is noticed late, and a person waits.
+    async fn open_somewhere(&self, isolation: &Isolation, target: &Target) -> Result<Stream, OpenError> {
+        let mut avoid = Vec::new();
+        let mut last = Reason::Timeout;
+        for _ in 0..OPEN_TRIES {
+            let first = self.attempt(isolation, target, avoid.clone());
+            let (circuit, attempt) = first.await?;
+            let attempt = match attempt {
+                Some(attempt) => attempt,
+                None => unreachable!(),
+            };
+            match attempt {
+                Attempt::Opened(stream) => return Ok(stream),
+                Attempt::Final(reason) => return Err(OpenError::Stream(reason)),
+                Attempt::TryElsewhere(reason) => last = reason,
+            }
+            avoid.extend(circuit.hops().iter().map(|hop| hop.relay.id));
+        }
+        Err(OpenError::Stream(last))
+    }
+}
+
+/// Most bytes of an answer to a name resolution.
+const MAX_ANSWER: usize = 17 * trefoil_protocol::limits::MAX_RESOLVED;

@@ -1,0 +1,321 @@
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+
+use super::*;
+use crate::vectors;
+
+/// A circuit's origin and all its hops, with keys of their own.
+struct Circuit {
+    to_hops: ForwardLayers,
+    from_hops: BackwardLayers,
+    forward: Vec<ForwardLayer>,
+    backward: Vec<BackwardLayer>,
+    rng: StdRng,
+}
+
+impl Circuit {
+    fn new(hops: usize, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut circuit = Self {
+            to_hops: ForwardLayers::default(),
+            from_hops: BackwardLayers::default(),
+            forward: Vec::new(),
+            backward: Vec::new(),
+            rng: StdRng::seed_from_u64(seed + 1),
+        };
+        for _ in 0..hops {
+            let (forward, backward) = (Secret::new(rng.random()), Secret::new(rng.random()));
+            circuit.to_hops.push(forward.clone());
+            circuit.from_hops.push(backward.clone());
+            circuit.forward.push(ForwardLayer::new(forward));
+            circuit.backward.push(BackwardLayer::new(backward));
+        }
+        circuit
+    }
+
+    fn seal(&mut self, hop: usize, text: &[u8]) -> Cell {
+        let mut cell = [0xee; CELL]; // what was in the buffer before must not matter
+        message_mut(&mut cell).copy_from_slice(text);
+        self.to_hops.seal(hop, &mut cell, &mut self.rng);
+        cell
+    }
+
+    fn speak(&mut self, hop: usize, text: &[u8]) -> Cell {
+        let mut cell = [0xee; CELL];
+        message_mut(&mut cell).copy_from_slice(text);
+        self.backward[hop].speak(&mut cell);
+        cell
+    }
+}
+
+fn text(seed: u64) -> Vec<u8> {
+    let mut text = vec![0; MESSAGE];
+    StdRng::seed_from_u64(seed).fill_bytes(&mut text);
+    text
+}
+
+#[test]
+fn any_hop_can_be_addressed() {
+    for (hops, hop) in (1..=MAX_HOPS).flat_map(|hops| (0..hops).map(move |hop| (hops, hop))) {
+        let mut circuit = Circuit::new(hops, 1);
+        let text = text(2);
+        let mut cell = circuit.seal(hop, &text);
+        for before in 0..hop {
+            assert_eq!(circuit.forward[before].open(&mut cell), Ok(Addressee::NextHop));
+        }
+        assert_eq!(circuit.forward[hop].open(&mut cell), Ok(Addressee::ThisHop));
+        assert_eq!(message(&cell), text);
+    }
+}
+
+#[test]
+fn any_hop_can_speak() {
+    for (hops, hop) in (1..=MAX_HOPS).flat_map(|hops| (0..hops).map(move |hop| (hops, hop))) {
+        let mut circuit = Circuit::new(hops, 3);
+        let text = text(4);
+        let mut cell = circuit.speak(hop, &text);
+        circuit.backward[..hop].iter_mut().rev().for_each(|layer| layer.pass_on(&mut cell));
+        assert_eq!(circuit.from_hops.open(&mut cell), Ok(hop));
+        assert_eq!(message(&cell), text);
+    }
+}
+
+proptest! {
+    #[test]
+    fn cells_to_and_from_changing_hops_all_arrive(turns in prop::collection::vec((any::<bool>(), 0..MAX_HOPS), 1..40)) {
+        let mut circuit = Circuit::new(MAX_HOPS, 5);
+        for (number, (forward, hop)) in turns.into_iter().enumerate() {
+            let text = text(number as u64);
+            if forward {
+                let mut cell = circuit.seal(hop, &text);
+                for before in 0..hop {
+                    prop_assert_eq!(circuit.forward[before].open(&mut cell), Ok(Addressee::NextHop));
+                }
+                prop_assert_eq!(circuit.forward[hop].open(&mut cell), Ok(Addressee::ThisHop));
+                prop_assert_eq!(message(&cell), text);
+            } else {
+                let mut cell = circuit.speak(hop, &text);
+                circuit.backward[..hop].iter_mut().rev().for_each(|layer| layer.pass_on(&mut cell));
+                prop_assert_eq!(circuit.from_hops.open(&mut cell), Ok(hop));
+                prop_assert_eq!(message(&cell), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_caught_at_the_next_honest_hop(hops in 1..=MAX_HOPS, at in 0..CELL * 8, crossed in 0..MAX_HOPS) {
+        let crossed = crossed % hops; // hops before the flip
+        let mut circuit = Circuit::new(hops, 6);
+        let mut cell = circuit.seal(hops - 1, &text(7));
+        for before in 0..crossed {
+            circuit.forward[before].open(&mut cell).unwrap();
+        }
+        cell[at / 8] ^= 1 << (at % 8);
+        prop_assert_eq!(circuit.forward[crossed].open(&mut cell), Err(LayerError::Forged { hop: 0 }));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_caught_at_the_origin_unless_a_hop_drops_it(
+        hops in 1..=MAX_HOPS, at in 0..CELL * 8, flipper in 0..MAX_HOPS,
+    ) {
+        let flipper = flipper % hops; // the flip is between this hop and the one nearer to the origin
+        let mut circuit = Circuit::new(hops, 8);
+        let text = text(9);
+        let mut cell = circuit.speak(hops - 1, &text);
+        for hop in (0..hops).rev() {
+            if hop < hops - 1 {
+                circuit.backward[hop].pass_on(&mut cell);
+            }
+            if hop == flipper {
+                cell[at / 8] ^= 1 << (at % 8);
+            }
+        }
+        let dropped = flipper > 0 && at / 8 >= CELL - LAYER;
+        let opened = circuit.from_hops.open(&mut cell);
+        if dropped {
+            prop_assert_eq!(opened, Ok(hops - 1));
+            prop_assert_eq!(message(&cell), text);
+        } else {
+            prop_assert!(opened.is_err(), "{:?}", opened);
+        }
+    }
+}
+
+#[test]
+fn a_seventh_hop_never_opens() {
+    // Seven origins' layers cannot be pushed; a hostile origin that seals for seven by hand finds that the last 17
+    // bytes of the message's space are keystream, which no message's padding can be.
+    let mut rng = StdRng::seed_from_u64(10);
+    let keys: Vec<[u8; 32]> = (0..=MAX_HOPS).map(|_| rng.random()).collect();
+    let mut tail = vec![];
+    for (index, key) in keys.iter().enumerate() {
+        let length = LAYER * (index + 1);
+        tail.resize(length, 0);
+        LayerKey::new(Secret::new(*key)).keystream(CELL - length, &mut tail);
+    }
+    let forced = &tail[..LAYER]; // the first of 7·17 bytes lie inside the message's space
+    assert_eq!(CELL - tail.len(), SPACE.end - LAYER);
+    assert!(forced.iter().any(|byte| *byte != 0));
+}
+
+#[test]
+fn more_than_six_hops_cannot_be_pushed() {
+    let mut layers = ForwardLayers::default();
+    (0..MAX_HOPS).for_each(|_| layers.push(Secret::default()));
+    assert!(std::panic::catch_unwind(move || layers.push(Secret::default())).is_err());
+}
+
+#[test]
+fn every_hop_receives_a_cell_that_ends_in_17_zeros() {
+    for hops in 1..=MAX_HOPS {
+        let mut circuit = Circuit::new(hops, 11);
+        let mut cell = circuit.seal(hops - 1, &text(12));
+        for layer in &mut circuit.forward {
+            assert_eq!(cell[CELL - LAYER..], [0; LAYER]);
+            assert!(cell[CELL - 2 * LAYER..CELL - LAYER].iter().any(|byte| *byte != 0), "a second block of zeros");
+            layer.open(&mut cell).unwrap();
+        }
+    }
+}
+
+#[test]
+fn no_hop_after_the_first_can_tell_its_position_from_what_it_opens() {
+    // What a hop sees when it opens a cell for the next: kind, then bytes that must look random wherever it stands.
+    // Zeros that stand at the same place in many cells would tell. Over 64 cells no byte may be constant but the kind.
+    for (hops, position) in (3..=MAX_HOPS).flat_map(|hops| (1..hops).map(move |position| (hops, position))) {
+        let mut circuit = Circuit::new(hops, 13);
+        let mut seen = vec![std::collections::BTreeSet::new(); CELL];
+        for number in 0..64 {
+            let mut cell = circuit.seal(hops - 1, &text(number));
+            for before in 0..position {
+                circuit.forward[before].open(&mut cell).unwrap();
+            }
+            circuit.forward[position].0.open(&mut cell).unwrap();
+            seen.iter_mut().zip(cell).for_each(|(seen, byte)| {
+                seen.insert(byte);
+            });
+        }
+        let constant: Vec<usize> = (TAG..CELL).filter(|at| seen[*at].len() == 1).collect();
+        assert_eq!(constant, [KIND], "at position {position} of {hops}");
+    }
+}
+
+#[test]
+fn the_addressee_cannot_tell_its_position_from_the_fill() {
+    for position in 1..MAX_HOPS {
+        let mut circuit = Circuit::new(MAX_HOPS, 14);
+        let mut cell = circuit.seal(position, &text(15));
+        for layer in &mut circuit.forward[..=position] {
+            layer.open(&mut cell).unwrap();
+        }
+        let zeros = cell[FILL].windows(3).filter(|window| window == &[0; 3]).count();
+        assert_eq!(zeros, 0, "at position {position}");
+    }
+}
+
+#[test]
+fn a_replayed_or_reordered_cell_is_caught() {
+    let mut circuit = Circuit::new(3, 16);
+    let (first, second) = (circuit.seal(2, &text(1)), circuit.seal(2, &text(2)));
+    let mut reordered = Circuit::new(3, 16);
+    assert!(reordered.forward[0].open(&mut second.clone()).is_err());
+    assert!(circuit.forward[0].open(&mut first.clone()).is_ok());
+    assert!(circuit.forward[0].open(&mut first.clone()).is_err());
+}
+
+#[test]
+fn a_kind_that_is_neither_0_nor_1_is_refused() {
+    let mut circuit = Circuit::new(1, 17);
+    let mut cell = [2; CELL];
+    circuit.to_hops.0[0].seal(&mut cell);
+    assert_eq!(circuit.forward[0].open(&mut cell), Err(LayerError::Kind));
+
+    let mut cell = [2; CELL];
+    circuit.backward[0].0.seal(&mut cell);
+    assert_eq!(circuit.from_hops.open(&mut cell), Err(LayerError::Kind));
+}
+
+#[test]
+fn a_speaker_that_fills_with_anything_but_zeros_is_caught() {
+    for hops in 1..=MAX_HOPS {
+        let mut circuit = Circuit::new(hops, 18);
+        let mut cell = [0; CELL];
+        cell[KIND] = MESSAGE_HERE;
+        cell[CELL - LAYER * MAX_HOPS] = 1;
+        circuit.backward[hops - 1].0.seal(&mut cell);
+        circuit.backward[..hops - 1].iter_mut().rev().for_each(|layer| layer.pass_on(&mut cell));
+        assert!(circuit.from_hops.open(&mut cell).is_err(), "{hops} hops");
+    }
+}
+
+#[test]
+fn counters_never_repeat_and_count_only_hops_that_took_part() {
+    let mut circuit = Circuit::new(3, 19);
+    for (number, hop) in [2, 0, 1, 2, 0].into_iter().enumerate() {
+        circuit.seal(hop, &text(number as u64));
+    }
+    let counters: Vec<u64> = circuit.to_hops.0.iter().map(LayerKey::counter).collect();
+    assert_eq!(counters, [5, 3, 2]);
+}
+
+fn keys(vector: &Value) -> Vec<LayerKey> {
+    let keys = vectors::list(&vector["keys"]).iter();
+    let counters = vectors::list(&vector["counters"]).iter();
+    keys.zip(counters).map(|(key, counter)| LayerKey::at(vectors::array(key), counter.as_u64().unwrap())).collect()
+}
+
+/// Yields the bytes it was given: what the vectors' author drew.
+struct Script(Vec<u8>);
+
+impl rand::rand_core::TryRng for Script {
+    type Error = std::convert::Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        unreachable!("layers draw bytes")
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        unreachable!("layers draw bytes")
+    }
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        bytes.copy_from_slice(&self.0.drain(..bytes.len()).collect::<Vec<_>>());
+        Ok(())
+    }
+}
+
+impl rand::rand_core::TryCryptoRng for Script {}
+
+#[test]
+fn the_forward_vectors_hold() {
+    for vector in vectors::list(&vectors::circuit()["forward"]) {
+        let cells: Vec<Cell> = vectors::list(&vector["cell_at_hop"]).iter().map(vectors::array).collect();
+        let mut cell = [0; CELL];
+        message_mut(&mut cell).copy_from_slice(&vectors::bytes(&vector["message"]));
+        ForwardLayers(keys(vector)).seal(cells.len() - 1, &mut cell, &mut Script(vectors::bytes(&vector["fill"])));
+
+        for (hop, (layer, expected)) in keys(vector).into_iter().zip(&cells).enumerate() {
+            assert_eq!(&cell, expected, "at hop {hop}");
+            let addressee = if hop + 1 == cells.len() { Addressee::ThisHop } else { Addressee::NextHop };
+            assert_eq!(ForwardLayer(layer).open(&mut cell), Ok(addressee));
+        }
+        assert_eq!(message(&cell), vectors::bytes(&vector["message"]));
+    }
+}
+
+#[test]
+fn the_backward_vectors_hold() {
+    for vector in vectors::list(&vectors::circuit()["backward"]) {
+        let speaker = usize::try_from(vector["speaker"].as_u64().unwrap()).unwrap();
+        let mut cell = [0; CELL];
+        message_mut(&mut cell).copy_from_slice(&vectors::bytes(&vector["message"]));
+        for (hop, layer) in keys(vector).into_iter().enumerate().take(speaker + 1).rev() {
+            if hop == speaker {
+                BackwardLayer(layer).speak(&mut cell);
+            } else {
+                BackwardLayer(layer).pass_on(&mut cell);
+            }
+            assert_eq!(cell.to_vec(), vectors::bytes(&vector["cell_from_hop"][hop.to_string()]), "from hop {hop}");
+        }
+        assert_eq!(BackwardLayers(keys(vector)).open(&mut cell), Ok(speaker));
+        assert_eq!(message(&cell), vectors::bytes(&vector["message"]));
+    }
+}

@@ -1,0 +1,203 @@
+//! Network parameters: the rules on which all nodes of one network agree, and the network's id.
+//!
+//! Specification: docs/protocol.md, "Networks". The parameters are data; the code runs on any of them unchanged.
+//! Sizes and bounds that are the same in every network are in `limits.rs`.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+
+use crate::{crypto, ip, limits::MAX_NETWORK_NAME};
+
+/// What all nodes of a network agree on.
+///
+/// All of it enters the [`NetworkId`], so nodes that disagree never meet. A parameter that comes later goes to the
+/// end. Bootstrap relays are deliberately no part of it: a changed list must not fork the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkParams {
+    /// What people call the network.
+    pub name: NetworkName,
+    /// Relays may have loopback and private addresses. (Exit policies must name such targets in any network.)
+    #[serde(default)]
+    pub allow_loopback: bool,
+    /// Paths may have several relays in one netgroup.
+    #[serde(default)]
+    pub allow_same_netgroup: bool,
+}
+
+/// A network's name: 1 to [`MAX_NETWORK_NAME`] characters from a-z, 0-9 and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NetworkName(String);
+
+/// A network's id: `BLAKE3("trefoil/1 network" ‖ parameters in postcard's canonical form)`. As text, 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetworkId([u8; 32]);
+
+/// The text is not a network's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a network's name has 1 to {MAX_NETWORK_NAME} characters from a-z, 0-9 and -")]
+pub struct BadName;
+
+/// The text is not a network's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a network id has 64 digits from 0-9 and a-f")]
+pub struct BadNetworkId;
+
+impl NetworkParams {
+    /// The public network.
+    pub fn main() -> Self {
+        Self { name: NetworkName("main".to_owned()), allow_loopback: false, allow_same_netgroup: false }
+    }
+
+    /// A network on one machine or in one room: its relays may have loopback and private addresses.
+    pub fn testnet(name: NetworkName) -> Self {
+        Self { name, allow_loopback: true, allow_same_netgroup: false }
+    }
+
+    /// The network's id.
+    pub fn id(&self) -> NetworkId {
+        let bytes = postcard::to_stdvec(self).expect("a short text and flags always have a postcard form");
+        NetworkId(crypto::blake3(&[NETWORK_LABEL, &bytes]))
+    }
+
+    /// Whether a relay of this network may have this address, and others may dial it there.
+    pub fn allows_relay_at(&self, address: IpAddr) -> bool {
+        ip::is_public(address) || (self.allow_loopback && ip::is_local(address))
+    }
+}
+
+impl NetworkName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl NetworkId {
+    /// The id whose bytes these are.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first 8 digits of its text form: enough for a person, never for a program.
+    pub fn short(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(8);
+        text
+    }
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for NetworkName {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let characters = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let length = (1..=MAX_NETWORK_NAME).contains(&text.len());
+        if characters && length { Ok(Self(text.to_owned())) } else { Err(BadName) }
+    }
+}
+
+impl TryFrom<String> for NetworkName {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NetworkId({})", self.short())
+    }
+}
+
+impl FromStr for NetworkId {
+    type Err = BadNetworkId;
+
+    fn from_str(text: &str) -> Result<Self, BadNetworkId> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| BadNetworkId)?;
+        bytes.try_into().map(Self).map_err(|_| BadNetworkId)
+    }
+}
+
+const NETWORK_LABEL: &[u8] = b"trefoil/1 network";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NetworkName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_parameter_changes_the_id() {
+        let base = NetworkParams::testnet(name("a"));
+        let others = [
+            NetworkParams::main(),
+            NetworkParams { name: name("b"), ..base.clone() },
+            NetworkParams { allow_loopback: false, ..base.clone() },
+            NetworkParams { allow_same_netgroup: true, ..base.clone() },
+        ];
+        others.iter().for_each(|other| assert_ne!(other.id(), base.id()));
+        assert_eq!(base.clone().id(), base.id());
+    }
+
+    #[test]
+    fn the_id_is_the_hash_of_label_and_canonical_bytes() {
+        let expected = crypto::blake3(&[b"trefoil/1 network", b"\x04main\x00\x00"]);
+        assert_eq!(NetworkParams::main().id(), NetworkId(expected));
+    }
+
+    #[test]
+    fn an_id_survives_its_text_form_and_nothing_else_is_one() {
+        let id = NetworkParams::main().id();
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id));
+        assert!(text.starts_with(&id.short()));
+        (0..text.len()).for_each(|length| assert_eq!(text[..length].parse::<NetworkId>(), Err(BadNetworkId)));
+        assert_eq!(text.replace(|c: char| c.is_ascii_digit(), "g").parse::<NetworkId>(), Err(BadNetworkId));
+    }
+
+    #[test]
+    fn names_have_their_characters_and_length() {
+        let long = "a".repeat(MAX_NETWORK_NAME);
+        ["a", "main", "test-net-2", &long].iter().for_each(|text| assert_eq!(name(text).as_str(), *text));
+        let longer = "a".repeat(MAX_NETWORK_NAME + 1);
+        ["", "Main", "a b", "ä", "a_b", &longer].iter().for_each(|text| {
+            assert_eq!(text.parse::<NetworkName>(), Err(BadName), "{text}");
+        });
+    }
+
+    #[test]
+    fn only_a_testnet_has_relays_on_local_addresses() {
+        let (main, test) = (NetworkParams::main(), NetworkParams::testnet(name("t")));
+        for local in ["127.3.0.1", "10.0.0.1", "192.168.1.1", "::1", "fd00::1"].map(|text| text.parse().unwrap()) {
+            assert!(test.allows_relay_at(local) && !main.allows_relay_at(local), "{local}");
+        }
+        for never in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.1", "::"].map(|text| text.parse().unwrap()) {
+            assert!(!test.allows_relay_at(never) && !main.allows_relay_at(never), "{never}");
+        }
+        assert!(main.allows_relay_at("1.1.1.1".parse().unwrap()));
+    }
+}

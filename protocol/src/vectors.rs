@@ -1,0 +1,23 @@
+//! The vectors of `protocol/vectors/circuit.json`, made by an independent implementation in another language.
+
+use serde_json::Value;
+
+/// All of them.
+pub(crate) fn circuit() -> Value {
+    serde_json::from_str(include_str!("../vectors/circuit.json")).unwrap()
+}
+
+/// The bytes of a hexadecimal string.
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
+}
+
+/// [`bytes`], of a known length.
+pub(crate) fn array<const N: usize>(value: &Value) -> [u8; N] {
+    bytes(value).try_into().unwrap()
+}
+
+/// The elements of a list.
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}

@@ -1,0 +1,240 @@
+//! The two halves of a circuit on one link: whole cells in, whole cells out.
+//!
+//! Specification: docs/protocol.md, "Links" and "Closing". A half is the only holder of its QUIC stream half, because
+//! quinn takes a dropped one for an orderly end: here a dropped half closes the circuit with a reason. Cells are not
+//! looked into.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, WriteError};
+use tokio::time::timeout;
+use trefoil_protocol::limits::{CELL, CELL_BATCH, FINISH_TIMEOUT, HANDSHAKE_TIMEOUT};
+
+use crate::{
+    link::{LinkError, Seat},
+    reason::CloseReason,
+};
+
+/// A circuit on one link.
+#[derive(Debug)]
+pub struct Circuit {
+    /// What the peer sends.
+    pub reader: CellReader,
+    /// What the peer gets.
+    pub writer: CellWriter,
+}
+
+/// Reads a circuit's cells. Dropped before the end, it tells the peer to stop.
+///
+/// It holds no buffer while it waits between cells.
+#[derive(Debug)]
+pub struct CellReader {
+    stream: RecvStream,
+    /// What has come and was not handed out; less than a cell but after [`CellReader::first_cell`].
+    rest: BytesMut,
+    reason: CloseReason,
+    _seat: Arc<Seat>,
+}
+
+/// Writes a circuit's cells. Dropped without [`CellWriter::finish`], it resets the circuit.
+#[derive(Debug)]
+pub struct CellWriter {
+    stream: SendStream,
+    reason: CloseReason,
+    _seat: Arc<Seat>,
+}
+
+/// Why no more cells come, or go.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CellError {
+    /// The peer ended its direction after a whole cell.
+    #[error("the peer ended the circuit")]
+    Ended,
+    /// The peer closed the circuit.
+    #[error("the peer closed the circuit: {0}")]
+    Closed(CloseReason),
+    /// The peer ended its direction within a cell.
+    #[error("the circuit ended within a cell")]
+    Truncated,
+    /// The peer opened the circuit and sent no cell in time.
+    #[error("the peer sent no first cell in time")]
+    Silent,
+    /// The peer opened a stream of a type that is not known here.
+    #[error("unknown stream type {0}")]
+    StreamType(u8),
+    /// The peer did not acknowledge the last cells in time.
+    #[error("the peer did not acknowledge the last cells in time")]
+    Unacknowledged,
+    /// The link is gone.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// The first byte of a stream that is a circuit: that of a `Create` cell.
+const CIRCUIT: u8 = 0x01;
+/// Pieces of a stream that are taken at once: a batch of cells in packets of about 1,400 bytes.
+const PIECES: usize = CELL_BATCH * CELL / 1400 + 1;
+
+impl Circuit {
+    pub(crate) fn new(send: SendStream, receive: RecvStream, seat: Arc<Seat>) -> Self {
+        let reason = CloseReason::Internal;
+        Self {
+            reader: CellReader { stream: receive, rest: BytesMut::new(), reason, _seat: Arc::clone(&seat) },
+            writer: CellWriter { stream: send, reason, _seat: seat },
+        }
+    }
+
+    /// Closes both directions, for this reason.
+    pub fn close(mut self, reason: CloseReason) {
+        self.reader.set_reason(reason);
+        self.writer.set_reason(reason);
+    }
+}
+
+impl CellReader {
+    /// What the peer is told when this half is dropped: [`CloseReason::Internal`] until set.
+    pub fn set_reason(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+
+    /// Waits for cells and hands out all that have come, usually at most [`CELL_BATCH`], never more than a stream
+    /// window's worth. The length is a multiple of [`CELL`], and the buffer belongs to these cells alone.
+    ///
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`CellError`] when no more will come; a close by the peer overtakes cells that were not read.
+    pub async fn cells(&mut self) -> Result<BytesMut, CellError> {
+        self.fill().await?;
+        let whole = self.rest.len() / CELL * CELL;
+        Ok(self.take(whole))
+    }
+
+    /// Waits for the first cell of a circuit that the peer opened, for at most [`HANDSHAKE_TIMEOUT`].
+    ///
+    /// # Errors
+    /// [`CellError::Silent`] if none came, [`CellError::StreamType`] if it is no circuit, or as
+    /// [`CellReader::cells`]. The peer is told accordingly when the halves are dropped.
+    pub async fn first_cell(&mut self) -> Result<BytesMut, CellError> {
+        let Ok(filled) = timeout(HANDSHAKE_TIMEOUT, self.fill()).await else {
+            self.reason = CloseReason::Timeout;
+            return Err(CellError::Silent);
+        };
+        filled?;
+        let cell = self.take(CELL);
+        match cell.first() {
+            Some(&CIRCUIT) => Ok(cell),
+            other => {
+                self.reason = CloseReason::Protocol;
+                Err(CellError::StreamType(other.copied().unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Waits until there is at least one whole cell in `rest`.
+    async fn fill(&mut self) -> Result<(), CellError> {
+        while self.rest.len() < CELL {
+            let mut pieces = [const { Bytes::new() }; PIECES];
+            match self.stream.read_chunks(&mut pieces).await? {
+                Some(_) => self.join(&pieces),
+                None if self.rest.is_empty() => return Err(CellError::Ended),
+                None => return Err(CellError::Truncated),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts `rest` and the pieces into a buffer of just their size.
+    fn join(&mut self, pieces: &[Bytes]) {
+        let length = pieces.iter().map(Bytes::len).sum::<usize>() + self.rest.len();
+        let mut joined = BytesMut::with_capacity(length);
+        joined.extend_from_slice(&self.rest);
+        pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+        self.rest = joined;
+    }
+
+    /// Takes bytes off the front, without letting what stays keep their buffer alive.
+    fn take(&mut self, length: usize) -> BytesMut {
+        let stays = self.rest.get(length..).map(BytesMut::from).unwrap_or_default();
+        let mut taken = std::mem::replace(&mut self.rest, stays);
+        taken.truncate(length);
+        taken
+    }
+}
+
+impl CellWriter {
+    /// What the peer is told when this half is dropped: [`CloseReason::Internal`] until set.
+    pub fn set_reason(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+
+    /// Sends whole cells, without copying them; waits while the peer has a stream window's worth unread.
+    ///
+    /// Not cancel-safe: a cancelled write may have sent part of a cell, and the half must then be dropped.
+    ///
+    /// # Errors
+    /// [`CellError::Closed`] if the peer reads no more, [`CellError::Link`] if the link is gone.
+    pub async fn write(&mut self, cells: Bytes) -> Result<(), CellError> {
+        debug_assert!(cells.len().is_multiple_of(CELL), "only whole cells travel");
+        Ok(self.stream.write_chunk(cells).await?)
+    }
+
+    /// Ends this direction in order: returns when the peer's QUIC has all cells, at most [`FINISH_TIMEOUT`] later.
+    ///
+    /// # Errors
+    /// [`CellError::Unacknowledged`] if that took too long: the direction is then reset. Others as for
+    /// [`CellWriter::write`].
+    pub async fn finish(mut self) -> Result<(), CellError> {
+        if self.stream.finish().is_err() {
+            return Ok(()); // stopped by the peer, which then needs no end
+        }
+        match timeout(FINISH_TIMEOUT, self.stream.stopped()).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(code))) => Err(CellError::Closed(CloseReason::from_code(code))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                self.reason = CloseReason::Timeout;
+                Err(CellError::Unacknowledged)
+            }
+        }
+    }
+}
+
+impl Drop for CellReader {
+    fn drop(&mut self) {
+        let _ = self.stream.stop(self.reason.code()); // an error means that there is nothing to stop
+    }
+}
+
+impl Drop for CellWriter {
+    fn drop(&mut self) {
+        let _ = self.stream.reset(self.reason.code()); // an error means that all has been acknowledged
+    }
+}
+
+impl From<ReadError> for CellError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(code) => Self::Closed(CloseReason::from_code(code)),
+            ReadError::ConnectionLost(error) => Self::Link(error.into()),
+            ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => Self::Ended,
+        }
+    }
+}
+
+impl From<WriteError> for CellError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::Closed(CloseReason::from_code(code)),
+            WriteError::ConnectionLost(error) => Self::Link(error.into()),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => Self::Ended,
+        }
+    }
+}
+
+impl From<StoppedError> for CellError {
+    fn from(error: StoppedError) -> Self {
+        WriteError::from(error).into()
+    }
+}

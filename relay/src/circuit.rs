@@ -1,0 +1,166 @@
+//! A circuit as one of its relays sees it: a handshake, then two tasks, one for each direction.
+//!
+//! ```text
+//!            forward task: open our layer ──► pass on │ handle what is for us
+//! upstream ◄──────────────────────────────────────────────────────────────► downstream
+//!            backward task: seal our layer ◄── what comes back │ what we say
+//! ```
+//!
+//! Specification: docs/protocol.md, "Circuits". Each task owns the key and the stream half that it writes with; they
+//! share the streams that end here and one shutdown token. A task that cannot write does not read: that is all the
+//! flow control between relays there is.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use trefoil_protocol::{
+    cell::{self, Create, Refusal},
+    handshake::{self, CircuitKeys, HandshakeError},
+    message::{ExtendError, MessageError, Reason},
+    onion::{BackwardLayer, Cell, ForwardLayer, LayerError},
+    puzzle::Puzzle,
+    rules, streams,
+};
+
+use crate::{
+    backward::Backward,
+    forward::Forward,
+    cells::{self, CellError, CellReader},
+    link::Link,
+    memory::OpenAccount,
+    node::Node,
+    pump::CircuitStreams,
+    reason::CloseReason,
+};
+
+/// What the forward task asks the backward task to say. Few: a hop is rarely asked for anything at once.
+const SAY_QUEUE: usize = 4;
+
+/// What both tasks of a circuit share.
+pub(crate) struct Shared {
+    pub(crate) node: Arc<Node>,
+    pub(crate) streams: CircuitStreams,
+    pub(crate) account: OpenAccount,
+    pub(crate) closed: CancellationToken,
+}
+
+/// Something for the backward task, besides stream messages.
+pub(crate) enum Say {
+    /// The circuit has a next hop now: tell the origin, and read from it.
+    Extended(Vec<u8>, CellReader),
+    /// It has not.
+    NotExtended(ExtendError),
+    /// This many padding cells.
+    Padding(u16),
+}
+
+/// Why a circuit ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CircuitError {
+    #[error("{0}")]
+    Cells(#[from] CellError),
+    #[error("{0}")]
+    Layer(#[from] LayerError),
+    #[error("{0}")]
+    Message(#[from] MessageError),
+    #[error("{0}")]
+    Rules(#[from] rules::Violation),
+    #[error("{0}")]
+    Stream(#[from] streams::Violation),
+    #[error("a cell for a next hop that is not there")]
+    NoNextHop,
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    #[error("closed by this relay")]
+    Closed,
+}
+
+/// Serves a circuit that a peer has opened, from its first cell to its end.
+pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
+    let created = match create(&node, &link, &mut circuit).await {
+        Ok(keys) => keys,
+        Err(error) => {
+            debug!(%error, "a circuit was not made");
+            return circuit.close(error.reason_for_peer());
+        }
+    };
+    let closed = node.shutdown.child_token();
+    let streams = CircuitStreams::new(streams::End::Hop);
+    let account = node.memory.open(streams.clone(), closed.clone());
+    let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, closed });
+    let (say, said) = mpsc::channel(SAY_QUEUE);
+
+    let backward = Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(created.backward), said);
+    node.tracker.spawn(backward.run());
+    Forward::new(shared, link, circuit.reader, ForwardLayer::new(created.forward), say).run().await;
+}
+
+/// Answers the first cell. The keys are those of a circuit whose `Created` is on its way.
+async fn create(node: &Node, link: &Link, circuit: &mut cells::Circuit) -> Result<CircuitKeys, CircuitError> {
+    let first = circuit.reader.first_cell().await?;
+    match answer(node, link, as_cell(&mut first.clone())).await {
+        Ok((created, keys)) => {
+            circuit.writer.write(one(&cell::created_cell(&created))).await?;
+            Ok(keys)
+        }
+        Err(refusal) => {
+            circuit.writer.write(one(&cell::refusal_cell(refusal))).await?;
+            Err(CircuitError::Refused(refusal))
+        }
+    }
+}
+
+/// The handshake itself, when it is this link's turn; cheap checks first.
+async fn answer(node: &Node, link: &Link, first: &Cell) -> Result<(Vec<u8>, CircuitKeys), Refusal> {
+    let create = Create::from_cell(first).map_err(|_| Refusal::Refused)?;
+    let onion = node.onion_secret(create.onion_key).ok_or(Refusal::Refused)?;
+    let peer = node.peer_for(onion);
+    let asked = node.effort();
+    let puzzle = Puzzle { effort: asked, hour: node.hour() };
+    if !puzzle.is_solved_by(&peer.relay, create.x, &create.solution) {
+        return Err(Refusal::Busy(asked));
+    }
+    let _pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
+    handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
+        debug!(%error, "a handshake failed");
+        Refusal::Refused
+    })
+}
+
+impl CircuitError {
+    /// What the neighbour that sent the offending cell is told; see docs/protocol.md, "Closing".
+    fn reason_for_peer(&self) -> CloseReason {
+        match self {
+            Self::Cells(_) | Self::Closed => CloseReason::Unspecified,
+            Self::Refused(_) => CloseReason::Limit,
+            Self::Layer(_)
+            | Self::Message(_)
+            | Self::Rules(_)
+            | Self::Stream(_)
+            | Self::NoNextHop
+            | Self::Handshake(_) => CloseReason::Protocol,
+        }
+    }
+}
+
+impl Shared {
+    /// What the neighbour towards the origin is told.
+    pub(crate) fn reason_for_peer(&self, error: &CircuitError) -> CloseReason {
+        if self.node.shutdown.is_cancelled() { CloseReason::Shutdown } else { error.reason_for_peer() }
+    }
+
+    /// Ends everything that this circuit has here.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
+        self.streams.fail(Reason::Reset);
+    }
+}
+
+/// A buffer of exactly one cell, as one.
+pub(crate) fn as_cell(bytes: &mut [u8]) -> &mut Cell {
+    bytes.try_into().expect("the reader gives whole cells, and the caller takes one")
+}

@@ -1,0 +1,141 @@
+//! What a relay does with a stream that is opened at it: connects it to the outside, if its policy allows.
+//!
+//! Specification: docs/protocol.md, "Streams" and "Resolve". Names are resolved here, never by the client. Nothing
+//! about targets is logged above `debug`, and nothing is remembered.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::time::timeout;
+use tracing::debug;
+use trefoil_protocol::{
+    limits::{CONNECT_TIMEOUT, RESOLVE_TIMEOUT},
+    message::{Host, Reason, Target},
+    policy::ExitPolicy,
+    resolve,
+};
+
+use crate::{
+    outside::{Connection, Outside},
+    pump::{Stream, StreamError},
+};
+
+/// Addresses of one name that are tried before giving up.
+const TRIED_ADDRESSES: usize = 4;
+
+/// A relay's exit role.
+pub(crate) struct Exit {
+    policy: ExitPolicy,
+    outside: Arc<dyn Outside>,
+}
+
+impl Exit {
+    /// An exit with this policy; an empty one refuses everything.
+    pub(crate) fn new(policy: ExitPolicy, outside: Arc<dyn Outside>) -> Self {
+        Self { policy, outside }
+    }
+
+    /// Serves a stream until it ends.
+    pub(crate) async fn serve(&self, stream: Stream, target: Target) {
+        let served = match target {
+            Target::Exit { host, port } => self.connect(stream, &host, port).await,
+            Target::Resolve { host } => self.resolve(stream, &host).await,
+            Target::Directory | Target::Mailbox | Target::Service { .. } => {
+                stream.refuse(Reason::NotOffered);
+                Ok(())
+            }
+        };
+        if let Err(error) = served {
+            debug!(%error, "a stream ended early");
+        }
+    }
+
+    async fn connect(&self, mut stream: Stream, host: &Host, port: u16) -> Result<(), StreamError> {
+        let connection = match self.reach(host, port).await {
+            Ok(connection) => connection,
+            Err(reason) => {
+                stream.refuse(reason);
+                return Ok(());
+            }
+        };
+        stream.accept();
+        splice(stream, connection).await
+    }
+
+    /// A connection to the first address of `host` that is allowed and answers.
+    async fn reach(&self, host: &Host, port: u16) -> Result<Box<dyn Connection>, Reason> {
+        if !self.policy.may_allow_port(port) {
+            return Err(Reason::Policy); // before a name server hears of it
+        }
+        let addresses = self.addresses(host).await?;
+        let allowed: Vec<_> = addresses.into_iter().filter(|address| self.policy.allows(*address, port)).collect();
+        if allowed.is_empty() {
+            return Err(Reason::Policy);
+        }
+        let tries = allowed.len().min(TRIED_ADDRESSES);
+        let mut last = Reason::Unreachable;
+        for address in &allowed[..tries] {
+            let connect = self.outside.connect(SocketAddr::new(*address, port));
+            match timeout(CONNECT_TIMEOUT / u32::try_from(tries).unwrap_or(1), connect).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = reason_of(&error),
+                Err(_) => last = Reason::Timeout,
+            }
+        }
+        Err(last)
+    }
+
+    async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
+        let name = match host {
+            Host::Address(address) => return Ok(vec![*address]),
+            Host::Name(name) => name,
+        };
+        match timeout(RESOLVE_TIMEOUT, self.outside.resolve(name)).await {
+            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+            Ok(_) => Err(Reason::NameNotFound),
+            Err(_) => Err(Reason::Timeout),
+        }
+    }
+
+    async fn resolve(&self, mut stream: Stream, host: &Host) -> Result<(), StreamError> {
+        if self.policy.is_empty() {
+            stream.refuse(Reason::Policy);
+            return Ok(());
+        }
+        match self.addresses(host).await {
+            Ok(addresses) => {
+                stream.accept();
+                stream.send(&resolve::encode(&addresses)).await?;
+                stream.finish();
+                stream.receive(&mut Vec::new()).await?; // the origin's own end
+            }
+            Err(reason) => stream.refuse(reason),
+        }
+        Ok(())
+    }
+}
+
+/// Carries bytes both ways. A stream that broke breaks the connection too, never ends it in order.
+async fn splice(stream: Stream, connection: Box<dyn Connection>) -> Result<(), StreamError> {
+    let (mut reader, mut writer) = tokio::io::split(connection);
+    let spliced = stream.splice(&[], &mut reader, &mut writer).await;
+    if spliced.is_err() {
+        reader.unsplit(writer).reset();
+    }
+    spliced.map(|_| ())
+}
+
+fn reason_of(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::Refused,
+        io::ErrorKind::TimedOut => Reason::Timeout,
+        io::ErrorKind::ConnectionReset => Reason::Reset,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
+            Reason::Unreachable
+        }
+        _ => Reason::Internal,
+    }
+}

@@ -1,0 +1,161 @@
+//! Adding a hop: to whom this relay extends circuits, and how many of whose.
+//!
+//! Specification: docs/protocol.md, "Extend". A relay dials only relays of its own view, at the addresses that it knows
+//! itself; never itself, and never back to where the circuit came from.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::timeout;
+use trefoil_protocol::{
+    cell::{self, Create, Refusal},
+    identity::RelayId,
+    limits::{EXTENDS_FREE, EXTENDS_SHARE, EXTENDS_UNCONTENDED, EXTEND_TIMEOUT},
+    message::ExtendError,
+};
+
+use crate::{
+    cells::{CellReader, CellWriter},
+    endpoint::DialError,
+    link::{Link, LinkError, LinkId},
+    node::Node,
+};
+
+/// A new hop, whose handshake is the origin's to finish.
+pub(crate) struct Extension {
+    /// The hop's `Created`, status through auth.
+    pub(crate) created: Vec<u8>,
+    pub(crate) reader: CellReader,
+    pub(crate) writer: CellWriter,
+    pub(crate) share: Share,
+}
+
+/// Extends a circuit that came over `upstream` to `relay`.
+pub(crate) async fn extend(
+    node: &Node,
+    upstream: &Link,
+    relay: RelayId,
+    create: &[u8],
+) -> Result<Extension, ExtendError> {
+    Create::decode(create).map_err(|_| ExtendError::Refused)?;
+    if relay == node.id() || Some(relay) == upstream.peer() {
+        return Err(ExtendError::Refused);
+    }
+    let entry = node.view.get(&relay).ok_or(ExtendError::Unknown)?;
+    let share = node.shares.take(upstream.id(), relay).ok_or(ExtendError::Limit)?;
+    let hop = async {
+        let _pass = node.extends.enter(upstream.id()).await.map_err(|_| ExtendError::Limit)?;
+        let link = node.links.get(relay, entry.dial_address()).await.map_err(|error| dial_error(&error))?;
+        create_hop(&link, create).await
+    };
+    let (created, reader, writer) = timeout(EXTEND_TIMEOUT, hop).await.map_err(|_| ExtendError::Timeout)??;
+    Ok(Extension { created, reader, writer, share })
+}
+
+/// Sends `Create` and reads its answer.
+async fn create_hop(link: &Link, create: &[u8]) -> Result<(Vec<u8>, CellReader, CellWriter), ExtendError> {
+    let mut circuit = link.open_circuit().await.map_err(|error| match error {
+        LinkError::CircuitLimit => ExtendError::Limit,
+        _ => ExtendError::Unreachable,
+    })?;
+    let sent = circuit.writer.write_cell(&cell::create_cell(create)).await;
+    sent.map_err(|_| ExtendError::Unreachable)?;
+    let answer = circuit.reader.first_cell().await.map_err(|_| ExtendError::Unreachable)?;
+    match cell::read_created(&answer) {
+        Ok(Ok(created)) => Ok((created.to_vec(), circuit.reader, circuit.writer)),
+        Ok(Err(Refusal::Busy(effort))) => Err(ExtendError::Busy(effort)),
+        Ok(Err(Refusal::Limit)) => Err(ExtendError::Limit),
+        Ok(Err(Refusal::Refused)) | Err(_) => Err(ExtendError::Refused),
+    }
+}
+
+fn dial_error(error: &DialError) -> ExtendError {
+    match error {
+        DialError::Timeout => ExtendError::Timeout,
+        _ => ExtendError::Unreachable,
+    }
+}
+
+/// How many circuits go from each upstream link to each next relay.
+///
+/// While there is room, nobody is counted out. Once many circuits go to one relay, one upstream link gets at most an
+/// eighth of them (and 32 in any case), so that it cannot take the pair of relays from everyone else.
+#[derive(Clone, Default)]
+pub(crate) struct Shares(Arc<Mutex<HashMap<RelayId, Counts>>>);
+
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    by_upstream: HashMap<LinkId, usize>,
+}
+
+/// One circuit's place, given back when dropped.
+pub(crate) struct Share {
+    shares: Shares,
+    upstream: LinkId,
+    next: RelayId,
+}
+
+impl Shares {
+    /// A place for one more circuit, if `upstream` may have it.
+    fn take(&self, upstream: LinkId, next: RelayId) -> Option<Share> {
+        let mut shares = self.lock();
+        let counts = shares.entry(next).or_default();
+        let own = counts.by_upstream.entry(upstream).or_default();
+        if counts.total >= EXTENDS_UNCONTENDED && *own >= EXTENDS_FREE.max(counts.total / EXTENDS_SHARE) {
+            return None;
+        }
+        *own += 1;
+        counts.total += 1;
+        Some(Share { shares: self.clone(), upstream, next })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RelayId, Counts>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is whole
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shares = self.shares.lock();
+        let Some(counts) = shares.get_mut(&self.next) else { return };
+        counts.total -= 1;
+        if let Some(own) = counts.by_upstream.get_mut(&self.upstream) {
+            *own -= 1;
+            if *own == 0 {
+                counts.by_upstream.remove(&self.upstream);
+            }
+        }
+        if counts.total == 0 {
+            shares.remove(&self.next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEXT: RelayId = RelayId::from_bytes([1; 32]);
+
+    #[test]
+    fn one_upstream_link_cannot_take_a_pair_of_relays_for_itself() {
+        let shares = Shares::default();
+        let greedy = LinkId::for_tests(1);
+        let held: Vec<_> = std::iter::from_fn(|| shares.take(greedy, NEXT)).collect();
+        assert_eq!(held.len(), EXTENDS_UNCONTENDED);
+        let others: Vec<_> = (2..10).filter_map(|link| shares.take(LinkId::for_tests(link), NEXT)).collect();
+        assert_eq!(others.len(), 8);
+        assert!(shares.take(greedy, RelayId::from_bytes([2; 32])).is_some(), "another pair is not affected");
+    }
+
+    #[test]
+    fn a_place_is_given_back() {
+        let shares = Shares::default();
+        let held: Vec<_> = (0..100).map(|_| shares.take(LinkId::for_tests(1), NEXT)).collect();
+        drop(held);
+        assert!(shares.lock().is_empty());
+    }
+}

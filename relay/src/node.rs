@@ -1,0 +1,74 @@
+//! What all of a relay's circuits share: its keys, its view of the network, its links and its limits.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trefoil_protocol::{
+    handshake::Peer,
+    identity::{OnionKeyId, OnionSecret, RelayId},
+    params::NetworkId,
+    puzzle::Hour,
+    uri::RelayEntry,
+};
+
+use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory};
+
+/// The relays that a node knows.
+pub type View = HashMap<RelayId, RelayEntry>;
+
+/// See the file's head.
+pub(crate) struct Node {
+    pub(crate) network: NetworkId,
+    pub(crate) relay: RelayId,
+    pub(crate) onion: OnionSecret,
+    pub(crate) view: View,
+    pub(crate) links: Links,
+    pub(crate) exit: Exit,
+    pub(crate) handshakes: Gate,
+    pub(crate) extends: Gate,
+    pub(crate) shares: Shares,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) effort: Mutex<Effort>,
+    pub(crate) rng: Mutex<StdRng>,
+}
+
+impl Node {
+    /// This relay's name.
+    pub(crate) fn id(&self) -> RelayId {
+        self.relay
+    }
+
+    /// The onion secret that a `Create` names.
+    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<&OnionSecret> {
+        (self.onion.public().id() == id).then_some(&self.onion)
+    }
+
+    /// This relay as a handshake's transcript has it.
+    pub(crate) fn peer_for(&self, onion: &OnionSecret) -> Peer {
+        Peer { network: self.network, relay: self.relay, onion: onion.public() }
+    }
+
+    /// The effort to ask for now.
+    pub(crate) fn effort(&self) -> u8 {
+        let mut effort = self.effort.lock().unwrap_or_else(PoisonError::into_inner);
+        effort.asked(self.handshakes.waiting(), Instant::now().into_std())
+    }
+
+    /// This machine's hour.
+    pub(crate) fn hour(&self) -> Hour {
+        Hour::of_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    /// A generator for one handshake, so that handshakes do not wait for each other.
+    pub(crate) fn rng(&self) -> StdRng {
+        StdRng::from_rng(&mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,428 @@
+//! State: a relay's data directory, with its keys.
+//!
+//! Specification: docs/operator.md, "The data directory". The directory has mode 0700, its files 0600:
+//!
+//! ```text
+//! identity.key   trefoil-relay-identity-1 <seed, 64 hex digits> <relay id>
+//! onion.key      trefoil-relay-onion-1 <secret, 64 hex digits> <onion key> <made at, in Unix seconds>
+//! lock           locked while a process uses the directory
+//! ```
+//!
+//! The public half beside each secret shows damage. A damaged key is never replaced: that is for a person to do.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use data_encoding::HEXLOWER;
+use rand::CryptoRng;
+use trefoil_protocol::{
+    crypto::Secret,
+    identity::{OnionSecret, RelaySecret},
+};
+use zeroize::Zeroizing;
+
+use crate::file::{self, Access, NotPrivate};
+
+/// What a relay keeps between runs.
+#[derive(Debug)]
+pub struct State {
+    /// Who the relay is.
+    pub identity: RelaySecret,
+    /// Its key for circuit handshakes.
+    pub onion: OnionSecret,
+    /// When the onion key was made, to the second.
+    pub onion_made: SystemTime,
+    /// Keep it for as long as the directory is in use.
+    pub lock: StateLock,
+}
+
+/// Holds the data directory against other processes; given back when dropped.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+/// Why the data directory cannot be used, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be made.
+    #[error("cannot make the data directory {}: {cause}", path.display())]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// It is something else.
+    #[error("{} is not a directory: choose another data directory", .0.display())]
+    NotDirectory(PathBuf),
+    /// Others can read it, or own it.
+    #[error(transparent)]
+    NotPrivate(#[from] NotPrivate),
+    /// Nothing can be written there.
+    #[error("cannot write in {}: {cause}; the data directory must belong to the user that runs the relay", path.display())]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Another process has it.
+    #[error("{} is in use by another relay: stop that one, or choose another data directory", .0.display())]
+    InUse(PathBuf),
+    /// A key file cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A key file is damaged.
+    #[error("{} is damaged: restore it from a backup; only to give the key up for ever, remove the file", .0.display())]
+    Damaged(PathBuf),
+    /// The identity is gone, but the directory is not new.
+    #[error(
+        "{} is gone, though the directory is in use: restore it from a backup; \
+         to start as a new relay, choose an empty data directory", .0.display()
+    )]
+    IdentityGone(PathBuf),
+}
+
+impl State {
+    /// Opens the data directory; makes it, and new keys, on first start. `now` is for the age of a new onion key.
+    ///
+    /// # Errors
+    /// [`StateError`] says what to do. Nothing that is there is ever changed.
+    pub fn open(directory: &Path, now: SystemTime, rng: &mut impl CryptoRng) -> Result<Self, StateError> {
+        let unwritable = |cause| StateError::Unwritable { path: directory.to_owned(), cause };
+        open_directory(directory)?;
+        let lock = StateLock::take(directory)?;
+        let user = file::own_user(directory).map_err(unwritable)?;
+        let metadata = fs::metadata(directory).map_err(unwritable)?;
+        file::check_owner(directory, &metadata, user)?;
+        let keys = Keys { directory, user };
+        let identity = keys.identity(rng)?;
+        let (onion, onion_made) = keys.onion(now, rng)?;
+        Ok(Self { identity, onion, onion_made, lock })
+    }
+}
+
+fn open_directory(path: &Path) -> Result<(), StateError> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            file::create_private_directory(path).and_then(|()| fs::metadata(path))
+        }
+        found => found,
+    };
+    let metadata = metadata.map_err(|cause| StateError::Create { path: path.to_owned(), cause })?;
+    if !metadata.is_dir() {
+        return Err(StateError::NotDirectory(path.to_owned()));
+    }
+    Ok(file::check_mode(path, &metadata)?)
+}
+
+impl StateLock {
+    fn take(directory: &Path) -> Result<Self, StateError> {
+        let unwritable = |cause| StateError::Unwritable { path: directory.to_owned(), cause };
+        let file = file::open_or_create_private(&directory.join("lock")).map_err(unwritable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse(directory.to_owned())),
+            Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
+        }
+    }
+}
+
+/// The key files of a directory.
+struct Keys<'a> {
+    directory: &'a Path,
+    user: u32,
+}
+
+impl Keys<'_> {
+    fn identity(&self, rng: &mut impl CryptoRng) -> Result<RelaySecret, StateError> {
+        let path = self.directory.join("identity.key");
+        if let Some(text) = self.read(&path)? {
+            return decode_identity(&text).ok_or(StateError::Damaged(path));
+        }
+        if self.directory.join("onion.key").exists() {
+            return Err(StateError::IdentityGone(path));
+        }
+        let identity = RelaySecret::generate(rng);
+        self.write(&path, &encode_identity(&identity))?;
+        Ok(identity)
+    }
+
+    fn onion(&self, now: SystemTime, rng: &mut impl CryptoRng) -> Result<(OnionSecret, SystemTime), StateError> {
+        let path = self.directory.join("onion.key");
+        if let Some(text) = self.read(&path)? {
+            return decode_onion(&text).ok_or(StateError::Damaged(path));
+        }
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let onion = OnionSecret::generate(rng);
+        self.write(&path, &encode_onion(&onion, seconds))?;
+        Ok((onion, UNIX_EPOCH + Duration::from_secs(seconds)))
+    }
+
+    /// The text of a key file; `None` if there is no such file.
+    fn read(&self, path: &Path) -> Result<Option<Zeroizing<String>>, StateError> {
+        let failed = |cause| StateError::Read { path: path.to_owned(), cause };
+        let mut opened = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        let metadata = opened.metadata().map_err(failed)?;
+        file::check_mode(path, &metadata)?;
+        file::check_owner(path, &metadata, self.user)?;
+        let mut bytes = Zeroizing::new([0; MAX_KEY_FILE]); // of fixed size: growing would leave copies behind
+        let length = read_up_to(&mut opened, &mut *bytes).map_err(failed)?;
+        let text = bytes.get(..length).and_then(|bytes| str::from_utf8(bytes).ok());
+        text.map(|text| Some(Zeroizing::new(text.to_owned()))).ok_or_else(|| StateError::Damaged(path.to_owned()))
+    }
+
+    fn write(&self, path: &Path, text: &str) -> Result<(), StateError> {
+        file::write_atomic(path, text.as_bytes(), Access::Private)
+            .map_err(|cause| StateError::Unwritable { path: self.directory.to_owned(), cause })
+    }
+}
+
+fn read_up_to(file: &mut File, mut space: &mut [u8]) -> io::Result<usize> {
+    let whole = space.len();
+    while !space.is_empty() {
+        match file.read(space)? {
+            0 => break,
+            read => space = &mut space[read..],
+        }
+    }
+    Ok(whole - space.len())
+}
+
+fn encode_identity(identity: &RelaySecret) -> Zeroizing<String> {
+    encode_key(IDENTITY_LABEL, &identity.to_bytes(), &identity.id().to_string())
+}
+
+fn encode_onion(onion: &OnionSecret, made: u64) -> Zeroizing<String> {
+    encode_key(ONION_LABEL, &onion.to_bytes(), &format!("{} {made}", onion.public()))
+}
+
+fn encode_key(label: &str, secret: &Secret, rest: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE));
+    text.push_str(label);
+    text.push(' ');
+    HEXLOWER.encode_append(&**secret, &mut text);
+    text.push(' ');
+    text.push_str(rest);
+    text.push('\n');
+    text
+}
+
+fn decode_identity(text: &str) -> Option<RelaySecret> {
+    let (secret, id) = decode_key(IDENTITY_LABEL, text)?;
+    let identity = RelaySecret::from_bytes(&secret);
+    (identity.id() == id.parse().ok()?).then_some(identity)
+}
+
+fn decode_onion(text: &str) -> Option<(OnionSecret, SystemTime)> {
+    let (secret, rest) = decode_key(ONION_LABEL, text)?;
+    let (key, made) = rest.split_once(' ')?;
+    let made = UNIX_EPOCH.checked_add(Duration::from_secs(made.parse().ok()?))?;
+    let onion = OnionSecret::from_bytes(&secret);
+    (onion.public() == key.parse().ok()?).then_some((onion, made))
+}
+
+/// The secret after the label, and what follows it to the end of the one line.
+fn decode_key<'a>(label: &str, text: &'a str) -> Option<(Secret, &'a str)> {
+    let line = text.strip_suffix('\n')?;
+    let (hex, rest) = line.strip_prefix(label)?.strip_prefix(' ')?.split_once(' ')?;
+    let mut secret = Secret::default();
+    if hex.len() != 2 * secret.len() {
+        return None;
+    }
+    HEXLOWER.decode_mut(hex.as_bytes(), &mut *secret).ok()?;
+    Some((secret, rest))
+}
+
+const IDENTITY_LABEL: &str = "trefoil-relay-identity-1";
+const ONION_LABEL: &str = "trefoil-relay-onion-1";
+/// More than the longest key file has: label, 64 digits, 56 characters, 20 digits, and what stands between.
+const MAX_KEY_FILE: usize = 256;
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rand::{SeedableRng, rngs::StdRng};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    fn open(path: &Path) -> Result<State, StateError> {
+        State::open(path, UNIX_EPOCH + NOW, &mut StdRng::seed_from_u64(1))
+    }
+
+    /// A data directory that was used before, and what is in it.
+    fn used() -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        drop(open(&path).unwrap());
+        (dir, path)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn keys_are_made_on_first_start_and_found_again() {
+        let (_dir, path) = used();
+        let first = open(&path).unwrap();
+        assert_eq!(first.onion_made, UNIX_EPOCH + NOW);
+        let (id, key) = (first.identity.id(), first.onion.public());
+        drop(first);
+        let later = UNIX_EPOCH + NOW + Duration::from_secs(1000);
+        let second = State::open(&path, later, &mut StdRng::seed_from_u64(2)).unwrap();
+        assert_eq!((second.identity.id(), second.onion.public()), (id, key));
+        assert_eq!(second.onion_made, UNIX_EPOCH + NOW);
+    }
+
+    #[test]
+    fn the_directory_and_its_files_are_private_and_nothing_else_is_left() {
+        let (_dir, path) = used();
+        assert_eq!(mode(&path), 0o700);
+        let mut names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["identity.key", "lock", "onion.key"]);
+        names.iter().for_each(|name| assert_eq!(mode(&path.join(name)), 0o600));
+    }
+
+    #[test]
+    fn a_loose_directory_is_refused_with_the_command_that_helps() {
+        let (_dir, path) = used();
+        for loose in [0o755, 0o750, 0o701, 0o777] {
+            set_mode(&path, loose);
+            let words = open(&path).unwrap_err().to_string();
+            assert!(words.contains(&format!("chmod 700 {}", path.display())), "{words}");
+        }
+        set_mode(&path, 0o700);
+        assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_loose_key_file_is_refused_with_the_command_that_helps() {
+        for name in ["identity.key", "onion.key"] {
+            let (_dir, path) = used();
+            let file = path.join(name);
+            set_mode(&file, 0o640);
+            let words = open(&path).unwrap_err().to_string();
+            assert!(words.contains(&format!("chmod 600 {}", file.display())), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_cut_anywhere_is_refused_and_left_as_it_is() {
+        for name in ["identity.key", "onion.key"] {
+            let (_dir, path) = used();
+            let file = path.join(name);
+            let whole = fs::read_to_string(&file).unwrap();
+            for length in 0..whole.len() {
+                fs::write(&file, &whole[..length]).unwrap();
+                assert!(matches!(open(&path), Err(StateError::Damaged(named)) if named == file), "{length}");
+                assert_eq!(fs::read_to_string(&file).unwrap(), whole[..length]);
+            }
+            fs::write(&file, &whole).unwrap();
+            assert!(open(&path).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_key_file_with_a_wrong_character_or_more_is_refused() {
+        let (_dir, path) = used();
+        let file = path.join("identity.key");
+        let whole = fs::read(&file).unwrap();
+        for at in 0..whole.len() {
+            let mut wrong = whole.clone();
+            wrong[at] = if wrong[at] == b'b' { b'c' } else { b'b' };
+            fs::write(&file, &wrong).unwrap();
+            assert!(matches!(open(&path), Err(StateError::Damaged(_))), "{at}");
+        }
+        for wrong in [[&whole[..], b"\n"].concat(), [&whole[..], &whole[..]].concat(), vec![0xff; 10], vec![b'a'; 9000]]
+        {
+            fs::write(&file, wrong).unwrap();
+            assert!(matches!(open(&path), Err(StateError::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn one_key_is_not_taken_for_the_other() {
+        let (_dir, path) = used();
+        fs::copy(path.join("onion.key"), path.join("identity.key")).unwrap();
+        assert!(matches!(open(&path), Err(StateError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_lost_identity_is_not_silently_replaced_but_an_onion_key_is() {
+        let (_dir, path) = used();
+        let id = open(&path).unwrap().identity.id();
+        fs::remove_file(path.join("onion.key")).unwrap();
+        assert_eq!(open(&path).unwrap().identity.id(), id);
+        fs::remove_file(path.join("identity.key")).unwrap();
+        assert!(matches!(open(&path), Err(StateError::IdentityGone(_))));
+        assert!(!path.join("identity.key").exists());
+    }
+
+    #[test]
+    fn two_cannot_use_one_directory() {
+        let (_dir, path) = used();
+        let first = open(&path).unwrap();
+        assert!(matches!(open(&path), Err(StateError::InUse(named)) if named == path));
+        drop(first);
+        assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_directory_or_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(open(&file), Err(StateError::NotDirectory(named)) if named == file));
+        let below = file.join("data");
+        assert!(matches!(open(&below), Err(StateError::Create { path, .. }) if path == below));
+    }
+
+    #[test]
+    fn a_directory_where_nothing_can_be_written_is_named() {
+        let (_dir, path) = used();
+        fs::create_dir_all(path.join(".probe/taken")).unwrap(); // stands for any failed write, even for root
+        assert!(matches!(open(&path), Err(StateError::Unwritable { path: named, .. }) if named == path));
+    }
+
+    #[test]
+    fn a_key_file_that_is_a_directory_is_refused() {
+        let (_dir, path) = used();
+        fs::remove_file(path.join("identity.key")).unwrap();
+        fs::create_dir(path.join("identity.key")).unwrap();
+        set_mode(&path.join("identity.key"), 0o700);
+        assert!(matches!(open(&path), Err(StateError::Read { .. })));
+    }
+
+    #[test]
+    fn printing_the_state_shows_no_secret() {
+        let (_dir, path) = used();
+        let file = fs::read_to_string(path.join("identity.key")).unwrap();
+        let secret = file.split(' ').nth(1).unwrap();
+        let printed = format!("{:?}", open(&path).unwrap());
+        assert!(secret.len() == 64 && !printed.contains(secret));
+    }
+}
