@@ -165,6 +165,7 @@ def idle(bench: Bench) -> None:
         time.sleep(SETTLE)
         relays = list(bench.network.relays.values())
         bench.add("RSS of an idle relay", "MB", [relay.rss() / 1e6 for relay in relays])
+        bench.add("peak RSS of a relay since its start", "MB", [relay.peak_rss() / 1e6 for relay in relays])
         bench.add("RSS of an idle client", "MB", [client.process.rss() / 1e6])
         *of_relays, of_client = idle_cpu([*relays, client.process])
         bench.add("CPU of an idle relay", "ms/s", of_relays)

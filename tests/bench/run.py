@@ -29,7 +29,9 @@ from report import Results, describe_machine
 from web import Web, make_files
 
 REPOSITORY = Path(__file__).parents[2]
-LOCK = Path(tempfile.gettempdir(), "trefoil-bench.lock")
+RESULTS = REPOSITORY / "target" / "bench.json"
+LOCK = Path(tempfile.gettempdir(), "trefoil-bench.lock")  # of the machine
+DIRECTORY = "trefoil-bench-"
 LOCK_TIMEOUT = 600.0  # seconds
 FULL, PATH = 8, 3  # relays
 LINK_REQUESTS = 40  # at most, of each latency figure on emulated links
@@ -53,6 +55,7 @@ class Group:
 
 def main() -> int:
     options = parse()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     try:
@@ -76,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--circuits", type=int, default=200, help="circuits for their cost (default and most: 200)")
     parser.add_argument("--congestion", default="cubic,bbr", help="on emulated links (default: cubic,bbr)")
     parser.add_argument("--quick", action="store_true", help="1 run, 5 requests, 20 circuits: to try it out")
-    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where to write all samples")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where to write all samples")
     parser.add_argument("--binaries", type=Path, default=REPOSITORY / "target" / "release")
     options = parser.parse_args()
     if options.quick:
@@ -93,8 +96,8 @@ def measure(options: argparse.Namespace) -> int:
     groups = chosen_groups(options)
     check(options, groups)
     results = Results(describe_machine(programs(options)))
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    directory = Path(tempfile.mkdtemp(prefix="trefoil-bench-", dir=memory))
+    directory = make_directory()
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     failed = False
     try:
         files = make_files(directory)
@@ -106,6 +109,14 @@ def measure(options: argparse.Namespace) -> int:
             shutil.rmtree(directory, ignore_errors=True)
     print(results.markdown())
     return int(failed)
+
+
+def make_directory() -> Path:
+    """A directory of this run alone, in memory where there is such a place. Those of killed runs are removed."""
+    parent = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
+    for stale in parent.glob(DIRECTORY + "*"):  # we hold the lock, so nobody uses them
+        shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=DIRECTORY, dir=parent))
 
 
 def chosen_groups(options: argparse.Namespace) -> list[Group]:
