@@ -12,7 +12,8 @@ from pathlib import Path
 
 END_TIMEOUT = 5.0  # seconds between SIGTERM and SIGKILL
 TICK = os.sysconf("SC_CLK_TCK")
-CLEAN_ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
+SEARCH_PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"  # nginx and ip are there
+CLEAN_ENVIRONMENT = {"PATH": SEARCH_PATH}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Process:
     def __init__(self, host: Host, command: list[str], log: Path):
         self.name = log.stem
         self.log = log
-        end_with_us = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
+        end_with_us = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv", path=SEARCH_PATH) else []
         with open(log, "wb") as output:
             self._handle = subprocess.Popen(
                 [*host.enter, *end_with_us, *command],

@@ -24,7 +24,7 @@ import tor
 import trefoil
 from direct import Direct
 from net import Emulated, Loopback
-from process import Failed, Processes
+from process import SEARCH_PATH, Failed, Processes
 from report import Results, describe_machine
 from web import Web, make_files
 
@@ -138,7 +138,7 @@ def check(options: argparse.Namespace, groups: list[Group]) -> None:
     """Fails, saying what to do, before anything is started."""
     links = any(group.congestion for group in groups)
     needed = {**NEEDED, **(NEEDED_FOR_LINKS if links else {})}
-    packages = [package for program, package in needed.items() if not shutil.which(program)]
+    packages = [package for program, package in needed.items() if not shutil.which(program, path=SEARCH_PATH)]
     if packages:
         raise Failed(f"programs are missing: `apt-get install {' '.join(packages)}` first")
     if links and os.getuid() != 0:
