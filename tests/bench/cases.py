@@ -225,9 +225,9 @@ def circuits(bench: Bench) -> None:
         time.sleep(SETTLE)
         with bench.foreign() as foreign:
             requests = relays_cpu(relays, lambda: load.fetch(way, ready, url, REQUEST_LIMIT), bench.circuits)
-            before = sum(relay.rss() for relay in relays)
+            before = sum(relay.heap_rss() for relay in relays)
             fresh = relays_cpu(relays, lambda: ready_user(bench, way), bench.circuits)
-            memory = sum(relay.rss() for relay in relays) - before
+            memory = sum(relay.heap_rss() for relay in relays) - before
         handshake = (fresh - requests) / hops / 1e3
         bench.add("relay CPU for one hop of a new circuit", "µs", [handshake], 0, foreign.share)
         bench.add("relay memory for one idle circuit", "KiB", [memory / hops / KIB])

@@ -102,6 +102,10 @@ class Process:
         """Resident memory now, in bytes."""
         return self._status("VmRSS")
 
+    def heap_rss(self) -> int:
+        """Resident memory now that is no file's, in bytes: what the kernel drops of the program text is not missed."""
+        return self._status("RssAnon")
+
     def peak_rss(self) -> int:
         """The most resident memory since `forget_peak`, in bytes."""
         return self._status("VmHWM")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from load import Way, fetch
-from process import Failed, Process, Processes, run
+from process import SEARCH_PATH, Failed, Process, Processes, run
 
 AUTHORITIES = ["auth1", "auth2", "auth3"]
 EXITS = ["r3", "r4", "r5"]
@@ -163,7 +163,7 @@ class Tor:
 
 def check(_options) -> None:
     """Fails, saying what to do, when Tor is not installed."""
-    if not (shutil.which("tor") and shutil.which("tor-gencert")):
+    if not (shutil.which("tor", path=SEARCH_PATH) and shutil.which("tor-gencert", path=SEARCH_PATH)):
         raise Failed("no tor or tor-gencert here: `apt-get install tor`, or run without --tor")
 
 
