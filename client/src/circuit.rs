@@ -4,16 +4,13 @@
 //! that does not open, or says what it must not, ends the circuit; nothing is dropped in silence.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::BytesMut;
 use rand::rngs::StdRng;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -90,7 +87,7 @@ struct Shared {
     streams: CircuitStreams,
     rules: Mutex<OriginRules>,
     pulse: Mutex<Pulse>,
-    probe: AtomicBool,
+    ask: Notify,
     last_hop: usize,
 }
 
@@ -103,7 +100,7 @@ impl Circuit {
             streams: streams.clone(),
             rules: Mutex::new(parts.rules),
             pulse: Mutex::new(Pulse::new(slowest, Instant::now())),
-            probe: AtomicBool::new(false),
+            ask: Notify::new(),
             last_hop: parts.hops.len() - 1,
         });
         let closed = shutdown.child_token();
@@ -166,8 +163,8 @@ async fn run(shared: Arc<Shared>, mut inwards: Inwards, mut outwards: Outwards, 
         () = closed.cancelled() => None,
     };
     let reason = match &ended {
-        None => CloseReason::None,
-        Some(CircuitError::Cells(_) | CircuitError::Silent) => CloseReason::None,
+        None => CloseReason::Unspecified,
+        Some(CircuitError::Cells(_) | CircuitError::Silent) => CloseReason::Unspecified,
         Some(_) => CloseReason::Protocol,
     };
     if let Some(error) = ended {
@@ -192,8 +189,7 @@ async fn watch(shared: &Shared) -> CircuitError {
         match pulse.poll(Instant::now()) {
             Act::Nothing => {}
             Act::Ask => {
-                shared.probe.store(true, Ordering::Release);
-                shared.streams.wake();
+                shared.ask.notify_one();
             }
             Act::GiveUp => return CircuitError::Silent,
         }
@@ -201,11 +197,11 @@ async fn watch(shared: &Shared) -> CircuitError {
 }
 
 impl Shared {
-    fn pulse(&self) -> std::sync::MutexGuard<'_, Pulse> {
+    fn pulse(&self) -> MutexGuard<'_, Pulse> {
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rules(&self) -> std::sync::MutexGuard<'_, OriginRules> {
+    fn rules(&self) -> MutexGuard<'_, OriginRules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -257,8 +253,10 @@ struct Outwards {
 impl Outwards {
     async fn carry(&mut self) -> CircuitError {
         loop {
-            self.shared.streams.ready().await;
-            let cells = self.speak();
+            let cells = tokio::select! {
+                () = self.shared.streams.ready() => self.speak(),
+                () = self.shared.ask.notified() => self.ask_for_life(),
+            };
             if let Err(error) = self.write(cells).await {
                 return error.into();
             }
@@ -273,8 +271,8 @@ impl Outwards {
             cells.reserve(CELL_BATCH * CELL - start);
             cells.resize(start + CELL, 0);
             let cell: &mut Cell = (&mut cells[start..]).try_into().expect("it was made a cell long");
-            match self.next_message(onion::message_mut(cell)) {
-                Some(hop) => self.layers.seal(hop, cell, &mut self.rng),
+            match self.shared.streams.poll_message(onion::message_mut(cell)) {
+                Some(hop) => self.layers.seal(usize::from(hop), cell, &mut self.rng),
                 None => {
                     cells.truncate(start);
                     break;
@@ -284,15 +282,15 @@ impl Outwards {
         cells
     }
 
-    /// Writes the next message into `space`; gives the hop that it is for.
-    fn next_message(&self, space: &mut [u8]) -> Option<usize> {
-        if self.shared.probe.swap(false, Ordering::AcqRel) {
-            let hop = self.shared.last_hop;
-            self.shared.rules().start_padding(hop, 1);
-            Message::PadStart { budget: 1 }.encode(space);
-            return Some(hop);
-        }
-        self.shared.streams.poll_message(space).map(usize::from)
+    /// A cell that asks the last hop for one in return.
+    fn ask_for_life(&mut self) -> BytesMut {
+        let hop = self.shared.last_hop;
+        self.shared.rules().start_padding(hop, 1);
+        let mut bytes = BytesMut::zeroed(CELL);
+        let cell: &mut Cell = bytes.as_mut().try_into().expect("it was made a cell long");
+        Message::PadStart { budget: 1 }.encode(onion::message_mut(cell));
+        self.layers.seal(hop, cell, &mut self.rng);
+        bytes
     }
 
     async fn write(&mut self, cells: BytesMut) -> Result<(), CellError> {

@@ -1,10 +1,17 @@
-//! The Trefoil client.
+//! The Trefoil client: circuits, proxies, and the `trefoil` program.
+//!
+//! [`tunnel`] is its core, to be embedded; the rest are doors to it and the program around it.
 
+mod build;
+mod circuit;
 pub mod forward;
+pub mod guards;
 mod http;
 mod listener;
 mod local;
+mod pool;
 pub mod proxy;
+mod pulse;
 pub mod socks;
 pub mod target;
 pub mod tunnel;

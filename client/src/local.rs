@@ -39,7 +39,7 @@ impl LocalSocket {
             return debug!(%error, "the program went away before its stream was connected");
         }
         let (mut reader, mut writer) = self.socket.split();
-        match stream.splice(pipelined, &mut reader, &mut writer).await {
+        match stream.splice(&pipelined, &mut reader, &mut writer).await {
             Ok(_) => self.finish(),
             Err(error) => debug!(%error, "a stream broke, its local connection is reset"),
         }

@@ -3,13 +3,12 @@
 //! A stream that cannot be opened on one circuit is tried on another, over other relays; one that is open is never
 //! moved. What went wrong is told in the words of [`OpenError`].
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
-    identity::RelayId,
     limits::{OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
     message::{Host, Reason, Target},
     params::NetworkParams,
@@ -19,7 +18,7 @@ use trefoil_relay::pump::StreamError;
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
 
 pub use crate::circuit::Hop;
-use crate::{circuit::Circuit, guards::Sockets, pool::Pool};
+use crate::{circuit::Circuit, guards::Sockets, pool::{NoCircuit, Pool}};
 
 /// The way into the network. A clone is the same one.
 #[derive(Clone)]
@@ -126,23 +125,82 @@ impl Client {
     /// Tries one circuit after the other. One that is slow to answer is not given up, but a second is asked beside it:
     /// a dead relay is noticed late, and a person waits.
     async fn open_somewhere(&self, isolation: &Isolation, target: &Target) -> Result<Stream, OpenError> {
+        let mut attempts = JoinSet::new();
         let mut avoid = Vec::new();
         let mut last = Reason::Timeout;
         for _ in 0..OPEN_TRIES {
-            let first = self.attempt(isolation, target, avoid.clone());
-            let (circuit, attempt) = first.await?;
-            let attempt = match attempt {
-                Some(attempt) => attempt,
-                None => unreachable!(),
-            };
-            match attempt {
+            match self.0.circuit(isolation, target, &avoid).await {
+                Ok(circuit) => {
+                    avoid.extend(circuit.hops().iter().map(|hop| hop.relay.id));
+                    attempts.spawn(attempt(circuit, target.clone()));
+                }
+                Err(error) if attempts.is_empty() => return Err(self.no_path(&error)),
+                Err(error) => debug!(%error, "no second circuit beside a slow one"),
+            }
+            match first_of(&mut attempts, OPEN_HEDGE).await {
+                Some(Attempt::Opened(stream)) => return Ok(stream),
+                Some(Attempt::Final(reason)) => return Err(OpenError::Stream(reason)),
+                Some(Attempt::TryElsewhere(reason)) => last = reason,
+                None => {}
+            }
+        }
+        while let Some(ended) = first_of(&mut attempts, OPEN_TIMEOUT).await {
+            match ended {
                 Attempt::Opened(stream) => return Ok(stream),
                 Attempt::Final(reason) => return Err(OpenError::Stream(reason)),
                 Attempt::TryElsewhere(reason) => last = reason,
             }
-            avoid.extend(circuit.hops().iter().map(|hop| hop.relay.id));
         }
         Err(OpenError::Stream(last))
+    }
+
+    fn no_path(&self, error: &NoCircuit) -> OpenError {
+        if self.0.is_closed() { OpenError::Shutdown } else { OpenError::NoPath(error.to_string()) }
+    }
+}
+
+/// Opens a stream on this circuit and waits for its far end.
+async fn attempt(circuit: Arc<Circuit>, target: Target) -> Attempt {
+    let opened = match circuit.open(target) {
+        Ok(mut stream) => stream.opened().await.map(|()| stream),
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(stream) => Attempt::Opened(stream),
+        Err(StreamError::Closed(reason)) if circuit.is_alive() && is_final(reason) => Attempt::Final(reason),
+        Err(StreamError::Closed(reason)) => Attempt::TryElsewhere(reason),
+        Err(StreamError::TooMany(_)) => Attempt::TryElsewhere(Reason::Limit),
+        Err(StreamError::Local(_)) => Attempt::TryElsewhere(Reason::Internal),
+    }
+}
+
+/// Whether another exit would meet the same.
+fn is_final(reason: Reason) -> bool {
+    match reason {
+        Reason::Done
+        | Reason::Refused
+        | Reason::Unreachable
+        | Reason::Timeout
+        | Reason::NameNotFound
+        | Reason::Reset
+        | Reason::Ended => true,
+        Reason::Policy | Reason::Limit | Reason::NotOffered | Reason::Shutdown | Reason::Internal => false,
+    }
+}
+
+/// The first attempt to end within `patience`; at once `None` when there is none.
+async fn first_of(attempts: &mut JoinSet<Attempt>, patience: Duration) -> Option<Attempt> {
+    let ended = timeout(patience, attempts.join_next()).await.ok()??;
+    Some(ended.unwrap_or(Attempt::TryElsewhere(Reason::Internal))) // a panic of ours is no reason to give up
+}
+
+impl From<StreamError> for OpenError {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(match error {
+            StreamError::Closed(reason) => reason,
+            StreamError::TooMany(_) => Reason::Limit,
+            StreamError::Local(_) => Reason::Internal,
+        })
     }
 }
 

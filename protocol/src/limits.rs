@@ -172,3 +172,36 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that a refused local program may still send while it hangs up.
 pub const GOODBYE_BYTES: u64 = 64 * 1024;
+
+// relay: extend.rs
+
+/// While fewer circuits than this go to one next relay, upstream links are not counted out.
+pub const EXTENDS_UNCONTENDED: usize = 4096;
+
+// client: pool.rs, tunnel.rs
+
+/// Circuits that are built ahead of need.
+pub const SPARE_CIRCUITS: usize = 2;
+/// Circuits that are tried in a row before a stream is told that there is none.
+pub const CIRCUIT_BUILD_TRIES: usize = 4;
+/// For building one circuit.
+pub const CIRCUIT_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A relay that failed is left out of new paths for this long.
+pub const RELAY_FAILURE_MEMORY: Duration = Duration::from_secs(60);
+/// For opening a stream, over however many circuits.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Circuits that one stream is tried on.
+pub const OPEN_TRIES: usize = 3;
+/// A stream that does not open for this long is tried on a second circuit beside the first.
+pub const OPEN_HEDGE: Duration = Duration::from_millis(1500);
+
+// relay: relay.rs
+
+/// Handshakes, and extensions, of one link that may wait for their turn.
+pub const GATE_WAITING_PER_LINK: usize = 128;
+/// Handshakes, and extensions, that may wait for their turn in all.
+pub const GATE_WAITING: usize = 2048;
+/// Extensions that are under way at once.
+pub const EXTENDS_RUNNING: usize = 256;
+/// Dialled links that wait to be served.
+pub const DIALLED_QUEUE: usize = 64;

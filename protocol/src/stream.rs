@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     window: Window,
     /// The local program wanted to write more than there was room for.
     starved: bool,
+    /// The local program reads no more: what comes is drained to nowhere.
+    deaf: bool,
 }
 
 /// How far the stream's opening is.
@@ -97,6 +99,7 @@ impl Stream {
             incoming: Vec::new(),
             window: Window::new(),
             starved: false,
+            deaf: false,
         }
     }
 
@@ -142,7 +145,7 @@ impl Stream {
             return 0;
         }
         let taken = bytes.len().min(SEND_BUFFER.saturating_sub(self.outgoing.len()));
-        self.outgoing.extend(bytes.iter().take(taken));
+        self.outgoing.extend(&bytes[..taken]);
         self.starved = taken < bytes.len();
         taken
     }
@@ -178,13 +181,19 @@ impl Stream {
         self.window.consume(length, now);
     }
 
+    pub(crate) fn discard_received(&mut self, now: Instant) {
+        self.deaf = true;
+        self.incoming = Vec::new();
+        self.window.consume(usize::MAX, now);
+    }
+
     /// Drops what waits in both directions.
     fn end(&mut self, sending: Sending) {
         self.sending = sending;
         self.outgoing = VecDeque::new();
+        self.starved = false;
         self.incoming = Vec::new();
         self.window.clear();
-        self.starved = false;
     }
 
     /// Whether our last word is decided, so that nothing matters to the local program any more.
@@ -211,6 +220,10 @@ impl Stream {
             return self.window.discard(bytes.len()).map(|()| None);
         }
         self.window.receive(bytes.len(), now)?;
+        if self.deaf {
+            self.window.consume(bytes.len(), now);
+            return Ok(None);
+        }
         self.incoming.extend_from_slice(bytes);
         Ok(Some(Event::Received { stream: self.id }))
     }

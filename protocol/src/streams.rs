@@ -245,6 +245,12 @@ impl Streams {
         self.update(stream, |stream| stream.consumed(length, now));
     }
 
+    /// The local program will read nothing more: what was received and what may still come is drained to nowhere, and
+    /// our direction goes on.
+    pub fn discard_received(&mut self, stream: StreamId, now: Instant) {
+        self.update(stream, |stream| stream.discard_received(now));
+    }
+
     /// Whether the peer has ended its direction and the local program has drained all of it.
     pub fn is_drained(&self, stream: StreamId) -> bool {
         self.streams.get(&stream).is_some_and(|slot| slot.stream.is_drained())

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -83,10 +84,7 @@ pub(crate) enum CircuitError {
 pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
     let created = match create(&node, &link, &mut circuit).await {
         Ok(keys) => keys,
-        Err(error) => {
-            debug!(%error, "a circuit was not made");
-            return circuit.close(error.reason_for_peer());
-        }
+        Err(error) => return refuse(circuit, &error).await,
     };
     let closed = node.shutdown.child_token();
     let streams = CircuitStreams::new(streams::End::Hop);
@@ -99,10 +97,20 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circu
     Forward::new(shared, link, circuit.reader, ForwardLayer::new(created.forward), say).run().await;
 }
 
+/// Ends what did not become a circuit; a refusal must reach the peer first.
+async fn refuse(mut circuit: cells::Circuit, error: &CircuitError) {
+    debug!(%error, "a circuit was not made");
+    let CircuitError::Refused(_) = error else { return circuit.close(error.reason_for_peer()) };
+    circuit.reader.set_reason(error.reason_for_peer());
+    if let Err(error) = circuit.writer.finish().await {
+        debug!(%error, "a refusal did not arrive");
+    }
+}
+
 /// Answers the first cell. The keys are those of a circuit whose `Created` is on its way.
 async fn create(node: &Node, link: &Link, circuit: &mut cells::Circuit) -> Result<CircuitKeys, CircuitError> {
-    let first = circuit.reader.first_cell().await?;
-    match answer(node, link, as_cell(&mut first.clone())).await {
+    let mut first = circuit.reader.first_cell().await?;
+    match answer(node, link, as_cell(&mut first)).await {
         Ok((created, keys)) => {
             circuit.writer.write(one(&cell::created_cell(&created))).await?;
             Ok(keys)
@@ -158,6 +166,11 @@ impl Shared {
         self.closed.cancel();
         self.streams.fail(Reason::Reset);
     }
+}
+
+/// A cell as it is handed to a link.
+pub(crate) fn one(cell: &Cell) -> Bytes {
+    Bytes::copy_from_slice(cell)
 }
 
 /// A buffer of exactly one cell, as one.

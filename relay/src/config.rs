@@ -17,7 +17,10 @@ use trefoil_protocol::{
     policy::ExitPolicy,
 };
 
-use crate::network::{NetworkFile, NetworkFileError};
+use crate::{
+    endpoint::Congestion,
+    network::{NetworkFile, NetworkFileError},
+};
 
 /// What may be set, in the file and as flags of the same names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
@@ -73,17 +76,6 @@ pub struct Config {
     pub resolver: Vec<SocketAddr>,
     /// What to log, in the words of `tracing_subscriber::EnvFilter`.
     pub log: String,
-}
-
-/// The congestion control of links.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Congestion {
-    /// Fair to others, slow where packets are lost.
-    #[default]
-    Cubic,
-    /// Fast where packets are lost; experimental, and unfair to others.
-    Bbr,
 }
 
 /// An amount of memory in bytes; as text a whole number of KiB, MiB or GiB, at least [`MIN_MEMORY`].
@@ -172,13 +164,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file and the line, or the key, and says what to do.
     pub fn load(file: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
-        let settings = match file {
-            Some(path) => flags.or(Settings::load(path)?),
-            None => flags,
-        };
+        let settings = Settings::merged(file, flags)?;
+        let data_dir = settings.data_dir()?;
         let network = required(settings.network, "network", "network", "network.toml")?;
         let config = Self {
-            data_dir: required(settings.data_dir, "data_dir", "data-dir", "relay")?,
+            data_dir,
             network: NetworkFile::load(&network)?,
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
@@ -248,6 +238,36 @@ impl Settings {
             *relative = directory.join(&*relative);
         }
         Ok(settings)
+    }
+
+    /// The settings of `file`, if there is one, and of `flags`, which win.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn merged(file: Option<&Path>, flags: Self) -> Result<Self, ConfigError> {
+        Ok(match file {
+            Some(path) => flags.or(Self::load(path)?),
+            None => flags,
+        })
+    }
+
+    /// The data directory.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`].
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        required(self.data_dir.clone(), "data_dir", "data-dir", "relay")
+    }
+
+    /// Where others reach the relay, as far as the settings say: its socket is not bound yet.
+    ///
+    /// # Errors
+    /// [`AddressError`] if `listen` leaves the port to the system and there is no `advertise`.
+    pub fn advertised(&self) -> Result<RelayAddresses, AddressError> {
+        match self.advertise {
+            Some(addresses) => Ok(addresses),
+            None => RelayAddresses::new([dialable(self.listen.unwrap_or(DEFAULT_LISTEN))]),
+        }
     }
 
     fn or(self, other: Self) -> Self {

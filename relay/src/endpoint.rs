@@ -11,6 +11,7 @@ use quinn::{
     TokioRuntime, TransportConfig, TransportErrorCode, ValidationTokenConfig, VarInt, congestion,
 };
 use quinn_proto::{NoneTokenLog, NoneTokenStore};
+use serde::Deserialize;
 use tokio::time::timeout;
 use trefoil_protocol::{
     identity::{RelayId, RelaySecret},
@@ -38,7 +39,8 @@ pub enum LinkIdentity {
 }
 
 /// The congestion control of a node's links.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Congestion {
     /// Fair to others (RFC 9438); slow where packets are lost.
     #[default]

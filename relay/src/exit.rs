@@ -109,7 +109,7 @@ impl Exit {
             Ok(addresses) => {
                 stream.accept();
                 stream.send(&resolve::encode(&addresses)).await?;
-                stream.finish();
+                stream.finish().await?;
                 stream.receive(&mut Vec::new()).await?; // the origin's own end
             }
             Err(reason) => stream.refuse(reason),

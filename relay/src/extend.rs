@@ -11,12 +11,14 @@ use std::{
 use tokio::time::timeout;
 use trefoil_protocol::{
     cell::{self, Create, Refusal},
+    entry::RelayEntry,
     identity::RelayId,
-    limits::{EXTENDS_FREE, EXTENDS_SHARE, EXTENDS_UNCONTENDED, EXTEND_TIMEOUT},
+    limits::{EXTENDS_FREE, EXTENDS_SHARE, EXTENDS_UNCONTENDED, EXTEND_TIMEOUT, CELL},
     message::ExtendError,
 };
 
 use crate::{
+    circuit::{as_cell, one},
     cells::{CellReader, CellWriter},
     endpoint::DialError,
     link::{Link, LinkError, LinkId},
@@ -47,11 +49,23 @@ pub(crate) async fn extend(
     let share = node.shares.take(upstream.id(), relay).ok_or(ExtendError::Limit)?;
     let hop = async {
         let _pass = node.extends.enter(upstream.id()).await.map_err(|_| ExtendError::Limit)?;
-        let link = node.links.get(relay, entry.dial_address()).await.map_err(|error| dial_error(&error))?;
-        create_hop(&link, create).await
+        create_hop(&dial(node, entry).await?, create).await
     };
     let (created, reader, writer) = timeout(EXTEND_TIMEOUT, hop).await.map_err(|_| ExtendError::Timeout)??;
     Ok(Extension { created, reader, writer, share })
+}
+
+/// A link to the relay, at the first of its addresses that answers.
+async fn dial(node: &Node, entry: &RelayEntry) -> Result<Link, ExtendError> {
+    let mut failed = ExtendError::Unreachable;
+    for address in entry.addresses.iter() {
+        match node.links.get(entry.id, address).await {
+            Ok(link) => return Ok(link),
+            Err(DialError::Timeout) => failed = ExtendError::Timeout,
+            Err(_) => failed = ExtendError::Unreachable,
+        }
+    }
+    Err(failed)
 }
 
 /// Sends `Create` and reads its answer.
@@ -60,21 +74,17 @@ async fn create_hop(link: &Link, create: &[u8]) -> Result<(Vec<u8>, CellReader, 
         LinkError::CircuitLimit => ExtendError::Limit,
         _ => ExtendError::Unreachable,
     })?;
-    let sent = circuit.writer.write_cell(&cell::create_cell(create)).await;
+    let sent = circuit.writer.write(one(&cell::create_cell(create))).await;
     sent.map_err(|_| ExtendError::Unreachable)?;
-    let answer = circuit.reader.first_cell().await.map_err(|_| ExtendError::Unreachable)?;
-    match cell::read_created(&answer) {
+    let mut answer = circuit.reader.cells().await.map_err(|_| ExtendError::Unreachable)?;
+    if answer.len() != CELL {
+        return Err(ExtendError::Refused); // nothing but the answer may come before the origin speaks
+    }
+    match cell::read_created(as_cell(&mut answer)) {
         Ok(Ok(created)) => Ok((created.to_vec(), circuit.reader, circuit.writer)),
         Ok(Err(Refusal::Busy(effort))) => Err(ExtendError::Busy(effort)),
         Ok(Err(Refusal::Limit)) => Err(ExtendError::Limit),
         Ok(Err(Refusal::Refused)) | Err(_) => Err(ExtendError::Refused),
-    }
-}
-
-fn dial_error(error: &DialError) -> ExtendError {
-    match error {
-        DialError::Timeout => ExtendError::Timeout,
-        _ => ExtendError::Unreachable,
     }
 }
 

@@ -99,7 +99,10 @@ impl Forward {
         self.rules.check(&message)?;
         match message {
             Message::Extend { relay, create } => self.extend(relay, create).await,
-            Message::PadStart { .. } => self.say(Say::Padding(self.rules.take_padding())).await,
+            Message::PadStart { .. } => {
+                let cells = self.rules.take_padding();
+                self.say(Say::Padding(cells)).await
+            }
             Message::Padding => Ok(()),
             message => self.handle_stream(&message),
         }

@@ -5,27 +5,26 @@
 mod backward;
 pub mod cells;
 mod circuit;
+pub mod config;
 mod effort;
 pub mod endpoint;
 mod exit;
 mod extend;
+pub mod file;
 mod forward;
 mod gate;
 pub mod link;
 pub mod links;
 mod memory;
+pub mod network;
 mod node;
 pub mod outside;
 pub mod pump;
 pub mod reason;
 pub mod relay;
+pub mod seed;
 pub mod socket;
 pub mod sources;
 pub mod splice;
-mod tls;
-//! relay
-
-pub mod config;
-pub mod file;
-pub mod network;
 pub mod state;
+mod tls;

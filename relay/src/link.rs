@@ -29,6 +29,14 @@ use crate::{cells::Circuit, endpoint::canonical, reason::CloseReason, sources::P
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(u64);
 
+#[cfg(test)]
+impl LinkId {
+    /// A name that no real link of the test has.
+    pub(crate) fn for_tests(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Who dialled a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialler {

@@ -10,11 +10,12 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trefoil_protocol::{
+    entry::RelayEntry,
     handshake::Peer,
     identity::{OnionKeyId, OnionSecret, RelayId},
     params::NetworkId,
     puzzle::Hour,
-    uri::RelayEntry,
+    
 };
 
 use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory};

@@ -24,7 +24,7 @@ use trefoil_protocol::{
 #[derive(Clone, Debug)]
 pub struct CircuitStreams(Arc<Shared>);
 
-/// A stream's local half. Dropping it before both directions have ended resets the stream.
+/// A stream's local half. Dropping it before both directions have ended resets the stream: see [`Stream::close`].
 #[derive(Debug)]
 pub struct Stream {
     circuit: CircuitStreams,
@@ -232,7 +232,9 @@ impl Stream {
 
     /// Hop: says that the stream is connected.
     pub fn accept(&mut self) {
-        _ = self.with(|streams| streams.accept(self.id));
+        if !self.local.opened.swap(true, Relaxed) {
+            _ = self.with(|streams| streams.accept(self.id));
+        }
     }
 
     /// Ends both directions for `reason`, which is an error: not `Done` or `Ended`.
@@ -240,14 +242,31 @@ impl Stream {
         self.abort(reason);
     }
 
-    /// Sends all of `bytes`; waits while there is no room.
+    /// Sends all of `bytes`; waits while there is no room. After [`finish`](Self::finish) it is an error.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         self.write_all(bytes).await
     }
 
     /// Sends nothing more: an orderly half-close, after what was sent.
-    pub async fn finish(&mut self) -> Result<(), StreamError> {
-        self.end_writing()
+    pub fn finish(&self) -> Result<(), StreamError> {
+        if self.local.written.load(Relaxed) {
+            return Ok(());
+        }
+        self.with(|streams| {
+            streams.finish(self.id);
+            self.local.written.store(true, Relaxed);
+        })
+    }
+
+    /// Finishes and reads nothing more. What was sent still goes out, which it does not when a stream is just dropped.
+    pub fn close(self) {
+        _ = self.finish();
+        let now = tokio::time::Instant::now().into_std();
+        _ = self.with(|streams| {
+            if !self.local.drained.swap(true, Relaxed) {
+                streams.discard_received(self.id, now);
+            }
+        });
     }
 
     /// Waits for bytes and puts them in place of what is in `into`. 0 is the other end's orderly half-close.
@@ -260,6 +279,9 @@ impl Stream {
     }
 
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> Result<(), StreamError> {
+        if self.local.written.load(Relaxed) {
+            return Err(StreamError::Closed(Reason::Done));
+        }
         loop {
             let taken = self.with(|streams| streams.write(self.id, bytes))?;
             bytes = bytes.get(taken..).unwrap_or_default();
@@ -268,13 +290,6 @@ impl Stream {
             }
             self.local.room.notified().await;
         }
-    }
-
-    pub(crate) fn end_writing(&self) -> Result<(), StreamError> {
-        self.with(|streams| {
-            streams.finish(self.id);
-            self.local.written.store(true, Relaxed);
-        })
     }
 
     /// Like [`receive`](Self::receive), but what is taken counts as held until it is [`consumed`](Self::consumed).
@@ -306,11 +321,17 @@ impl Stream {
     }
 
     pub(crate) fn abort(&self, reason: Reason) {
-        _ = self.with(|streams| streams.abort(self.id, reason));
-        self.local.closed.get_or_init(|| reason);
+        _ = self.with(|streams| {
+            let over = self.local.written.load(Relaxed) && self.local.drained.load(Relaxed);
+            if !over {
+                streams.abort(self.id, reason);
+                self.local.closed.get_or_init(|| reason);
+            }
+        });
     }
 
-    /// Runs `act` unless the stream is gone: then its id may be another's.
+    /// Runs `act` unless the stream was closed: then its id may be another's. The same goes for one that is over, which
+    /// callers take care of.
     fn with<R>(&self, act: impl FnOnce(&mut Streams) -> R) -> Result<R, StreamError> {
         self.circuit.with(|state| match self.local.closed.get() {
             Some(reason) => Err(StreamError::Closed(*reason)),
@@ -321,9 +342,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if !(self.local.written.load(Relaxed) && self.local.drained.load(Relaxed)) {
-            self.abort(Reason::Reset);
-        }
+        self.abort(Reason::Reset);
         let mut state = self.circuit.lock();
         if state.locals.get(&self.id).is_some_and(|local| Arc::ptr_eq(local, &self.local)) {
             state.locals.remove(&self.id);

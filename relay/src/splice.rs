@@ -46,7 +46,7 @@ impl Stream {
             sent += buffer.len() as u64;
             fit(&mut buffer);
         }
-        self.end_writing()?;
+        self.finish()?;
         Ok(sent)
     }
 
@@ -81,3 +81,6 @@ fn fit(buffer: &mut Vec<u8>) {
 
 /// Most bytes that are read from or written to a local connection at once.
 const PIECE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

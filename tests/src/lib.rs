@@ -1,1 +1,3 @@
-//! tests
+//! What Trefoil's tests share: rules for fuzzing.
+
+pub mod fuzz;

@@ -208,6 +208,27 @@ fn an_abort_may_follow_a_half_close() {
 }
 
 #[test]
+fn a_program_that_reads_no_more_still_gets_its_last_bytes_out() {
+    let (mut pair, id) = Pair::connected();
+    pair.origin.write(id, &[1; SEND_BUFFER]);
+    pair.settle();
+    pair.hop.write(id, b"that is all");
+    pair.hop.finish(id);
+    let now = pair.now;
+    pair.hop.discard_received(id, now);
+    assert_eq!(pair.hop.buffered(), 11);
+    for _ in 0..8 {
+        assert_eq!(pair.origin.write(id, &[1; SEND_BUFFER]), SEND_BUFFER);
+        assert!(pair.settle().iter().all(|(end, _)| *end == End::Origin));
+        assert_eq!(pair.hop.buffered(), 0);
+    }
+    assert_eq!(pair.drain(End::Origin, id), b"that is all");
+    pair.origin.finish(id);
+    pair.settle();
+    assert!(pair.is_empty());
+}
+
+#[test]
 fn both_ends_may_abort_at_once() {
     let (mut pair, id) = Pair::connected();
     pair.origin.abort(id, Reason::Reset);

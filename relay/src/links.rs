@@ -1,0 +1,265 @@
+//! A node's links to relays: one for new circuits to each, whoever dialled it.
+//!
+//! Specification: docs/protocol.md, "Links". Dials of one relay at the same time are one dial, and a relay that failed
+//! is left alone for a while. Links of anonymous clients are not here, and no task is spawned: what is over goes when
+//! the table is next changed, or by [`Links::remove`].
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use trefoil_protocol::{
+    identity::RelayId,
+    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LINK_DRAIN, LINKS_MAX},
+};
+
+use crate::{
+    endpoint::{DialError, Endpoint},
+    link::{Dialler, Link},
+    reason::CloseReason,
+};
+
+/// The links of one endpoint to relays. A clone is the same table.
+#[derive(Clone)]
+pub struct Links(Arc<Inner>);
+
+struct Inner {
+    endpoint: Endpoint,
+    dialled: Option<mpsc::Sender<Link>>,
+    table: Mutex<Table>,
+}
+
+struct Table {
+    own: Option<RelayId>,
+    entries: HashMap<RelayId, Entry>,
+    /// Second links, which take no new circuits, and since when.
+    draining: Vec<(Link, Instant)>,
+}
+
+enum Entry {
+    Open(Link),
+    Dialling { outcome: Outcome, after: Option<Duration> },
+    Failed(Failure),
+}
+
+type Outcome = watch::Receiver<Option<Result<Link, DialError>>>;
+
+struct Failure {
+    error: DialError,
+    address: SocketAddr,
+    until: Instant,
+    backoff: Duration,
+}
+
+/// What one caller of [`Links::get`] is to do.
+enum Step {
+    Use(Link),
+    GiveUp(DialError),
+    Wait(Outcome),
+    Dial(Turn),
+}
+
+/// One caller's turn to dial, for all who wait. Dropped before its end, it lets the next one dial.
+struct Turn {
+    links: Links,
+    relay: RelayId,
+    address: SocketAddr,
+    outcome: watch::Sender<Option<Result<Link, DialError>>>,
+}
+
+impl Links {
+    /// The links of a client, whose peers open no circuits.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self::over(endpoint, None)
+    }
+
+    /// The links of a relay: each one that it dials goes to `dialled` too, so that the peer's circuits are accepted.
+    ///
+    /// The channel needs room for the links that are not taken from it yet: where it is full, dials fail.
+    pub fn serving(endpoint: Endpoint, dialled: mpsc::Sender<Link>) -> Self {
+        Self::over(endpoint, Some(dialled))
+    }
+
+    fn over(endpoint: Endpoint, dialled: Option<mpsc::Sender<Link>>) -> Self {
+        let table = Table { own: endpoint.own_id(), entries: HashMap::new(), draining: Vec::new() };
+        Self(Arc::new(Inner { endpoint, dialled, table: Mutex::new(table) }))
+    }
+
+    /// A link to this relay: the open one, or a new one dialled at this address. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`DialError`], also of a dial that failed a short time ago: [`DIAL_BACKOFF_MIN`] at first, doubling up to
+    /// [`DIAL_BACKOFF_MAX`]. Another address is tried at once.
+    pub async fn get(&self, relay: RelayId, address: SocketAddr) -> Result<Link, DialError> {
+        loop {
+            match self.step(relay, address) {
+                Step::Use(link) => return Ok(link),
+                Step::GiveUp(error) => return Err(error),
+                Step::Dial(turn) => {
+                    let dialled = self.0.endpoint.dial(relay, address).await;
+                    return turn.end(dialled);
+                }
+                Step::Wait(mut outcome) => {
+                    if let Ok(ended) = outcome.wait_for(Option::is_some).await
+                        && let Some(result) = ended.clone()
+                    {
+                        return result;
+                    } // else its dialler gave up: perhaps it is our turn
+                }
+            }
+        }
+    }
+
+    /// Adds a link that was accepted from a relay. Of two links to one relay, the one dialled by the smaller id stays
+    /// for new circuits; of two by the same dialler, the newer. The other ends with its circuits.
+    ///
+    /// Links of anonymous peers are left out.
+    pub fn insert(&self, accepted: &Link) {
+        let Some(relay) = accepted.peer() else { return };
+        let mut table = self.table();
+        table.sweep(Instant::now());
+        table.put(relay, accepted.clone());
+    }
+
+    /// Forgets a link that is closed.
+    pub fn remove(&self, link: &Link) {
+        let mut table = self.table();
+        table.draining.retain(|(draining, _)| draining.id() != link.id());
+        if let Some(relay) = link.peer()
+            && table.open(relay).is_some_and(|open| open.id() == link.id())
+        {
+            table.entries.remove(&relay);
+        }
+    }
+
+    /// How many links are open for new circuits.
+    pub fn count(&self) -> usize {
+        self.table().entries.values().filter(|entry| matches!(entry, Entry::Open(link) if !link.is_closed())).count()
+    }
+
+    fn step(&self, relay: RelayId, address: SocketAddr) -> Step {
+        let now = Instant::now();
+        let mut table = self.table();
+        let after = match table.entries.get(&relay) {
+            Some(Entry::Open(link)) if !link.is_closed() => return Step::Use(link.clone()),
+            Some(Entry::Dialling { outcome, .. }) => return Step::Wait(outcome.clone()),
+            Some(Entry::Failed(failure)) if failure.address == address && now < failure.until => {
+                return Step::GiveUp(failure.error.clone());
+            }
+            Some(Entry::Failed(failure)) => Some(failure.backoff),
+            Some(Entry::Open(_)) | None => None,
+        };
+        table.sweep(now);
+        if table.entries.len() >= LINKS_MAX {
+            return Step::GiveUp(DialError::Limit);
+        }
+        let (sender, outcome) = watch::channel(None);
+        table.entries.insert(relay, Entry::Dialling { outcome, after });
+        Step::Dial(Turn { links: self.clone(), relay, address, outcome: sender })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
+    }
+}
+
+impl Turn {
+    /// Enters what the dial gave, and tells those who wait what they all get.
+    fn end(self, dialled: Result<Link, DialError>) -> Result<Link, DialError> {
+        let dialled = dialled.and_then(|link| self.announce(link));
+        let mut table = self.links.table();
+        let result = match dialled {
+            Ok(link) => Ok(table.put(self.relay, link)),
+            Err(error) => match table.open(self.relay) {
+                Some(link) => Ok(link.clone()), // the relay dialled us meanwhile
+                None => Err(self.remember(&mut table, error)),
+            },
+        };
+        drop(table);
+        self.outcome.send_replace(Some(result.clone()));
+        result
+    }
+
+    fn announce(&self, link: Link) -> Result<Link, DialError> {
+        let Some(dialled) = &self.links.0.dialled else { return Ok(link) };
+        dialled.try_send(link.clone()).map(|()| link.clone()).map_err(|_| {
+            link.close(CloseReason::Limit);
+            DialError::Limit
+        })
+    }
+
+    fn remember(&self, table: &mut Table, error: DialError) -> DialError {
+        let Some(Entry::Dialling { after, .. }) = table.own_turn(self) else { return error };
+        let backoff = after.map_or(DIAL_BACKOFF_MIN, |last| (last * 2).min(DIAL_BACKOFF_MAX));
+        let until = Instant::now() + backoff;
+        let failure = Failure { error: error.clone(), address: self.address, until, backoff };
+        table.entries.insert(self.relay, Entry::Failed(failure));
+        error
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut table = self.links.table();
+        if table.own_turn(self).is_some() {
+            table.entries.remove(&self.relay);
+        }
+    }
+}
+
+impl Table {
+    /// Enters a link; gives back the one that new circuits to its relay use from here on.
+    fn put(&mut self, relay: RelayId, link: Link) -> Link {
+        let (stays, drains) = match self.open(relay) {
+            None => (link, None),
+            Some(open) if open.id() == link.id() => (link, None),
+            Some(open) if self.prefers(relay, &link, open) => (link, Some(open.clone())),
+            Some(open) => (open.clone(), Some(link)),
+        };
+        self.draining.extend(drains.map(|link| (link, Instant::now())));
+        self.entries.insert(relay, Entry::Open(stays.clone()));
+        stays
+    }
+
+    fn prefers(&self, relay: RelayId, new: &Link, open: &Link) -> bool {
+        let smaller = if self.own.is_some_and(|own| own < relay) { Dialler::Us } else { Dialler::Peer };
+        new.dialler() == open.dialler() || new.dialler() == smaller
+    }
+
+    fn open(&self, relay: RelayId) -> Option<&Link> {
+        match self.entries.get(&relay) {
+            Some(Entry::Open(link)) if !link.is_closed() => Some(link),
+            _ => None,
+        }
+    }
+
+    /// The entry of this very dial, if it is still there.
+    fn own_turn(&self, turn: &Turn) -> Option<&Entry> {
+        self.entries.get(&turn.relay).filter(
+            |entry| matches!(entry, Entry::Dialling { outcome, .. } if outcome.same_channel(&turn.outcome.subscribe())),
+        )
+    }
+
+    /// Forgets what is over, and closes second links that are no longer used.
+    fn sweep(&mut self, now: Instant) {
+        self.entries.retain(|_, entry| match entry {
+            Entry::Open(link) => !link.is_closed(),
+            Entry::Dialling { .. } => true,
+            Entry::Failed(failure) => now < failure.until + DIAL_BACKOFF_MAX,
+        });
+        self.draining.retain(|(link, since)| {
+            let over = link.circuits() == 0 && now >= *since + LINK_DRAIN;
+            if over {
+                link.close(CloseReason::Duplicate);
+            }
+            !over && !link.is_closed()
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! `trefoil-relay`: the relay as a daemon. See docs/operator.md.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use rand::{SeedableRng, rngs::StdRng};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use trefoil_protocol::entry::{RelayEntry, Weight};
+use trefoil_relay::{
+    config::{Config, Settings},
+    outside::Internet,
+    relay::{Relay, Setup},
+    seed::seed,
+    state::{State, StateLock},
+};
+
+/// Runs a Trefoil relay: it forwards other people's circuits, and connects to the outside as its exit policy allows.
+#[derive(Parser)]
+#[command(version, after_help = "Every setting of the file can be given as a flag; flags win. See docs/operator.md.")]
+struct Arguments {
+    /// The configuration, a TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print this relay's entry for a network file, and exit; makes the keys if there are none
+    #[arg(long)]
+    show_relay: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = if arguments.show_relay { show(arguments) } else { run(arguments) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trefoil-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A network file's relays, as TOML.
+#[derive(Serialize)]
+struct Entries {
+    relay: [RelayEntry; 1],
+}
+
+/// Prints the entry by which others know this relay.
+fn show(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = Settings::merged(arguments.config.as_deref(), arguments.settings)?;
+    let addresses = settings.advertised()?;
+    let state = open_state(&settings.data_dir()?)?;
+    let relay = RelayEntry {
+        id: state.identity.id(),
+        onion_key: state.onion.public(),
+        addresses,
+        weight: Weight::default(),
+        exit: settings.exit_policy.unwrap_or_default(),
+    };
+    print!("{}", toml::to_string(&Entries { relay: [relay] }).context("cannot write the entry")?);
+    Ok(())
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
+    start_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(async {
+        let (relay, _lock) = start(config)?;
+        wait_for_signal().await?;
+        info!("stopping");
+        relay.stop().await;
+        Ok(())
+    })
+}
+
+/// Starts the relay; the lock holds its data directory.
+fn start(config: Config) -> anyhow::Result<(Relay, StateLock)> {
+    let state = open_state(&config.data_dir)?;
+    let outside = Internet::new(&config.resolver).context("cannot read the system's resolver configuration")?;
+    let setup = Setup {
+        params: config.network.params.clone(),
+        identity: Arc::new(state.identity),
+        onion: state.onion,
+        exit: config.exit_policy.clone(),
+        outside: Arc::new(outside),
+        memory: config.memory.bytes(),
+        congestion: config.congestion,
+        seed: seed(),
+    };
+    let bound = setup.bind(config.listen)?;
+    let address = bound.local_address().context("the socket has no address")?;
+    let entry = bound.entry(config.addresses(address)?);
+    let network = &config.network.params;
+    let known = config.network.relays.len();
+    info!(relay = %entry.id, %address, network = %network.name, network_id = %network.id().short(), known, "relay started");
+    if !config.network.relays.iter().any(|relay| relay.id == entry.id) {
+        info!("this relay is not in its network file, and nobody will use it: add what --show-relay prints");
+    }
+    let view = config.network.relays.into_iter().map(|relay| (relay.id, relay)).collect();
+    Ok((bound.start(view), state.lock))
+}
+
+fn open_state(directory: &Path) -> anyhow::Result<State> {
+    Ok(State::open(directory, SystemTime::now(), &mut StdRng::from_seed(seed()))?)
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).context("`log` is not a filter like \"info\" or \"trefoil_relay=debug\"")?;
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! A whole relay, to be embedded: bound to its socket first, so that its address is known, then started with its view.
+//!
+//! The daemon around it is `main.rs`; the client's testnet runs several in one process.
+
+use std::{
+    net::SocketAddr,
+    num::NonZero,
+    sync::{Arc, Mutex},
+};
+
+use quinn::AsyncUdpSocket;
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+use trefoil_protocol::{
+    entry::{RelayAddresses, RelayEntry, Weight},
+    identity::{OnionSecret, RelayId, RelaySecret},
+    limits::{DIALLED_QUEUE, EXTENDS_RUNNING, GATE_WAITING, GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT},
+    params::NetworkParams,
+    policy::ExitPolicy,
+};
+
+pub use crate::node::View;
+use crate::{
+    circuit,
+    effort::Effort,
+    endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions},
+    exit::Exit,
+    extend::Shares,
+    gate::{Gate, GateLimits},
+    link::Link,
+    links::Links,
+    memory::{Memory, SWEEP_EVERY},
+    node::Node,
+    outside::Outside,
+    reason::CloseReason,
+    socket::BindError,
+    sources::Loopback,
+};
+
+/// What makes a relay.
+pub struct Setup {
+    /// The network that it is part of.
+    pub params: NetworkParams,
+    /// Who it is.
+    pub identity: Arc<RelaySecret>,
+    /// Its key for circuit handshakes.
+    pub onion: OnionSecret,
+    /// What it connects to for others.
+    pub exit: ExitPolicy,
+    /// How it reaches the outside.
+    pub outside: Arc<dyn Outside>,
+    /// Most bytes that its circuits may hold together.
+    pub memory: u64,
+    /// How its links behave where the network is full.
+    pub congestion: Congestion,
+    /// Seeds its generators: secret, and never used twice.
+    pub seed: [u8; 32],
+}
+
+/// A relay that has a socket and serves nobody yet.
+pub struct Bound {
+    setup: Setup,
+    endpoint: Endpoint,
+}
+
+/// A relay at work. It stops when [`Relay::stop`] is called; dropped, it goes on.
+pub struct Relay {
+    node: Arc<Node>,
+    endpoint: Endpoint,
+}
+
+impl Setup {
+    /// Binds a UDP socket.
+    ///
+    /// # Errors
+    /// [`BindError`] when the address cannot be had.
+    pub fn bind(self, listen: SocketAddr) -> Result<Bound, BindError> {
+        self.bound(|options| Endpoint::bind(listen, options))
+    }
+
+    /// Takes a socket of a simulated network.
+    ///
+    /// # Errors
+    /// [`BindError`] when it is of no use.
+    pub fn over(self, socket: Arc<dyn AsyncUdpSocket>) -> Result<Bound, BindError> {
+        let seed = Some(self.seed);
+        self.bound(|options| Endpoint::over(socket, options, seed))
+    }
+
+    fn bound(
+        self,
+        endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>,
+    ) -> Result<Bound, BindError> {
+        let options = LinkOptions {
+            identity: LinkIdentity::Relay(Arc::clone(&self.identity)),
+            network: *self.params.id().as_bytes(),
+            congestion: self.congestion,
+            loopback: if self.params.allow_loopback { Loopback::Exempt } else { Loopback::Counted },
+        };
+        let endpoint = endpoint(&options)?;
+        Ok(Bound { setup: self, endpoint })
+    }
+}
+
+impl Bound {
+    /// The address of its socket.
+    ///
+    /// # Errors
+    /// If the system does not know it.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_address()
+    }
+
+    /// This relay as others should know it, reachable at these addresses.
+    pub fn entry(&self, addresses: RelayAddresses) -> RelayEntry {
+        RelayEntry {
+            id: self.setup.identity.id(),
+            onion_key: self.setup.onion.public(),
+            addresses,
+            weight: Weight::default(),
+            exit: self.setup.exit.clone(),
+        }
+    }
+
+    /// Starts to serve. The relay extends circuits to the relays of `view` only.
+    pub fn start(self, view: View) -> Relay {
+        let Self { setup, endpoint } = self;
+        let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
+        let node = Arc::new(Node {
+            network: setup.params.id(),
+            relay: setup.identity.id(),
+            onion: setup.onion,
+            view,
+            links: Links::serving(endpoint.clone(), dialled),
+            exit: Exit::new(setup.exit, setup.outside),
+            handshakes: Gate::new(gate_limits(handshakes_at_once())),
+            extends: Gate::new(gate_limits(EXTENDS_RUNNING)),
+            shares: Shares::default(),
+            memory: Memory::new(setup.memory),
+            tracker: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            effort: Mutex::new(Effort::new(Instant::now().into_std())),
+            rng: Mutex::new(StdRng::from_seed(setup.seed)),
+        });
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
+        Relay { node, endpoint }
+    }
+}
+
+impl Relay {
+    /// Its name.
+    pub fn id(&self) -> RelayId {
+        self.node.relay
+    }
+
+    /// Circuits that go through it.
+    pub fn circuits(&self) -> usize {
+        self.node.memory.circuits()
+    }
+
+    /// Stops: accepts nothing more, closes circuits and links with a reason, and waits until the peers know, for at
+    /// most [`SHUTDOWN_TIMEOUT`].
+    pub async fn stop(self) {
+        self.node.shutdown.cancel();
+        self.node.tracker.close();
+        let stopped = timeout(SHUTDOWN_TIMEOUT, async {
+            self.node.tracker.wait().await;
+            self.endpoint.close(CloseReason::Shutdown);
+            self.endpoint.wait_idle().await;
+        });
+        if stopped.await.is_err() {
+            debug!("some peers were not told that this relay stops");
+            self.endpoint.close(CloseReason::Shutdown);
+        }
+    }
+}
+
+fn gate_limits(running: usize) -> GateLimits {
+    GateLimits { running, waiting_per_link: GATE_WAITING_PER_LINK, waiting: GATE_WAITING }
+}
+
+/// Half of the cores make handshakes, so that a flood of them leaves the other half to the circuits there are.
+fn handshakes_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
+}
+
+async fn until_shutdown(node: Arc<Node>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = node.shutdown.cancelled() => {}
+    }
+}
+
+async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
+    while let Some(arriving) = endpoint.accept().await {
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_link(Arc::clone(&node), arriving)));
+    }
+}
+
+async fn accept_link(node: Arc<Node>, arriving: Arriving) {
+    match arriving.finish().await {
+        Ok(link) => {
+            node.links.insert(&link);
+            accept_circuits(node, link).await;
+        }
+        Err(error) => debug!(%error, "a link did not come to be"),
+    }
+}
+
+/// The peers of links that this relay has dialled open circuits on them too.
+async fn accept_on_dialled(node: Arc<Node>, mut arrivals: mpsc::Receiver<Link>) {
+    while let Some(link) = arrivals.recv().await {
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_circuits(Arc::clone(&node), link)));
+    }
+}
+
+async fn accept_circuits(node: Arc<Node>, link: Link) {
+    loop {
+        match link.accept_circuit().await {
+            Ok(circuit) => {
+                let serve = circuit::serve(Arc::clone(&node), link.clone(), circuit);
+                node.tracker.spawn(serve);
+            }
+            Err(error) => {
+                debug!(%error, "a link ended");
+                return node.links.remove(&link);
+            }
+        }
+    }
+}
+
+async fn watch_memory(node: Arc<Node>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let killed = node.memory.sweep();
+        if killed > 0 {
+            warn!(circuits = killed, "circuits were closed because memory is full: raise `memory` if this goes on");
+        }
+    }
+}
