@@ -105,15 +105,10 @@ impl Circuit {
         });
         let closed = shutdown.child_token();
         let inwards = Inwards { shared: Arc::clone(&shared), reader: parts.reader, layers: parts.backward };
-        let outwards = Outwards { shared: Arc::clone(&shared), writer: parts.writer, layers: parts.forward, rng: parts.rng };
+        let outwards =
+            Outwards { shared: Arc::clone(&shared), writer: parts.writer, layers: parts.forward, rng: parts.rng };
         tracker.spawn(run(shared, inwards, outwards, closed.clone()));
-        Arc::new(Self {
-            streams,
-            hops: parts.hops,
-            made: Instant::now(),
-            _close: closed.clone().drop_guard(),
-            closed,
-        })
+        Arc::new(Self { streams, hops: parts.hops, made: Instant::now(), _close: closed.clone().drop_guard(), closed })
     }
 
     /// Opens a stream at the last hop; [`Stream::opened`] tells when it is connected.
@@ -146,11 +141,6 @@ impl Circuit {
     /// Whether nothing is lost by letting go of it: it has ended, or is too old for new streams and has none.
     pub(crate) fn is_spent(&self) -> bool {
         !self.is_alive() || (self.made.elapsed() >= CIRCUIT_LIFETIME && self.streams.is_empty())
-    }
-
-    /// Streams on it.
-    pub(crate) fn streams(&self) -> usize {
-        self.streams.len()
     }
 }
 

@@ -10,12 +10,13 @@ use std::{
 };
 
 use tokio::sync::Mutex as AsyncMutex;
-use trefoil_protocol::{entry::RelayEntry, identity::RelayId};
+use trefoil_protocol::{entry::RelayEntry, identity::RelayId, params::NetworkParams};
 use trefoil_relay::{
-    endpoint::{DialError, Endpoint, LinkOptions},
+    endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
     link::Link,
     reason::CloseReason,
     socket::BindError,
+    sources::Loopback,
 };
 
 use crate::build::Cause;
@@ -23,11 +24,16 @@ use crate::build::Cause;
 /// Makes a socket from which this address can be dialled.
 pub type Sockets = Arc<dyn Fn(SocketAddr) -> Result<Endpoint, BindError> + Send + Sync>;
 
-/// Sockets of this machine's network.
-pub fn system_sockets(options: LinkOptions) -> Sockets {
+/// Sockets of this machine, for a client of this network.
+pub fn system_sockets(params: &NetworkParams, congestion: Congestion) -> Sockets {
+    let options = LinkOptions {
+        identity: LinkIdentity::Anonymous,
+        network: *params.id().as_bytes(),
+        congestion,
+        loopback: Loopback::Counted,
+    };
     Arc::new(move |target| {
-        let any: IpAddr =
-            if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         Endpoint::bind(SocketAddr::new(any, 0), &options)
     })
 }

@@ -4,6 +4,8 @@
 
 mod build;
 mod circuit;
+pub mod cli;
+pub mod demo;
 pub mod forward;
 pub mod guards;
 mod http;
@@ -14,4 +16,5 @@ pub mod proxy;
 mod pulse;
 pub mod socks;
 pub mod target;
+pub mod testnet;
 pub mod tunnel;

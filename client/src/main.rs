@@ -1,1 +1,166 @@
-fn main() {}
+//! `trefoil`: the client as a program. See docs/user-guide.md.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use trefoil_client::{
+    cli::{self, Arguments, Command},
+    demo,
+    forward::Forward,
+    guards,
+    proxy::{Exposure, Proxy},
+    target,
+    testnet::Testnet,
+    tunnel::Client,
+};
+use trefoil_relay::{network::NetworkFile, seed::seed};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trefoil: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    start_log(&arguments.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let done = runtime.block_on(async {
+        let shutdown = on_signal()?;
+        match arguments.command {
+            Command::Demo(arguments) => demo::run(&arguments, &shutdown).await,
+            Command::Testnet(arguments) => testnet(arguments, &shutdown).await,
+            Command::Proxy(arguments) => proxy(arguments, shutdown).await,
+            Command::Forward(arguments) => forward(arguments, shutdown).await,
+        }
+    });
+    runtime.shutdown_background(); // whatever still runs has been told to end, and has nothing to lose
+    done
+}
+
+async fn testnet(arguments: cli::Testnet, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let place = Place::of(arguments.dir, arguments.network)?;
+    let testnet = Testnet::start(arguments.relays)?;
+    let file = place.file();
+    testnet.file().save(&file)?;
+    let shown = file.display();
+    say(&format!(
+        "{} relays are running. Their network file is {shown}\n\n\
+         In a second terminal:\n  \
+         trefoil proxy --network {shown} --socks 127.0.0.1:9150\n\
+         In a third:\n  \
+         curl -x socks5h://127.0.0.1:9150 http://127.0.0.1:PORT/    (its relays exit to this machine only)\n\n\
+         Ctrl-C ends the network.",
+        arguments.relays
+    ));
+    shutdown.cancelled().await;
+    testnet.stop().await;
+    say("The network has ended.");
+    Ok(())
+}
+
+async fn proxy(arguments: cli::Proxy, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let exposure = if arguments.expose { Exposure::Everybody } else { Exposure::Loopback };
+    let client = client(&arguments.network)?;
+    let proxy = Proxy::bind(arguments.socks, exposure).await?;
+    say(&format!("listening on {} for SOCKS5, SOCKS4a and HTTP CONNECT", proxy.local_addr()));
+    proxy.run(client.clone(), shutdown).await;
+    client.close().await;
+    Ok(())
+}
+
+async fn forward(arguments: cli::Forward, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let target = target::parse(&arguments.target).with_context(|| format!("{:?} is no target", arguments.target))?;
+    let client = client(&arguments.network)?;
+    let forward = Forward::bind(arguments.port, target).await?;
+    say(&format!("listening on {}, forwarding to {}", forward.local_addr(), arguments.target));
+    forward.run(client.clone(), shutdown).await;
+    client.close().await;
+    Ok(())
+}
+
+fn client(network: &cli::Network) -> anyhow::Result<Client> {
+    let file = NetworkFile::load(&network.network)?;
+    let sockets = guards::system_sockets(&file.params, network.congestion);
+    Ok(Client::new(file.params, file.relays, sockets, seed()))
+}
+
+/// Where a testnet's network file goes.
+enum Place {
+    Given(PathBuf),
+    Own(PathBuf),
+}
+
+impl Place {
+    fn of(directory: Option<PathBuf>, file: Option<PathBuf>) -> anyhow::Result<Self> {
+        if let Some(file) = file {
+            return Ok(Self::Given(file));
+        }
+        let (directory, own) = match directory {
+            Some(directory) => (directory, false),
+            None => (std::env::temp_dir().join(format!("trefoil-testnet-{}", std::process::id())), true),
+        };
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let directory = directory.canonicalize().with_context(|| format!("cannot use {}", directory.display()))?;
+        Ok(if own { Self::Own(directory) } else { Self::Given(directory.join("network.toml")) })
+    }
+
+    fn file(&self) -> PathBuf {
+        match self {
+            Self::Given(file) => file.clone(),
+            Self::Own(directory) => directory.join("network.toml"),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Own(directory) = self {
+            let _ = std::fs::remove_dir_all(directory); // what is left is in the system's temporary directory
+        }
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM. A second SIGINT ends the process at once.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let token = CancellationToken::new();
+    let shutdown = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+        interrupt.recv().await;
+        std::process::exit(130);
+    });
+    Ok(token)
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter =
+        EnvFilter::try_new(filter).context("--log is not a filter like \"info\" or \"trefoil_client=debug\"")?;
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// A line for the person, which another program may wait for. Nobody reading it is no reason to end.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

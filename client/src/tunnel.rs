@@ -18,7 +18,11 @@ use trefoil_relay::pump::StreamError;
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
 
 pub use crate::circuit::Hop;
-use crate::{circuit::Circuit, guards::Sockets, pool::{NoCircuit, Pool}};
+use crate::{
+    circuit::Circuit,
+    guards::Sockets,
+    pool::{NoCircuit, Pool},
+};
 
 /// The way into the network. A clone is the same one.
 #[derive(Clone)]
@@ -103,7 +107,7 @@ impl Client {
                 return Err(OpenError::Stream(Reason::Internal));
             }
         }
-        stream.finish().await?;
+        stream.finish()?;
         resolve::decode(&answer).map_err(|_| OpenError::Stream(Reason::Internal))
     }
 

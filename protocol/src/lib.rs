@@ -19,8 +19,8 @@ pub mod policy;
 pub mod puzzle;
 pub mod resolve;
 pub mod rules;
+mod stream;
+pub mod streams;
 pub mod uri;
 #[cfg(test)]
 mod vectors;
-mod stream;
-pub mod streams;

@@ -11,8 +11,8 @@ use trefoil_protocol::{
 };
 
 use crate::{
-    circuit::{CircuitError, Say, Shared, as_cell},
     cells::{CellReader, CellWriter},
+    circuit::{CircuitError, Say, Shared, as_cell},
     memory::Direction,
 };
 

@@ -27,8 +27,8 @@ use trefoil_protocol::{
 
 use crate::{
     backward::Backward,
-    forward::Forward,
     cells::{self, CellError, CellReader},
+    forward::Forward,
     link::Link,
     memory::OpenAccount,
     node::Node,

@@ -109,8 +109,7 @@ impl Exit {
             Ok(addresses) => {
                 stream.accept();
                 stream.send(&resolve::encode(&addresses)).await?;
-                stream.finish().await?;
-                stream.receive(&mut Vec::new()).await?; // the origin's own end
+                stream.close();
             }
             Err(reason) => stream.refuse(reason),
         }

@@ -13,13 +13,13 @@ use trefoil_protocol::{
     cell::{self, Create, Refusal},
     entry::RelayEntry,
     identity::RelayId,
-    limits::{EXTENDS_FREE, EXTENDS_SHARE, EXTENDS_UNCONTENDED, EXTEND_TIMEOUT, CELL},
+    limits::{CELL, EXTEND_TIMEOUT, EXTENDS_FREE, EXTENDS_SHARE, EXTENDS_UNCONTENDED},
     message::ExtendError,
 };
 
 use crate::{
-    circuit::{as_cell, one},
     cells::{CellReader, CellWriter},
+    circuit::{as_cell, one},
     endpoint::DialError,
     link::{Link, LinkError, LinkId},
     node::Node,

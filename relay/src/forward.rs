@@ -13,9 +13,9 @@ use trefoil_protocol::{
 };
 
 use crate::{
+    cells::{CellReader, CellWriter},
     circuit::{CircuitError, Say, Shared, as_cell},
     extend::{self, Extension},
-    cells::{CellReader, CellWriter},
     link::Link,
     memory::Direction,
     reason::CloseReason,

@@ -117,7 +117,8 @@ fn open_state(directory: &Path) -> anyhow::Result<State> {
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).context("`log` is not a filter like \"info\" or \"trefoil_relay=debug\"")?;
+    let filter =
+        EnvFilter::try_new(filter).context("`log` is not a filter like \"info\" or \"trefoil_relay=debug\"")?;
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     Ok(())

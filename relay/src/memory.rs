@@ -64,8 +64,7 @@ impl Memory {
 
     /// Opens an account; `kill` is cancelled if this circuit has to die.
     pub(crate) fn open(self: &Arc<Self>, streams: CircuitStreams, kill: CancellationToken) -> OpenAccount {
-        let account =
-            Arc::new(Account { forward: AtomicU64::new(0), backward: AtomicU64::new(0), streams, kill });
+        let account = Arc::new(Account { forward: AtomicU64::new(0), backward: AtomicU64::new(0), streams, kill });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, Arc::clone(&account));
         OpenAccount { memory: Arc::clone(self), number, account }
@@ -80,7 +79,8 @@ impl Memory {
     pub(crate) fn sweep(&self) -> usize {
         let now = self.clock(Instant::now());
         let accounts = self.lock();
-        let mut held: Vec<_> = accounts.values().map(|account| (account.waiting_since(), account.bytes(now), account)).collect();
+        let mut held: Vec<_> =
+            accounts.values().map(|account| (account.waiting_since(), account.bytes(now), account)).collect();
         let mut total: u64 = held.iter().map(|(_, bytes, _)| bytes).sum();
         if total <= self.budget {
             return 0;

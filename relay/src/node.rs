@@ -15,7 +15,6 @@ use trefoil_protocol::{
     identity::{OnionKeyId, OnionSecret, RelayId},
     params::NetworkId,
     puzzle::Hour,
-    
 };
 
 use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory};

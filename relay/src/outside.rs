@@ -18,6 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tracing::warn;
 use trefoil_protocol::{limits::MAX_RESOLVED, message::HostName};
 
 /// A future behind a pointer, so that [`Outside`] can be one too.
@@ -50,19 +51,22 @@ pub struct Internet {
 }
 
 impl Internet {
-    /// Asks these name servers, or those of the system if there are none.
+    /// Asks these name servers, or those of the system if there are none. A system without any leaves names to its
+    /// hosts file.
     ///
     /// # Errors
-    /// If the system's resolver configuration cannot be read.
+    /// If a resolver cannot be made at all.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, NetError> {
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = servers.iter().map(name_server).collect();
-            TokioResolver::builder_with_config(
-                ResolverConfig::from_name_servers(servers),
-                TokioRuntimeProvider::default(),
-            )
+        let asking = |servers| {
+            let config = ResolverConfig::from_name_servers(servers);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let mut builder = match servers {
+            [] => TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                warn!(%error, "this system names no name servers, so names cannot be resolved: set `resolver`");
+                asking(Vec::new())
+            }),
+            servers => asking(servers.iter().map(name_server).collect()),
         };
         let options = builder.options_mut();
         options.cache_size = 0;

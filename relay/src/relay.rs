@@ -92,10 +92,7 @@ impl Setup {
         self.bound(|options| Endpoint::over(socket, options, seed))
     }
 
-    fn bound(
-        self,
-        endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>,
-    ) -> Result<Bound, BindError> {
+    fn bound(self, endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>) -> Result<Bound, BindError> {
         let options = LinkOptions {
             identity: LinkIdentity::Relay(Arc::clone(&self.identity)),
             network: *self.params.id().as_bytes(),

@@ -3,9 +3,19 @@
 //! The same functions run in two places: under a fuzzer (`tests/fuzz`), and over the saved inputs of
 //! `tests/fuzz/corpus` as an ordinary test. A function panics if a rule does not hold; it never reads anything else.
 
+use std::{
+    fmt::{Debug, Display},
+    str::FromStr,
+};
+
 use trefoil_protocol::{
+    cell::{self, Create, Created},
     identity::{OnionKey, RelayId},
+    limits::CELL,
     message::Message,
+    policy::ExitPolicy,
+    resolve,
+    uri::RelayUri,
 };
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
@@ -21,7 +31,42 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 3] = [("message", message), ("onion_key", onion_key), ("relay_id", relay_id)];
+pub const TARGETS: [(&str, Target); 8] = [
+    ("create", create),
+    ("created", created),
+    ("exit_policy", exit_policy),
+    ("message", message),
+    ("onion_key", onion_key),
+    ("relay_id", relay_id),
+    ("relay_uri", relay_uri),
+    ("resolved", resolved),
+];
+
+/// The fields of a `Create` cell make the same cell again, and are read alike inside an `Extend`.
+pub fn create(data: &[u8]) -> Verdict {
+    let cell = padded(data);
+    let Ok(create) = Create::from_cell(&cell) else { return Verdict::Refused };
+    assert_eq!(cell::create_cell(create.bytes), cell);
+    let extend = Create::decode(create.bytes).expect("the same fields without their cell");
+    assert_eq!((extend.x, extend.ek, extend.solution), (create.x, create.ek, create.solution));
+    Verdict::Accepted
+}
+
+/// The fields of a `Created` cell that agrees make the same cell again; one that refuses says so again.
+pub fn created(data: &[u8]) -> Verdict {
+    let cell = padded(data);
+    match cell::read_created(&cell) {
+        Ok(Ok(fields)) => {
+            assert_eq!(cell::created_cell(fields), cell);
+            Created::decode(fields).map_or(Verdict::Refused, |_| Verdict::Accepted)
+        }
+        Ok(Err(refusal)) => {
+            assert_eq!(cell::read_created(&cell::refusal_cell(refusal)), Ok(Err(refusal)));
+            Verdict::Accepted
+        }
+        Err(_) => Verdict::Refused,
+    }
+}
 
 /// A message that decodes is written again as the same bytes: there is one way to say a thing.
 pub fn message(data: &[u8]) -> Verdict {
@@ -32,21 +77,47 @@ pub fn message(data: &[u8]) -> Verdict {
     Verdict::Accepted
 }
 
-/// A text that is read as a relay id is that id's text, but for the case of its letters.
+/// Addresses that decode are written again as the same bytes.
+pub fn resolved(data: &[u8]) -> Verdict {
+    let Ok(addresses) = resolve::decode(data) else { return Verdict::Refused };
+    assert_eq!(resolve::encode(&addresses), data);
+    Verdict::Accepted
+}
+
+/// A relay id survives its text form, and that form is the text but for the case of its letters.
 pub fn relay_id(data: &[u8]) -> Verdict {
-    let Some((text, id)) = parse::<RelayId>(data) else { return Verdict::Refused };
-    assert_eq!(id.to_string(), text.to_ascii_lowercase());
+    let Some((text, again)) = text_again::<RelayId>(data) else { return Verdict::Refused };
+    assert_eq!(again, text.to_ascii_lowercase());
     Verdict::Accepted
 }
 
-/// A text that is read as an onion key is that key's text, but for the case of its letters.
+/// An onion key survives its text form, and that form is the text but for the case of its letters.
 pub fn onion_key(data: &[u8]) -> Verdict {
-    let Some((text, key)) = parse::<OnionKey>(data) else { return Verdict::Refused };
-    assert_eq!(key.to_string(), text.to_ascii_lowercase());
+    let Some((text, again)) = text_again::<OnionKey>(data) else { return Verdict::Refused };
+    assert_eq!(again, text.to_ascii_lowercase());
     Verdict::Accepted
 }
 
-fn parse<T: std::str::FromStr>(data: &[u8]) -> Option<(&str, T)> {
+/// A relay URI survives its text form.
+pub fn relay_uri(data: &[u8]) -> Verdict {
+    text_again::<RelayUri>(data).map_or(Verdict::Refused, |_| Verdict::Accepted)
+}
+
+/// An exit policy survives its text form.
+pub fn exit_policy(data: &[u8]) -> Verdict {
+    text_again::<ExitPolicy>(data).map_or(Verdict::Refused, |_| Verdict::Accepted)
+}
+
+/// A text that can be read, and what is written for it; that is read as the same value.
+fn text_again<T: FromStr + Display + Debug + PartialEq>(data: &[u8]) -> Option<(&str, String)> {
     let text = str::from_utf8(data).ok()?;
-    Some((text, text.parse().ok()?))
+    let value = text.parse::<T>().ok()?;
+    let again = value.to_string();
+    assert_eq!(again.parse().ok(), Some(value), "{again}");
+    Some((text, again))
+}
+
+/// The start of a cell, and zeros; what is too long for a cell is cut.
+fn padded(data: &[u8]) -> [u8; CELL] {
+    std::array::from_fn(|at| data.get(at).copied().unwrap_or(0))
 }

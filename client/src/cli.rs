@@ -1,0 +1,98 @@
+//! The command line of `trefoil`. See docs/user-guide.md.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use trefoil_relay::endpoint::Congestion;
+
+/// Sends TCP through circuits of three relays, so that no one of them knows both you and where you go.
+#[derive(Debug, Parser)]
+#[command(name = "trefoil", version, propagate_version = true)]
+pub struct Arguments {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to log to standard error, like "info" or "trefoil_client=debug"
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn")]
+    pub log: String,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show it all at once: a network, a web server, and a download through three relays
+    Demo(Demo),
+    /// Run a network of relays on this machine, to try things out
+    Testnet(Testnet),
+    /// Offer a SOCKS and HTTP CONNECT proxy to local programs
+    Proxy(Proxy),
+    /// Forward one local TCP port through a circuit
+    Forward(Forward),
+}
+
+/// `trefoil demo`
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Relays of the network that is started for it
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub relays: usize,
+    /// MiB to download
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub size: u64,
+    /// Use this network instead of starting one; its exits must reach this machine
+    #[arg(long, value_name = "FILE")]
+    pub network: Option<PathBuf>,
+}
+
+/// `trefoil testnet`
+#[derive(Args, Debug)]
+pub struct Testnet {
+    /// How many relays
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub relays: usize,
+    /// Where to write the network file `network.toml` [default: a directory of its own, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Where to write the network file, by its name
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub network: Option<PathBuf>,
+}
+
+/// `trefoil proxy`
+#[derive(Args, Debug)]
+pub struct Proxy {
+    #[command(flatten)]
+    /// Which network, and how
+    pub network: Network,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:9150", value_name = "IP:PORT")]
+    pub socks: SocketAddr,
+    /// Allow an address that is not a loopback one: everybody who can reach it can use the proxy
+    #[arg(long)]
+    pub expose: bool,
+}
+
+/// `trefoil forward`
+#[derive(Args, Debug)]
+pub struct Forward {
+    #[command(flatten)]
+    /// Which network, and how
+    pub network: Network,
+    /// The port on 127.0.0.1 to listen on; 0 lets the system choose
+    #[arg(value_name = "LOCALPORT")]
+    pub port: u16,
+    /// Where connections go, like example.org:22
+    #[arg(value_name = "HOST:PORT")]
+    pub target: String,
+}
+
+/// Which network, and how to use it.
+#[derive(Args, Debug)]
+pub struct Network {
+    /// The network file: the network's parameters and its relays
+    #[arg(long, value_name = "FILE")]
+    pub network: PathBuf,
+    /// The congestion control of links to guards; bbr is fast where packets are lost, and unfair to others
+    #[arg(long, default_value = "cubic", value_name = "NAME")]
+    pub congestion: Congestion,
+}

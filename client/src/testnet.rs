@@ -1,0 +1,117 @@
+//! A whole network in this process: relays on loopback, for trying out and for tests.
+//!
+//! On Linux each relay has an address 127.N.0.1 of its own, so that the netgroup rules are the real ones; elsewhere all
+//! are on 127.0.0.1 and the network's parameters allow that. Keys are made anew each time and never saved.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+use trefoil_protocol::{
+    entry::{AddressError, RelayAddresses},
+    identity::{OnionSecret, RelaySecret},
+    params::NetworkParams,
+    policy::ExitPolicy,
+};
+use trefoil_relay::{
+    endpoint::Congestion,
+    network::NetworkFile,
+    outside::Internet,
+    relay::{Bound, Relay, Setup, View},
+    seed::seed,
+    socket::BindError,
+};
+
+/// Most relays of such a network: they share one machine, and on Linux one byte tells them apart.
+pub const MAX_RELAYS: usize = 200;
+/// Memory for the circuits of one relay.
+const MEMORY: u64 = 256 << 20;
+/// What its relays connect to: this machine, and nothing else.
+const EXIT_POLICY: &str = "accept 127.0.0.0/8:*; accept [::1]:*";
+
+/// A running network. Call [`Testnet::stop`] to end it.
+pub struct Testnet {
+    relays: Vec<Relay>,
+    file: NetworkFile,
+}
+
+/// Why there is no network.
+#[derive(Debug, thiserror::Error)]
+pub enum TestnetError {
+    /// Not a number of relays that works.
+    #[error("a test network has 3 to {MAX_RELAYS} relays, because a circuit needs 3")]
+    Size,
+    /// A relay has no socket.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A relay's socket has no address.
+    #[error("a relay's socket has no usable address")]
+    Address(#[from] AddressError),
+    /// The system failed.
+    #[error("a relay could not be set up")]
+    System(#[from] io::Error),
+}
+
+impl Testnet {
+    /// Starts this many relays. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`TestnetError`].
+    pub fn start(relays: usize) -> Result<Self, TestnetError> {
+        if !(3..=MAX_RELAYS).contains(&relays) {
+            return Err(TestnetError::Size);
+        }
+        let mut params = NetworkParams::testnet("testnet".parse().expect("a good name"));
+        params.allow_same_netgroup = !cfg!(target_os = "linux");
+        let outside = Arc::new(Internet::new(&[]).map_err(io::Error::other)?);
+        let bound = (1..=relays)
+            .map(|number| bind(&params, number, Arc::clone(&outside)))
+            .collect::<Result<Vec<_>, TestnetError>>()?;
+        let entries = bound.iter().map(entry).collect::<Result<Vec<_>, TestnetError>>()?;
+        let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
+        let relays = bound.into_iter().map(|bound| bound.start(view.clone())).collect();
+        Ok(Self { relays, file: NetworkFile { params, relays: entries } })
+    }
+
+    /// Its parameters and relays.
+    pub fn file(&self) -> &NetworkFile {
+        &self.file
+    }
+
+    /// Stops all relays.
+    pub async fn stop(self) {
+        let mut stopping = tokio::task::JoinSet::new();
+        self.relays.into_iter().for_each(|relay| {
+            stopping.spawn(relay.stop());
+        });
+        stopping.join_all().await;
+    }
+}
+
+fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>) -> Result<Bound, TestnetError> {
+    let mut rng = StdRng::from_seed(seed());
+    let setup = Setup {
+        params: params.clone(),
+        identity: Arc::new(RelaySecret::generate(&mut rng)),
+        onion: OnionSecret::generate(&mut rng),
+        exit: EXIT_POLICY.parse::<ExitPolicy>().expect("a good policy"),
+        outside,
+        memory: MEMORY,
+        congestion: Congestion::default(),
+        seed: seed(),
+    };
+    Ok(setup.bind(SocketAddr::new(address(number), 0))?)
+}
+
+fn address(number: usize) -> IpAddr {
+    let number = if cfg!(target_os = "linux") { u8::try_from(number).expect("at most MAX_RELAYS") } else { 0 };
+    Ipv4Addr::new(127, number, 0, 1).into()
+}
+
+fn entry(bound: &Bound) -> Result<trefoil_protocol::entry::RelayEntry, TestnetError> {
+    let address = bound.local_address()?;
+    Ok(bound.entry(RelayAddresses::new([address])?))
+}
