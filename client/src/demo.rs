@@ -130,7 +130,7 @@ async fn download(socks: SocketAddr, server: &web::Server) -> anyhow::Result<()>
 
 /// Asks for a page through the proxy, as any program would.
 async fn get(socks: SocketAddr, url: &str) -> anyhow::Result<Response<Incoming>> {
-    let proxy: Uri = format!("socks5://{socks}").parse()?;
+    let proxy: Uri = format!("http://{socks}").parse()?;
     let connector = SocksV5::new(proxy, HttpConnector::new()).with_auth(USER.to_owned(), String::new());
     let http = HttpClient::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
     let response = timeout(PATIENCE, http.get(url.parse()?)).await.context("no answer")?;

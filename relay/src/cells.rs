@@ -238,3 +238,68 @@ impl From<StoppedError> for CellError {
         WriteError::from(error).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use trefoil_protocol::identity::RelaySecret;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::{
+        endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
+        link::Link,
+        sources::Loopback,
+    };
+
+    fn endpoint(seed: u8) -> Endpoint {
+        let options = LinkOptions {
+            identity: LinkIdentity::Relay(Arc::new(RelaySecret::from_bytes(&Zeroizing::new([seed; 32])))),
+            network: [0; 32],
+            congestion: Congestion::Cubic,
+            loopback: Loopback::Exempt,
+        };
+        Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap()
+    }
+
+    /// A writer that has written these bytes, the reader of them, and what keeps them alive.
+    async fn halves(bytes: &[u8]) -> (CellWriter, CellReader, [Link; 2]) {
+        let (a, b) = (endpoint(1), endpoint(2));
+        let dial = a.dial(b.own_id().unwrap(), b.local_address().unwrap());
+        let (ours, theirs) = tokio::join!(dial, async { b.accept().await.unwrap().finish().await });
+        let links = [ours.unwrap(), theirs.unwrap()];
+        let mut writer = links[0].open_circuit().await.unwrap().writer;
+        writer.stream.write_all(bytes).await.unwrap();
+        let reader = links[1].accept_circuit().await.unwrap().reader;
+        (writer, reader, links)
+    }
+
+    #[tokio::test]
+    async fn an_end_within_a_cell_is_not_an_end() {
+        let (writer, mut reader, _links) = halves(&[1; CELL + 1]).await;
+        writer.finish().await.unwrap();
+        assert_eq!(reader.first_cell().await.unwrap().len(), CELL);
+        assert!(matches!(reader.cells().await, Err(CellError::Truncated)));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_was_given_up_loses_nothing() {
+        let (mut writer, mut reader, _links) = halves(&[1; CELL / 2]).await;
+        assert!(timeout(Duration::from_millis(20), reader.cells()).await.is_err());
+        writer.stream.write_all(&[2; CELL / 2]).await.unwrap();
+        assert_eq!(reader.cells().await.unwrap(), [[1; CELL / 2], [2; CELL / 2]].concat());
+        assert!(reader.rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn cells_behind_the_first_one_are_kept_for_later() {
+        let (_writer, mut reader, _links) = halves(&[1; 3 * CELL]).await;
+        assert_eq!(reader.first_cell().await.unwrap().len(), CELL);
+        let mut rest = reader.cells().await.unwrap();
+        if rest.len() == CELL {
+            rest.unsplit(reader.cells().await.unwrap());
+        }
+        assert_eq!(rest, vec![1; 2 * CELL]);
+    }
+}

@@ -143,6 +143,8 @@ impl Link {
 
     /// Opens a circuit, within [`STREAM_OPEN_TIMEOUT`]. The peer learns of it by its first cell.
     ///
+    /// At the peer's limit, quinn offers room again only when an eighth of the limit has become free.
+    ///
     /// # Errors
     /// [`LinkError::CircuitLimit`] if the peer allows no more; the others if the link is gone.
     pub async fn open_circuit(&self) -> Result<Circuit, LinkError> {

@@ -1,3 +1,4 @@
-//! What Trefoil's tests share: rules for fuzzing.
+//! What Trefoil's tests share: rules for fuzzing, and simulated networks.
 
 pub mod fuzz;
+pub mod sim;
