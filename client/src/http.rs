@@ -141,7 +141,7 @@ fn text(status: StatusCode, sentence: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use trefoil_protocol::message::Host;
+    use trefoil_protocol::host::Host;
 
     use super::*;
 

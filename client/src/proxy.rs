@@ -12,10 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use trefoil_protocol::{
-    limits::GREETING_TIMEOUT,
-    message::{Host, Target},
-};
+use trefoil_protocol::{host::Host, limits::GREETING_TIMEOUT, message::Target};
 
 use crate::{
     http::{self, Answered},

@@ -7,10 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
-use trefoil_protocol::{
-    limits::MAX_SOCKS_FIELD,
-    message::{Host, Reason},
-};
+use trefoil_protocol::{host::Host, limits::MAX_SOCKS_FIELD, message::Reason};
 
 use crate::tunnel::{Isolation, OpenError};
 

@@ -2,7 +2,7 @@
 //!
 //! This file never looks a name up: it stays a name until it reaches the exit.
 
-use trefoil_protocol::message::{Host, Target};
+use trefoil_protocol::{host::Host, message::Target};
 
 /// Why a text is not `HOST:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,9 @@ use tokio::{task::JoinSet, time::timeout};
 use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
+    host::Host,
     limits::{OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
-    message::{Host, Reason, Target},
+    message::{Reason, Target},
     params::NetworkParams,
     resolve,
 };

@@ -7,6 +7,7 @@ use crate::{
     identity::OnionKeyId,
     limits::{CELL, MAX_EXTENSIONS, MLKEM_CIPHERTEXT, MLKEM_KEY, X25519_KEY},
     onion::Cell,
+    wire::Reader,
 };
 
 /// The first byte of a `Create`, and so of every circuit's QUIC stream.
@@ -81,14 +82,22 @@ pub struct Malformed;
 impl<'a> Create<'a> {
     /// Reads the fields, version through extensions, and nothing behind them.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let mut rest = bytes;
-        let [VERSION] = *take::<1>(&mut rest)? else { return Err(Malformed) };
-        let onion_key = OnionKeyId(*take(&mut rest)?);
-        let (x, ek) = (take(&mut rest)?, take(&mut rest)?);
-        let [effort] = *take(&mut rest)?;
-        let solution = *take(&mut rest)?;
-        check_extensions(rest)?;
-        Ok(Self { bytes, onion_key, x, ek, effort, solution })
+        Self::read(bytes).ok_or(Malformed)
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Reader::new(bytes);
+        let VERSION = fields.byte()? else { return None };
+        let create = Self {
+            bytes,
+            onion_key: OnionKeyId(fields.array()?),
+            x: fields.take_array()?,
+            ek: fields.take_array()?,
+            effort: fields.byte()?,
+            solution: fields.array()?,
+        };
+        read_extensions(&mut fields)?;
+        Some(create)
     }
 
     /// Reads a whole `Create` cell.
@@ -100,12 +109,16 @@ impl<'a> Create<'a> {
 impl<'a> Created<'a> {
     /// Reads the fields, status through auth, and nothing behind them.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let (bytes, auth) = bytes.split_last_chunk().ok_or(Malformed)?;
-        let mut rest = bytes;
-        let [STATUS_OK] = *take::<1>(&mut rest)? else { return Err(Malformed) };
-        let (y, ct) = (take(&mut rest)?, take(&mut rest)?);
-        check_extensions(rest)?;
-        Ok(Self { bytes, y, ct, auth })
+        Self::read(bytes).ok_or(Malformed)
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (bytes, auth) = bytes.split_last_chunk()?;
+        let mut fields = Reader::new(bytes);
+        let STATUS_OK = fields.byte()? else { return None };
+        let created = Self { bytes, y: fields.take_array()?, ct: fields.take_array()?, auth };
+        read_extensions(&mut fields)?;
+        Some(created)
     }
 }
 
@@ -159,27 +172,22 @@ fn fields_of(cell: &Cell, kind: u8, fixed: usize, trailer: usize) -> Result<&[u8
     if *first != kind || zeros.iter().any(|byte| *byte != 0) { Err(Malformed) } else { Ok(fields) }
 }
 
-/// Checks `length 2 ‖ (type 1 ‖ length 1 ‖ body)…` to its end. None is known yet: those below 128 are ignored.
-fn check_extensions(bytes: &[u8]) -> Result<(), Malformed> {
-    let mut rest = bytes;
-    let length = usize::from(u16::from_le_bytes(*take(&mut rest)?));
-    if length != rest.len() || length > MAX_EXTENSIONS {
-        return Err(Malformed);
+/// Reads `length 2 ‖ (type 1 ‖ length 1 ‖ body)…` to its end. None is known yet: those below 128 are ignored.
+fn read_extensions(fields: &mut Reader<'_>) -> Option<()> {
+    let length = usize::from(fields.u16()?);
+    let extensions = fields.rest();
+    if length != extensions.len() || length > MAX_EXTENSIONS {
+        return None;
     }
-    while !rest.is_empty() {
-        let [kind, length] = *take(&mut rest)?;
-        rest = rest.get(usize::from(length)..).ok_or(Malformed)?;
+    let mut extensions = Reader::new(extensions);
+    while !extensions.is_empty() {
+        let [kind, length] = extensions.array()?;
+        extensions.take(usize::from(length))?;
         if kind >= FATAL_EXTENSION {
-            return Err(Malformed);
+            return None;
         }
     }
-    Ok(())
-}
-
-fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Result<&'a [u8; N], Malformed> {
-    let (taken, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
-    *bytes = rest;
-    Ok(taken)
+    Some(())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod credit;
 pub mod crypto;
 pub mod entry;
 pub mod handshake;
+pub mod host;
 pub mod identity;
 pub mod ip;
 pub mod limits;
@@ -24,3 +25,4 @@ pub mod streams;
 pub mod uri;
 #[cfg(test)]
 mod vectors;
+mod wire;

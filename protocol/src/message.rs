@@ -4,16 +4,22 @@
 //! fills is the caller's (1,929 bytes on a circuit). This file is bytes only: who may say what, and when, is in
 //! `rules.rs` and `stream.rs`. It never keeps state.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use crate::{
+    host::Host,
     identity::RelayId,
-    limits::{MAX_BODY, MAX_CREDIT, MAX_DATA, MAX_HOST, MAX_PAD_BUDGET, MESSAGE_HEADER},
+    limits::{MAX_BODY, MAX_CREDIT, MAX_DATA, MAX_PAD_BUDGET, MESSAGE_HEADER},
+    wire::{Reader, Writer},
 };
 
 /// A stream's number within its circuit; the origin chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u16);
+
+impl StreamId {
+    fn bytes(self) -> [u8; 2] {
+        self.0.to_le_bytes()
+    }
+}
 
 /// A message, borrowing the bytes that it was decoded from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,19 +129,6 @@ pub enum Target {
     },
 }
 
-/// A host as a program named it. Names are resolved at the exit, never locally.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// A DNS name: see [`HostName`].
-    Name(HostName),
-    /// An address.
-    Address(IpAddr),
-}
-
-/// A DNS name of 1 to 253 bytes: letters, digits, `-`, `_` and dots between labels of 1 to 63 bytes; lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostName(String);
-
 /// Why a stream ended. One byte on the wire; unknown values decode as a malformed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[repr(u8)]
@@ -221,9 +214,9 @@ impl<'a> Message<'a> {
     /// # Panics
     /// If the body does not fit `space`; its parts are bounded by their types' documentation.
     pub fn encode(&self, space: &mut [u8]) {
-        let mut body = Writer { space, at: MESSAGE_HEADER };
+        let mut body = Writer::new(space, MESSAGE_HEADER);
         let kind = self.encode_body(&mut body);
-        let end = body.at;
+        let end = body.at();
         let length = u16::try_from(end - MESSAGE_HEADER).expect("a message is shorter than 64 KiB");
         space[0] = kind;
         space[1..MESSAGE_HEADER].copy_from_slice(&length.to_le_bytes());
@@ -231,32 +224,32 @@ impl<'a> Message<'a> {
     }
 
     fn decode_body(kind: u8, body: &'a [u8]) -> Option<Self> {
-        let mut body = Reader(body);
+        let mut body = Reader::new(body);
         let message = match kind {
             EXTEND => Self::Extend { relay: RelayId::from_bytes(body.array()?), create: body.rest() },
             EXTENDED => match body.rest() {
                 created @ [0, ..] => Self::Extended { created },
                 failed => Self::ExtendFailed(ExtendError::decode(failed)?),
             },
-            OPEN => Self::Open { stream: body.stream()?, target: Target::decode(&mut body)? },
-            OPENED => Self::Opened { stream: body.stream()? },
+            OPEN => Self::Open { stream: stream(&mut body)?, target: Target::decode(&mut body)? },
+            OPENED => Self::Opened { stream: stream(&mut body)? },
             DATA => {
-                let (stream, bytes) = (body.stream()?, body.rest());
+                let (stream, bytes) = (stream(&mut body)?, body.rest());
                 (1..=MAX_DATA).contains(&bytes.len()).then_some(Self::Data { stream, bytes })?
             }
             CREDIT => {
-                let (stream, bytes) = (body.stream()?, u32::from_le_bytes(body.array()?));
+                let (stream, bytes) = (stream(&mut body)?, body.u32()?);
                 (1..=MAX_CREDIT).contains(&bytes).then_some(Self::Credit { stream, bytes })?
             }
-            CLOSE => Self::Close { stream: body.stream()?, reason: Reason::decode(body.byte()?)? },
+            CLOSE => Self::Close { stream: stream(&mut body)?, reason: Reason::decode(body.byte()?)? },
             PAD_START => {
-                let budget = u16::from_le_bytes(body.array()?);
+                let budget = body.u16()?;
                 (1..=MAX_PAD_BUDGET).contains(&budget).then_some(Self::PadStart { budget })?
             }
             PADDING => Self::Padding,
             _ => return None,
         };
-        body.0.is_empty().then_some(message)
+        body.is_empty().then_some(message)
     }
 
     fn encode_body(&self, out: &mut Writer<'_>) -> u8 {
@@ -274,23 +267,23 @@ impl<'a> Message<'a> {
                 EXTENDED
             }
             Self::Open { stream, target } => {
-                target.encode(out.put_stream(*stream));
+                target.encode(out.put(&stream.bytes()));
                 OPEN
             }
             Self::Opened { stream } => {
-                out.put_stream(*stream);
+                out.put(&stream.bytes());
                 OPENED
             }
             Self::Data { stream, bytes } => {
-                out.put_stream(*stream).put(bytes);
+                out.put(&stream.bytes()).put(bytes);
                 DATA
             }
             Self::Credit { stream, bytes } => {
-                out.put_stream(*stream).put(&bytes.to_le_bytes());
+                out.put(&stream.bytes()).put(&bytes.to_le_bytes());
                 CREDIT
             }
             Self::Close { stream, reason } => {
-                out.put_stream(*stream).put(&[*reason as u8]);
+                out.put(&stream.bytes()).put(&[*reason as u8]);
                 CLOSE
             }
             Self::PadStart { budget } => {
@@ -363,80 +356,13 @@ impl Target {
 
     fn decode(body: &mut Reader<'_>) -> Option<Self> {
         Some(match body.byte()? {
-            1 => Self::Exit { host: Host::decode(body)?, port: body.port()? },
+            1 => Self::Exit { host: Host::decode(body)?, port: port(body)? },
             2 => Self::Resolve { host: Host::decode(body)? },
             3 => Self::Directory,
             4 => Self::Mailbox,
-            5 => Self::Service { port: body.port()? },
+            5 => Self::Service { port: port(body)? },
             _ => return None,
         })
-    }
-}
-
-impl Host {
-    /// Reads a host as people write it: an IPv4 or IPv6 address (brackets allowed), or a DNS name.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        match bare.parse() {
-            Ok(address) => Some(Self::Address(address)),
-            Err(_) => HostName::parse(text).map(Self::Name),
-        }
-    }
-
-    fn encode(&self, out: &mut Writer<'_>) {
-        match self {
-            Self::Name(HostName(name)) => {
-                let length = u8::try_from(name.len()).expect("a host name has at most 253 bytes");
-                out.put(&[1, length]).put(name.as_bytes());
-            }
-            Self::Address(IpAddr::V4(address)) => {
-                out.put(&[4]).put(&address.octets());
-            }
-            Self::Address(IpAddr::V6(address)) => {
-                out.put(&[6]).put(&address.octets());
-            }
-        }
-    }
-
-    fn decode(body: &mut Reader<'_>) -> Option<Self> {
-        Some(match body.byte()? {
-            1 => {
-                let length = usize::from(body.byte()?);
-                let name = str::from_utf8(body.take(length)?).ok()?;
-                let parsed = HostName::parse(name)?;
-                Self::Name((parsed.0 == name).then_some(parsed)?)
-            }
-            4 => Self::Address(Ipv4Addr::from(body.array::<4>()?).into()),
-            6 => Self::Address(Ipv6Addr::from(body.array::<16>()?).into()),
-            _ => return None,
-        })
-    }
-}
-
-impl std::fmt::Display for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name.as_str()),
-            Self::Address(address) => address.fmt(f),
-        }
-    }
-}
-
-impl HostName {
-    /// Reads a DNS name and makes it lower case; a final dot is dropped. `None` if it is not one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let name = text.strip_suffix('.').unwrap_or(text);
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-        (name.len() <= MAX_HOST && name.split('.').all(label) && !numeric).then(|| Self(name.to_ascii_lowercase()))
-    }
-
-    /// The name, without a final dot.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -461,54 +387,12 @@ impl Reason {
     }
 }
 
-/// Takes bytes off the front of a body; `None` when there are too few.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn stream(&mut self) -> Option<StreamId> {
-        self.array().map(u16::from_le_bytes).map(StreamId)
-    }
-
-    fn port(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes).filter(|port| *port != 0)
-    }
+fn stream(body: &mut Reader<'_>) -> Option<StreamId> {
+    body.u16().map(StreamId)
 }
 
-/// Puts our own bytes one after the other into a message's space.
-struct Writer<'a> {
-    space: &'a mut [u8],
-    at: usize,
-}
-
-impl Writer<'_> {
-    fn put(&mut self, bytes: &[u8]) -> &mut Self {
-        let end = self.at + bytes.len();
-        self.space[self.at..end].copy_from_slice(bytes);
-        self.at = end;
-        self
-    }
-
-    fn put_stream(&mut self, stream: StreamId) -> &mut Self {
-        self.put(&stream.0.to_le_bytes())
-    }
+fn port(body: &mut Reader<'_>) -> Option<u16> {
+    body.u16().filter(|port| *port != 0)
 }
 
 #[cfg(test)]

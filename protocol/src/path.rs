@@ -8,10 +8,11 @@ use rand::{Rng, RngExt};
 
 use crate::{
     entry::RelayEntry,
+    host::Host,
     identity::RelayId,
     ip::IpNet,
     limits::{MAX_HOPS, MAX_PATH_SCANS},
-    message::{Host, Target},
+    message::Target,
 };
 
 /// What a path must be.
@@ -228,7 +229,7 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::{entry::Weight, identity::OnionKey, message::HostName};
+    use crate::{entry::Weight, host::HostName, identity::OnionKey};
 
     fn relay(number: u8, addresses: &str) -> RelayEntry {
         RelayEntry {

@@ -9,9 +9,10 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    host::Host,
     ip::{self, IpNet, IpNetError},
     limits::{MAX_POLICY_RULES, MAX_RULE_PORTS},
-    message::{Host, Target},
+    message::Target,
 };
 
 /// Ordered rules, of which the first match decides; what none matches is refused. At most [`MAX_POLICY_RULES`].
@@ -252,7 +253,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::message::HostName;
+    use crate::host::HostName;
 
     fn policy(text: &str) -> ExitPolicy {
         text.parse().unwrap()

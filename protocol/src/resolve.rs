@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::limits::MAX_RESOLVED;
+use crate::{limits::MAX_RESOLVED, wire::Reader};
 
 /// Bytes that are not such an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,17 +30,11 @@ pub fn encode(addresses: &[IpAddr]) -> Vec<u8> {
 }
 
 /// Reads them.
-pub fn decode(mut bytes: &[u8]) -> Result<Vec<IpAddr>, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Vec<IpAddr>, Malformed> {
+    let mut fields = Reader::new(bytes);
     let mut addresses = Vec::new();
-    while let Some((family, rest)) = bytes.split_first() {
-        let (address, rest) = match family {
-            4 => take::<4>(rest).map(|(octets, rest)| (Ipv4Addr::from(octets).into(), rest)),
-            6 => take::<16>(rest).map(|(octets, rest)| (Ipv6Addr::from(octets).into(), rest)),
-            _ => None,
-        }
-        .ok_or(Malformed)?;
-        addresses.push(address);
-        bytes = rest;
+    while !fields.is_empty() {
+        addresses.push(read_address(&mut fields).ok_or(Malformed)?);
         if addresses.len() > MAX_RESOLVED {
             return Err(Malformed);
         }
@@ -48,8 +42,12 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<IpAddr>, Malformed> {
     Ok(addresses)
 }
 
-fn take<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
-    bytes.split_first_chunk().map(|(taken, rest)| (*taken, rest))
+fn read_address(fields: &mut Reader<'_>) -> Option<IpAddr> {
+    Some(match fields.byte()? {
+        4 => Ipv4Addr::from(fields.array::<4>()?).into(),
+        6 => Ipv6Addr::from(fields.array::<16>()?).into(),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

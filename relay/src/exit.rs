@@ -12,8 +12,9 @@ use std::{
 use tokio::time::timeout;
 use tracing::debug;
 use trefoil_protocol::{
+    host::Host,
     limits::{CONNECT_TIMEOUT, RESOLVE_TIMEOUT},
-    message::{Host, Reason, Target},
+    message::{Reason, Target},
     policy::ExitPolicy,
     resolve,
 };

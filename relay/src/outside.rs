@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
 };
 use tracing::warn;
-use trefoil_protocol::{limits::MAX_RESOLVED, message::HostName};
+use trefoil_protocol::{host::HostName, limits::MAX_RESOLVED};
 
 /// A future behind a pointer, so that [`Outside`] can be one too.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
