@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use trefoil_protocol::{
     cell::{self, Refusal},
     entry::RelayEntry,
     handshake::{CircuitKeys, HandshakeError, OriginHandshake, Peer},
     identity::RelayId,
-    limits::{CELL, MAX_EFFORT},
+    limits::{CELL, HOP_BUILD_TIMEOUT, MAX_EFFORT},
     message::{ExtendError, Message, MessageError},
     onion::{self, BackwardLayers, Cell, ForwardLayers, LayerError},
     params::NetworkId,
@@ -24,10 +24,14 @@ use trefoil_relay::{
     cells::{CellError, CellReader, CellWriter},
     endpoint::DialError,
     link::{Link, LinkError},
+    reason::CloseReason,
     socket::BindError,
 };
 
-use crate::circuit::{Hop, Parts};
+use crate::{
+    circuit::{Hop, Parts},
+    guards::Guards,
+};
 
 /// Why a circuit was not built, and at which relay it failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,24 +85,30 @@ struct Unfinished {
     rng: StdRng,
 }
 
-/// Builds a circuit along `path`, whose first relay `link` leads to.
+/// Builds a circuit along `path`, guard first.
 pub(crate) async fn build(
     network: NetworkId,
-    link: &Link,
+    guards: &Guards,
     path: &[RelayEntry],
     mut rng: StdRng,
 ) -> Result<Parts, BuildError> {
-    let at = |relay: &RelayEntry| {
-        let relay = relay.id;
-        move |cause| BuildError { relay, cause }
-    };
     let [guard, rest @ ..] = path else { panic!("a path has at least one hop") };
-    let mut circuit = Unfinished::create(network, link, guard, &mut rng).await.map_err(at(guard))?;
+    let first = async {
+        let link = guards.link(guard).await?;
+        Unfinished::create(network, &link, guard, &mut rng).await
+    };
+    let mut circuit = hop(guard, first).await?;
     for relay in rest {
-        circuit.extend(relay).await.map_err(at(relay))?;
+        hop(relay, circuit.extend(relay)).await?;
     }
     let Unfinished { reader, writer, forward, backward, rules, hops, rng, .. } = circuit;
     Ok(Parts { reader, writer, forward, backward, rules, hops, rng })
+}
+
+/// One hop's making, within its time; what fails is blamed on its relay.
+async fn hop<T>(relay: &RelayEntry, making: impl Future<Output = Result<T, Cause>>) -> Result<T, BuildError> {
+    let made = timeout(HOP_BUILD_TIMEOUT, making).await.unwrap_or(Err(Cause::Timeout));
+    made.map_err(|cause| BuildError { relay: relay.id, cause })
 }
 
 impl Unfinished {
@@ -108,6 +118,9 @@ impl Unfinished {
         let mut puzzle = Puzzle::NONE;
         loop {
             let mut circuit = link.open_circuit().await?;
+            // Always, whatever happens later: a reason would let a bad last hop tell a bad guard something.
+            circuit.reader.set_reason(CloseReason::Unspecified);
+            circuit.writer.set_reason(CloseReason::Unspecified);
             let handshake = start(peer(network, guard), puzzle, rng).await;
             circuit.writer.write(one(&cell::create_cell(handshake.create()))).await?;
             let answer = next_cell(&mut circuit.reader).await?;

@@ -1,4 +1,4 @@
-//! A circuit as its origin sees it, once it is built: two tasks, one for each direction, and the streams on it.
+//! A circuit as its origin sees it, once it is built: a task that carries both directions, and the streams on it.
 //!
 //! Specification: docs/protocol.md, "Circuits". `build.rs` makes them, `pool.rs` decides what they are used for. A cell
 //! that does not open, or says what it must not, ends the circuit; nothing is dropped in silence.
@@ -28,7 +28,6 @@ use trefoil_protocol::{
 use trefoil_relay::{
     cells::{CellError, CellReader, CellWriter},
     pump::{CircuitStreams, Stream, StreamError},
-    reason::CloseReason,
 };
 
 use crate::pulse::{Act, Pulse};
@@ -82,7 +81,7 @@ pub(crate) enum CircuitError {
     Silent,
 }
 
-/// What the two tasks share.
+/// What the two directions share.
 struct Shared {
     streams: CircuitStreams,
     rules: Mutex<OriginRules>,
@@ -92,7 +91,7 @@ struct Shared {
 }
 
 impl Circuit {
-    /// Starts the two tasks.
+    /// Starts the circuit's task.
     pub(crate) fn start(parts: Parts, tracker: &TaskTracker, shutdown: &CancellationToken) -> Arc<Self> {
         let streams = CircuitStreams::new(streams::End::Origin);
         let slowest = parts.hops.iter().map(|hop| hop.took).max().unwrap_or_default();
@@ -152,16 +151,9 @@ async fn run(shared: Arc<Shared>, mut inwards: Inwards, mut outwards: Outwards, 
         error = watch(&shared) => Some(error),
         () = closed.cancelled() => None,
     };
-    let reason = match &ended {
-        None => CloseReason::Unspecified,
-        Some(CircuitError::Cells(_) | CircuitError::Silent) => CloseReason::Unspecified,
-        Some(_) => CloseReason::Protocol,
-    };
     if let Some(error) = ended {
         debug!(%error, "a circuit ended");
     }
-    inwards.reader.set_reason(reason);
-    outwards.writer.set_reason(reason);
     closed.cancel();
     shared.streams.fail(Reason::Reset);
 }

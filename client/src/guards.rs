@@ -9,8 +9,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
-use trefoil_protocol::{entry::RelayEntry, identity::RelayId, params::NetworkParams};
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use trefoil_protocol::{entry::RelayEntry, identity::RelayId, limits::GUARD_IDLE, params::NetworkParams};
 use trefoil_relay::{
     endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
     link::Link,
@@ -47,6 +47,8 @@ pub(crate) struct Guards {
 struct Guard {
     endpoint: Endpoint,
     link: Link,
+    /// When it was last seen to have circuits.
+    used: Instant,
 }
 
 impl Guards {
@@ -80,12 +82,28 @@ impl Guards {
         }
     }
 
+    /// Closes links that nothing has used for a while: an idle one only tells its guard that this client is there.
+    pub(crate) fn let_go_of_idle(&self) {
+        self.lock().retain(|_, slot| {
+            let Ok(mut guard) = slot.try_lock() else { return true };
+            let Some(guard) = guard.as_mut() else { return Arc::strong_count(slot) > 1 };
+            if guard.link.circuits() > 0 {
+                guard.used = Instant::now();
+            }
+            let keep = guard.used.elapsed() < GUARD_IDLE && !guard.link.is_closed();
+            if !keep {
+                guard.endpoint.close(CloseReason::Unspecified);
+            }
+            keep
+        });
+    }
+
     async fn dial(&self, relay: &RelayEntry) -> Result<Guard, Cause> {
         let mut last = Cause::Dial(DialError::Timeout);
         for address in relay.addresses.iter() {
             let endpoint = (self.sockets)(address)?;
             match endpoint.dial(relay.id, address).await {
-                Ok(link) => return Ok(Guard { endpoint, link }),
+                Ok(link) => return Ok(Guard { endpoint, link, used: Instant::now() }),
                 Err(error) => last = error.into(),
             }
         }

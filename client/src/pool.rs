@@ -13,6 +13,7 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
+    task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,7 +21,7 @@ use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
-    limits::{CIRCUIT_BUILD_TIMEOUT, CIRCUIT_BUILD_TRIES, PATH_HOPS, RELAY_FAILURE_MEMORY, SPARE_CIRCUITS},
+    limits::{BUILD_HEDGE, CIRCUIT_BUILD_TRIES, HOP_BUILD_TIMEOUT, PATH_HOPS, RELAY_FAILURE_MEMORY, SPARE_CIRCUITS},
     message::Target,
     params::NetworkParams,
     path::{self, Need, NoPath, PathRules},
@@ -46,8 +47,10 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 pub(crate) enum NoCircuit {
     #[error("{0}")]
     Path(#[from] NoPath),
-    #[error("{tries} circuits in a row could not be built; the last failed because {}", reason(.last))]
+    #[error("{tries} circuits could not be built; the last failed because {}", reason(.last))]
     Build { tries: usize, last: BuildError },
+    #[error("{tries} circuits are not built yet; the network is too slow, or gone")]
+    Slow { tries: usize },
 }
 
 /// See the file's head.
@@ -69,6 +72,8 @@ struct State {
     used: HashMap<Isolation, Arc<Slot>>,
     failed: HashMap<RelayId, Instant>,
 }
+
+type Built = Result<Arc<Circuit>, BuildError>;
 
 /// The circuits of one isolation token.
 #[derive(Default)]
@@ -102,7 +107,7 @@ impl Pool {
 
     /// A circuit for a stream of this isolation to this target, through none of the relays in `avoid`.
     pub(crate) async fn circuit(
-        &self,
+        self: &Arc<Self>,
         isolation: &Isolation,
         target: &Target,
         avoid: &[RelayId],
@@ -154,22 +159,41 @@ impl Pool {
         Some(state.spares.swap_remove(at))
     }
 
-    /// Builds a circuit; one that fails is tried again over other relays.
-    async fn build(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
+    /// Builds a circuit. One that fails is tried again over other relays; one that is slow gets company.
+    async fn build(self: &Arc<Self>, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
+        let mut building = JoinSet::new();
+        let mut avoid = avoid.to_vec();
         let mut tries = 0;
-        loop {
-            tries += 1;
-            let path = self.draw(need, avoid)?;
-            let last = match self.build_along(&path).await {
-                Ok(circuit) => return Ok(circuit),
-                Err(error) => error,
-            };
-            debug!(%last, "a circuit was not built");
-            self.lock().failed.insert(last.relay, Instant::now());
-            if tries == CIRCUIT_BUILD_TRIES || self.is_closed() {
-                return Err(NoCircuit::Build { tries, last });
+        let mut last = None;
+        while tries < CIRCUIT_BUILD_TRIES && !self.is_closed() {
+            match self.draw(need, &avoid) {
+                Ok(path) => {
+                    avoid.extend(path.iter().map(|relay| relay.id));
+                    building.spawn(Arc::clone(self).build_along(path));
+                    tries += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            match first_of(&mut building, BUILD_HEDGE).await {
+                Some(Ok(circuit)) => return Ok(circuit),
+                Some(Err(error)) => last = Some(self.failed(error)),
+                None => {}
             }
         }
+        while let Some(ended) = first_of(&mut building, HOP_BUILD_TIMEOUT).await {
+            match ended {
+                Ok(circuit) => return Ok(circuit),
+                Err(error) => last = Some(self.failed(error)),
+            }
+        }
+        Err(last.map_or(NoCircuit::Slow { tries }, |last| NoCircuit::Build { tries, last }))
+    }
+
+    /// Takes note of the relay that failed.
+    fn failed(&self, error: BuildError) -> BuildError {
+        debug!(%error, "a circuit was not built");
+        self.lock().failed.insert(error.relay, Instant::now());
+        error
     }
 
     /// Draws a path around the relays to avoid and those that failed lately; if none is left, around the former only.
@@ -186,18 +210,9 @@ impl Pool {
         choose(&all).or_else(|_: NoPath| choose(avoid)).or_else(|_| choose(&[]))
     }
 
-    async fn build_along(&self, path: &[RelayEntry]) -> Result<Arc<Circuit>, BuildError> {
-        let [guard, ..] = path else { unreachable!("a path has three hops") };
+    async fn build_along(self: Arc<Self>, path: Vec<RelayEntry>) -> Result<Arc<Circuit>, BuildError> {
         let rng = StdRng::from_rng(&mut self.lock().rng);
-        let building = async {
-            let at_guard = |cause| BuildError { relay: guard.id, cause };
-            let link = self.guards.link(guard).await.map_err(at_guard)?;
-            build::build(self.params.id(), &link, path, rng).await
-        };
-        let parts = match timeout(CIRCUIT_BUILD_TIMEOUT, building).await {
-            Ok(built) => built?,
-            Err(_) => return Err(BuildError { relay: guard.id, cause: Cause::Timeout }),
-        };
+        let parts = build::build(self.params.id(), &self.guards, &path, rng).await?;
         Ok(Circuit::start(parts, &self.tracker, &self.shutdown))
     }
 
@@ -214,7 +229,7 @@ impl Pool {
         state.used.clear();
     }
 
-    async fn keep_spares(&self) {
+    async fn keep_spares(self: &Arc<Self>) {
         let mut pause = RETRY_FIRST;
         loop {
             if self.spares() >= SPARE_CIRCUITS {
@@ -240,6 +255,7 @@ impl Pool {
         let mut ticks = tokio::time::interval(KEEP_EVERY);
         loop {
             ticks.tick().await;
+            self.guards.let_go_of_idle();
             let mut state = self.lock();
             state.spares.retain(|spare| !spare.is_spent());
             state.used.retain(|_, slot| {
@@ -262,6 +278,14 @@ impl Slot {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Circuit>>> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first build to end within `patience`; at once `None` when there is none.
+async fn first_of(building: &mut JoinSet<Built>, patience: Duration) -> Option<Built> {
+    match timeout(patience, building.join_next()).await {
+        Ok(Some(Ok(built))) => Some(built),
+        Ok(Some(Err(_))) | Ok(None) | Err(_) => None,
     }
 }
 

@@ -13,6 +13,7 @@ use trefoil_protocol::{
     limits::{OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
     message::{Reason, Target},
     params::NetworkParams,
+    path::NoPath,
     resolve,
 };
 use trefoil_relay::pump::StreamError;
@@ -160,7 +161,11 @@ impl Client {
     }
 
     fn no_path(&self, error: &NoCircuit) -> OpenError {
-        if self.0.is_closed() { OpenError::Shutdown } else { OpenError::NoPath(error.to_string()) }
+        match error {
+            _ if self.0.is_closed() => OpenError::Shutdown,
+            NoCircuit::Path(NoPath::NoExit { .. }) => OpenError::Stream(Reason::Policy),
+            error => OpenError::NoPath(error.to_string()),
+        }
     }
 }
 

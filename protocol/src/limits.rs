@@ -68,15 +68,17 @@ pub const STREAMS_RELAY: u32 = 128;
 pub const STREAMS_RELAY_MAX: u32 = 65_535;
 /// Circuits from one upstream link to one next relay that are always allowed.
 pub const EXTENDS_FREE: usize = 32;
-/// Above [`EXTENDS_FREE`], one upstream link gets at most one in this many of the circuits to one next relay.
+/// From [`EXTENDS_UNCONTENDED`] on, one upstream link gets at most one in this many of the circuits to one next relay,
+/// and [`EXTENDS_FREE`] in any case.
 pub const EXTENDS_SHARE: usize = 8;
 
 /// For a link's handshake, and for the first cell of a stream.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For opening a QUIC stream; quinn itself waits for ever at the peer's limit.
 pub const STREAM_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a relay to extend a circuit by one hop, dialling included.
-pub const EXTEND_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a relay to extend a circuit by one hop, dialling included; less than the origin's own patience, so that it
+/// hears why.
+pub const EXTEND_TIMEOUT: Duration = Duration::from_secs(8);
 /// For an exit to connect to a target.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// For an exit to resolve a name.
@@ -184,8 +186,12 @@ pub const EXTENDS_UNCONTENDED: usize = 4096;
 pub const SPARE_CIRCUITS: usize = 2;
 /// Circuits that are tried in a row before a stream is told that there is none.
 pub const CIRCUIT_BUILD_TRIES: usize = 4;
-/// For building one circuit.
-pub const CIRCUIT_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For adding one hop to a new circuit, the link to its guard included.
+pub const HOP_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A circuit that is not built after this long gets company: another one, over other relays.
+pub const BUILD_HEDGE: Duration = Duration::from_secs(2);
+/// A link to a guard that has had no circuits for this long is closed.
+pub const GUARD_IDLE: Duration = Duration::from_secs(30);
 /// A relay that failed is left out of new paths for this long.
 pub const RELAY_FAILURE_MEMORY: Duration = Duration::from_secs(60);
 /// For opening a stream, over however many circuits.

@@ -102,7 +102,7 @@ impl Exit {
     }
 
     async fn resolve(&self, mut stream: Stream, host: &Host) -> Result<(), StreamError> {
-        if self.policy.is_empty() {
+        if !self.policy.is_exit() {
             stream.refuse(Reason::Policy);
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! What circuits hold in this relay's memory, and which of them dies when it becomes too much.
 //!
-//! Specification: docs/protocol.md, "Limits"; DESIGN: a circuit that cannot write stops reading, so its neighbours'
+//! Specification: docs/protocol.md, "Limits". A circuit that cannot write stops reading, so its neighbours'
 //! flow control bounds what it can make this relay hold: one stream window for each direction that is stuck, and
 //! what its streams buffer. Above the budget the circuit whose data has waited longest is closed. Nobody else's is.
 
