@@ -204,7 +204,10 @@ async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
 async fn accept_link(node: Arc<Node>, arriving: Arriving) {
     match arriving.finish().await {
         Ok(link) => {
-            node.links.insert(&link);
+            if link.peer().is_some_and(|peer| node.view.contains_key(&peer)) {
+                link.trust();
+                node.links.insert(&link); // strangers with keys of their own would fill the table
+            }
             accept_circuits(node, link).await;
         }
         Err(error) => debug!(%error, "a link did not come to be"),
