@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use trefoil_protocol::{
     cell::{self, Refusal},
     entry::RelayEntry,
@@ -81,24 +81,31 @@ struct Unfinished {
     rng: StdRng,
 }
 
-/// Builds a circuit along `path`, whose first relay `link` leads to.
+/// Builds a circuit along `path`, whose first relay `link` leads to, before `deadline`.
 pub(crate) async fn build(
     network: NetworkId,
     link: &Link,
     path: &[RelayEntry],
     mut rng: StdRng,
+    deadline: Instant,
 ) -> Result<Parts, BuildError> {
-    let at = |relay: &RelayEntry| {
-        let relay = relay.id;
-        move |cause| BuildError { relay, cause }
-    };
     let [guard, rest @ ..] = path else { panic!("a path has at least one hop") };
-    let mut circuit = Unfinished::create(network, link, guard, &mut rng).await.map_err(at(guard))?;
+    let mut circuit = at(guard, deadline, Unfinished::create(network, link, guard, &mut rng)).await?;
     for relay in rest {
-        circuit.extend(relay).await.map_err(at(relay))?;
+        at(relay, deadline, circuit.extend(relay)).await?;
     }
     let Unfinished { reader, writer, forward, backward, rules, hops, rng, .. } = circuit;
     Ok(Parts { reader, writer, forward, backward, rules, hops, rng })
+}
+
+/// Takes a step that `relay` must do its part in; what goes wrong, and silence too, is held against that one.
+pub(crate) async fn at<T>(
+    relay: &RelayEntry,
+    deadline: Instant,
+    step: impl Future<Output = Result<T, Cause>>,
+) -> Result<T, BuildError> {
+    let done = timeout_at(deadline, step).await.unwrap_or(Err(Cause::Timeout));
+    done.map_err(|cause| BuildError { relay: relay.id, cause })
 }
 
 impl Unfinished {

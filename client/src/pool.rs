@@ -189,15 +189,9 @@ impl Pool {
     async fn build_along(&self, path: &[RelayEntry]) -> Result<Arc<Circuit>, BuildError> {
         let [guard, ..] = path else { unreachable!("a path has three hops") };
         let rng = StdRng::from_rng(&mut self.lock().rng);
-        let building = async {
-            let at_guard = |cause| BuildError { relay: guard.id, cause };
-            let link = self.guards.link(guard).await.map_err(at_guard)?;
-            build::build(self.params.id(), &link, path, rng).await
-        };
-        let parts = match timeout(CIRCUIT_BUILD_TIMEOUT, building).await {
-            Ok(built) => built?,
-            Err(_) => return Err(BuildError { relay: guard.id, cause: Cause::Timeout }),
-        };
+        let deadline = Instant::now() + CIRCUIT_BUILD_TIMEOUT;
+        let link = build::at(guard, deadline, self.guards.link(guard)).await?;
+        let parts = build::build(self.params.id(), &link, path, rng, deadline).await?;
         Ok(Circuit::start(parts, &self.tracker, &self.shutdown))
     }
 
