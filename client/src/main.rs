@@ -1,16 +1,11 @@
 //! `trefoil`: the client as a program. See docs/user-guide.md.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 use trefoil_client::{
     cli::{self, Arguments, Command},
     demo,
@@ -21,7 +16,7 @@ use trefoil_client::{
     testnet::Testnet,
     tunnel::Client,
 };
-use trefoil_relay::{network::NetworkFile, seed::seed};
+use trefoil_relay::{log, network::NetworkFile, seed::seed};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -152,11 +147,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(filter).context("--log is not a filter like \"info\" or \"trefoil_client=debug\"")?;
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
-    Ok(())
+    log::start(filter).context("--log is not a filter like \"info\" or \"trefoil_client=debug\"")
 }
 
 /// A line for the person, which another program may wait for. Nobody reading it is no reason to end.

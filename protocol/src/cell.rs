@@ -145,9 +145,15 @@ pub fn refusal_cell(refusal: Refusal) -> Cell {
 }
 
 /// Reads a `Created` cell: its fields, status through auth, or the relay's refusal.
+///
+/// The fields are those of a [`Created`] that decodes, so they fit an `Extended`.
 pub fn read_created(cell: &Cell) -> Result<Result<&[u8], Refusal>, Malformed> {
     Ok(match cell {
-        [CREATED, STATUS_OK, ..] => Ok(fields_of(cell, CREATED, CREATED_FIELDS, AUTH)?),
+        [CREATED, STATUS_OK, ..] => {
+            let fields = fields_of(cell, CREATED, CREATED_FIELDS, AUTH)?;
+            Created::decode(fields)?;
+            Ok(fields)
+        }
         [CREATED, STATUS_BUSY, effort, ..] => Err(Refusal::Busy(*effort)),
         [CREATED, STATUS_REFUSED, ..] => Err(Refusal::Refused),
         [CREATED, STATUS_LIMIT, ..] => Err(Refusal::Limit),
@@ -255,6 +261,17 @@ mod tests {
             let mut create = create();
             create[CREATE_FIELDS] = kind;
             assert_eq!(Create::decode(&create).is_ok(), ok);
+        }
+    }
+
+    #[test]
+    fn extensions_that_no_message_could_carry_on_are_refused() {
+        for (length, ok) in [(MAX_EXTENSIONS, true), (MAX_EXTENSIONS + 2, false), (890, false)] {
+            let mut created = created();
+            let extensions = [[1, 0]].repeat(length / 2).concat();
+            created[CREATED_FIELDS - 2..CREATED_FIELDS].copy_from_slice(&u16::try_from(length).unwrap().to_le_bytes());
+            created.splice(CREATED_FIELDS..CREATED_FIELDS, extensions);
+            assert_eq!(read_created(&created_cell(&created)).is_ok(), ok, "{length}");
         }
     }
 

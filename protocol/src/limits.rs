@@ -209,5 +209,8 @@ pub const GATE_WAITING_PER_LINK: usize = 128;
 pub const GATE_WAITING: usize = 2048;
 /// Extensions that are under way at once.
 pub const EXTENDS_RUNNING: usize = 256;
+/// Extensions of one link that are under way at once. A next relay that never answers holds one for
+/// [`EXTEND_TIMEOUT`], and must not hold those of everyone.
+pub const EXTENDS_RUNNING_PER_LINK: usize = 32;
 /// Dialled links that wait to be served.
 pub const DIALLED_QUEUE: usize = 64;

@@ -82,7 +82,11 @@ pub(crate) enum CircuitError {
 
 /// Serves a circuit that a peer has opened, from its first cell to its end.
 pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
-    let created = match create(&node, &link, &mut circuit).await {
+    let created = tokio::select! {
+        created = create(&node, &link, &mut circuit) => created,
+        () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown),
+    };
+    let created = match created {
         Ok(keys) => keys,
         Err(error) => return refuse(circuit, &error).await,
     };

@@ -164,7 +164,7 @@ impl Endpoint {
         let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let quinn = quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
             .map_err(|source| BindError::new(address, source))?;
-        let dialling = Arc::new(dialling_transport(own, options.congestion));
+        let dialling = Arc::new(dialling_transport(options.congestion));
         let sources = Sources::new(options.loopback);
         Ok(Self { quinn, shared: Arc::new(Shared { own, tls, dialling, sources }) })
     }
@@ -191,7 +191,11 @@ impl Endpoint {
         config.transport_config(Arc::clone(&self.shared.dialling)).token_store(Arc::new(NoneTokenStore));
         let connecting = self.quinn.connect_with(config, address, NO_NAME).map_err(DialError::from_connect)?;
         let connection = timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(|_| DialError::Timeout)?;
-        Ok(Link::new(connection.map_err(DialError::from_connection)?, Some(relay), Dialler::Us, None))
+        let connection = connection.map_err(DialError::from_connection)?;
+        if self.shared.own.is_some() {
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_RELAY));
+        }
+        Ok(Link::new(connection, Some(relay), Dialler::Us, None))
     }
 
     /// The next link that a stranger wants; `None` when the endpoint is closed. An anonymous endpoint waits for that.
@@ -288,11 +292,11 @@ fn server_config(tls: Arc<quinn::crypto::rustls::QuicServerConfig>, congestion: 
     config
 }
 
-/// The dialled relay is known when the handshake is done; an anonymous dialler takes no circuits from it.
-fn dialling_transport(own: Option<RelayId>, congestion: Congestion) -> TransportConfig {
-    let circuits = if own.is_some() { STREAMS_RELAY } else { 0 };
+/// The same for relays and anonymous clients: all of it can be read in the ClientHello. A relay takes circuits from the
+/// relay that it dialled once the handshake is done, an anonymous dialler never.
+fn dialling_transport(congestion: Congestion) -> TransportConfig {
     let mut transport = transport(congestion);
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(circuits)).keep_alive_interval(Some(LINK_KEEP_ALIVE));
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(0)).keep_alive_interval(Some(LINK_KEEP_ALIVE));
     transport
 }
 

@@ -55,7 +55,7 @@ impl Exit {
     }
 
     async fn connect(&self, mut stream: Stream, host: &Host, port: u16) -> Result<(), StreamError> {
-        let connection = match self.reach(host, port).await {
+        let connection = match unless_broken(&stream, self.reach(host, port)).await? {
             Ok(connection) => connection,
             Err(reason) => {
                 stream.refuse(reason);
@@ -106,7 +106,7 @@ impl Exit {
             stream.refuse(Reason::Policy);
             return Ok(());
         }
-        match self.addresses(host).await {
+        match unless_broken(&stream, self.addresses(host)).await? {
             Ok(addresses) => {
                 stream.accept();
                 stream.send(&resolve::encode(&addresses)).await?;
@@ -115,6 +115,14 @@ impl Exit {
             Err(reason) => stream.refuse(reason),
         }
         Ok(())
+    }
+}
+
+/// Does `work` for a stream; gives it up when nobody waits for it any more, so that no socket outlives its stream.
+async fn unless_broken<T>(stream: &Stream, work: impl Future<Output = T>) -> Result<T, StreamError> {
+    tokio::select! {
+        done = work => Ok(done),
+        error = stream.broken() => Err(error),
     }
 }
 
@@ -137,5 +145,59 @@ fn reason_of(error: &io::Error) -> Reason {
             Reason::Unreachable
         }
         _ => Reason::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+    use trefoil_protocol::{
+        host::HostName,
+        limits::MESSAGE,
+        message::{Message, StreamId},
+        streams::End,
+    };
+
+    use super::*;
+    use crate::{outside::Boxed, pump::CircuitStreams};
+
+    /// Neither names nor targets ever answer.
+    struct Silence;
+
+    impl Outside for Silence {
+        fn resolve<'a>(&'a self, _: &'a HostName) -> Boxed<'a, io::Result<Vec<IpAddr>>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn connect(&self, _: SocketAddr) -> Boxed<'_, io::Result<Box<dyn Connection>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_looked_up_or_dialled_for_a_stream_that_is_gone() {
+        let exit = Arc::new(Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence)));
+        let streams = CircuitStreams::new(End::Hop);
+        let (stream, name) = (StreamId(1), Host::parse("example.com").unwrap());
+        let address = Host::parse("203.0.114.1").unwrap();
+        let targets = [
+            Target::Exit { host: address, port: 80 },
+            Target::Exit { host: name.clone(), port: 80 },
+            Target::Resolve { host: name },
+        ];
+        for target in targets {
+            let say = |message| streams.handle_message(0, &message, Instant::now().into_std()).unwrap();
+            let incoming = say(Message::Open { stream, target }).unwrap();
+            let exit = Arc::clone(&exit);
+            let serving = tokio::spawn(async move { exit.serve(incoming.stream, incoming.target).await });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!serving.is_finished());
+
+            say(Message::Close { stream, reason: Reason::Reset });
+            timeout(Duration::from_millis(1), serving).await.expect("its task ends with it").unwrap();
+            while streams.poll_message(&mut [0; MESSAGE]).is_some() {} // its id is free again
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! A gate that lets a bounded number of jobs run and serves those who wait round-robin by the link they came over, so
-//! that a flood over one link spoils that link's share only.
+//! that a flood over one link spoils that link's share only. Nor can one link hold the gate with jobs that do not end.
 //!
 //! Two stand in a relay: one before circuit handshakes, one before extensions (docs/protocol.md, "Busy"). It never
 //! looks at a job, and never reads a clock.
@@ -17,7 +17,13 @@ use crate::link::LinkId;
 pub(crate) struct Gate(Arc<Inner>);
 
 /// Leave to run one job; the next in turn is let in when it is dropped.
-pub(crate) struct Pass(Arc<Inner>);
+pub(crate) struct Pass(Option<Turn>);
+
+/// Whose job runs, and where.
+struct Turn {
+    gate: Arc<Inner>,
+    link: LinkId,
+}
 
 /// Too many jobs of this link, or of all, wait already.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +39,8 @@ struct Inner {
 pub(crate) struct GateLimits {
     /// At once.
     pub(crate) running: usize,
+    /// At once, of one link.
+    pub(crate) running_per_link: usize,
     /// Waiting, of one link.
     pub(crate) waiting_per_link: usize,
     /// Waiting, in all.
@@ -42,6 +50,7 @@ pub(crate) struct GateLimits {
 #[derive(Default)]
 struct State {
     running: usize,
+    running_by_link: HashMap<LinkId, usize>, // no zeros
     waiting: usize,
     queues: HashMap<LinkId, VecDeque<oneshot::Sender<Pass>>>,
     turns: VecDeque<LinkId>, // each link with a queue, once
@@ -61,9 +70,9 @@ impl Gate {
     pub(crate) async fn enter(&self, link: LinkId) -> Result<Pass, Full> {
         let turn = {
             let mut state = self.0.lock();
-            if state.running < self.0.limits.running {
-                state.running += 1;
-                return Ok(Pass(Arc::clone(&self.0)));
+            if state.may_run(link, self.0.limits) {
+                state.run(link);
+                return Ok(Pass(Some(Turn { gate: Arc::clone(&self.0), link })));
             }
             state.wait(link, self.0.limits)?
         };
@@ -95,32 +104,57 @@ impl State {
         Ok(turn)
     }
 
-    /// Whose turn it is: the first in the queue of the link that has waited longest.
-    fn next(&mut self) -> Option<oneshot::Sender<Pass>> {
-        let link = self.turns.pop_front()?;
+    fn may_run(&self, link: LinkId, limits: GateLimits) -> bool {
+        let own = self.running_by_link.get(&link).copied().unwrap_or_default();
+        own < limits.running_per_link && self.running < limits.running
+    }
+
+    fn run(&mut self, link: LinkId) {
+        self.running += 1;
+        *self.running_by_link.entry(link).or_default() += 1;
+    }
+
+    /// Whose turn it is: the first in the queue of the link that has waited longest, of those that may run.
+    fn next(&mut self, limits: GateLimits) -> Option<(LinkId, oneshot::Sender<Pass>)> {
+        let at = self.turns.iter().position(|link| self.may_run(*link, limits))?;
+        let link = self.turns.remove(at)?;
         let queue = self.queues.get_mut(&link)?;
-        let next = queue.pop_front();
+        let next = queue.pop_front()?;
         if queue.is_empty() {
             self.queues.remove(&link);
         } else {
             self.turns.push_back(link);
         }
-        self.waiting -= usize::from(next.is_some());
-        next
+        self.waiting -= 1;
+        self.run(link);
+        Some((link, next))
+    }
+
+    fn done(&mut self, link: LinkId) {
+        self.running -= 1;
+        if let Some(own) = self.running_by_link.get_mut(&link) {
+            *own -= 1;
+            if *own == 0 {
+                self.running_by_link.remove(&link);
+            }
+        }
     }
 }
 
 impl Drop for Pass {
+    /// Lets the next one in. One whose turn it is and who has gone gives the pass back, and it goes to the one after.
     fn drop(&mut self) {
-        let next = {
-            let mut state = self.0.lock();
-            let next = state.next();
-            state.running -= usize::from(next.is_none());
-            next
-        };
-        if let Some(next) = next {
-            // If the one whose turn it is has gone, the pass comes back, is dropped, and so goes to the one after.
-            drop(next.send(Pass(Arc::clone(&self.0))));
+        let mut turn = self.0.take();
+        while let Some(Turn { gate, link }) = turn.take() {
+            let next = {
+                let mut state = gate.lock();
+                state.done(link);
+                state.next(gate.limits)
+            };
+            if let Some((link, next)) = next {
+                let refused = next.send(Self(Some(Turn { gate, link })));
+                turn = refused.err().and_then(|mut pass| pass.0.take());
+            }
         }
     }
 }
@@ -129,7 +163,7 @@ impl Drop for Pass {
 mod tests {
     use super::*;
 
-    const LIMITS: GateLimits = GateLimits { running: 1, waiting_per_link: 4, waiting: 6 };
+    const LIMITS: GateLimits = GateLimits { running: 1, running_per_link: 1, waiting_per_link: 4, waiting: 6 };
 
     /// Lets `link` wait, and writes it down when it is let in.
     fn wait(gate: &Arc<Gate>, link: u64, order: &Arc<Mutex<Vec<u64>>>) -> tokio::task::JoinHandle<Result<(), Full>> {
@@ -183,5 +217,34 @@ mod tests {
         drop(first);
         assert_eq!(stays.await.unwrap(), Ok(()));
         assert!(gate.enter(LinkId::for_tests(3)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_links_jobs_that_never_end_leave_room_for_those_of_others() {
+        let limits = GateLimits { running: 3, running_per_link: 2, ..LIMITS };
+        let (gate, order) = (Arc::new(Gate::new(limits)), Arc::default());
+        let held = [gate.enter(LinkId::for_tests(1)).await.unwrap(), gate.enter(LinkId::for_tests(1)).await.unwrap()];
+        let waits = wait(&gate, 1, &order);
+        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            wait(&gate, 2, &order).await.unwrap().unwrap();
+        }
+        assert_eq!(gate.waiting(), 1);
+        drop(held);
+        waits.await.unwrap().unwrap();
+        assert_eq!(*order.lock().unwrap(), [2, 2, 2, 1]);
+        assert!(gate.0.lock().running_by_link.is_empty());
+    }
+
+    #[tokio::test]
+    async fn thousands_who_gave_up_are_passed_over_without_running_out_of_stack() {
+        let limits = GateLimits { waiting_per_link: 100_000, waiting: 100_000, ..LIMITS };
+        let gate = Gate::new(limits);
+        let first = gate.enter(LinkId::for_tests(0)).await.unwrap();
+        for _ in 0..limits.waiting {
+            drop(gate.0.lock().wait(LinkId::for_tests(1), limits).unwrap());
+        }
+        drop(first);
+        assert_eq!(gate.waiting(), 0);
     }
 }

@@ -15,6 +15,7 @@ mod forward;
 mod gate;
 pub mod link;
 pub mod links;
+pub mod log;
 mod memory;
 pub mod network;
 mod node;

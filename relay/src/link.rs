@@ -93,8 +93,10 @@ struct Counts {
     ours: usize,
     /// Circuits that the peer opened.
     theirs: usize,
-    /// How many the peer may open.
+    /// How many the peer may open now.
     allowed: u32,
+    /// How many it may open at most.
+    most: u32,
 }
 
 impl Link {
@@ -102,11 +104,14 @@ impl Link {
     pub(crate) fn new(connection: Connection, peer: Option<RelayId>, dialler: Dialler, place: Option<Place>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = LinkId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let allowed = if peer.is_some() { STREAMS_RELAY } else { STREAMS_CLIENT };
+        let (allowed, most) = match dialler {
+            Dialler::Us => (STREAMS_RELAY, STREAMS_RELAY_MAX),
+            Dialler::Peer => (STREAMS_CLIENT, STREAMS_CLIENT),
+        };
         if dialler == Dialler::Peer {
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
         }
-        let counts = Mutex::new(Counts { ours: 0, theirs: 0, allowed });
+        let counts = Mutex::new(Counts { ours: 0, theirs: 0, allowed, most });
         Self(Arc::new(Inner { id, connection, peer, dialler, counts, _place: place }))
     }
 
@@ -163,6 +168,12 @@ impl Link {
         Ok(Circuit::new(send, receive, self.seat(Dialler::Peer)))
     }
 
+    /// The peer is a relay of the view: from now on it may have more circuits, up to [`STREAMS_RELAY_MAX`] as it uses
+    /// them. A key alone is no reason, since anyone can make one.
+    pub fn trust(&self) {
+        self.0.counts().most = STREAMS_RELAY_MAX;
+    }
+
     /// Closes the link with all its circuits.
     pub fn close(&self, reason: CloseReason) {
         self.0.connection.close(reason.code(), b"");
@@ -193,7 +204,7 @@ impl Inner {
             Dialler::Peer => &mut counts.theirs,
         });
         self.connection.set_send_window(send_window(counts.ours + counts.theirs));
-        if self.peer.is_some() && opener == Dialler::Peer && counts.raise_allowed() {
+        if opener == Dialler::Peer && counts.raise_allowed() {
             self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(counts.allowed));
         }
     }
@@ -207,9 +218,9 @@ impl Counts {
     /// Doubles what a relay may open when three quarters are in use; whether it did.
     fn raise_allowed(&mut self) -> bool {
         let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);
-        let raise = self.theirs >= allowed / 4 * 3 && self.allowed < STREAMS_RELAY_MAX;
+        let raise = self.theirs >= allowed / 4 * 3 && self.allowed < self.most;
         if raise {
-            self.allowed = self.allowed.saturating_mul(2).min(STREAMS_RELAY_MAX);
+            self.allowed = self.allowed.saturating_mul(2).min(self.most);
         }
         raise
     }
@@ -251,7 +262,7 @@ mod tests {
 
     #[test]
     fn what_a_relay_may_open_doubles_with_use_up_to_the_limit() {
-        let mut counts = Counts { ours: 0, theirs: 95, allowed: STREAMS_RELAY };
+        let mut counts = Counts { ours: 0, theirs: 95, allowed: STREAMS_RELAY, most: STREAMS_RELAY_MAX };
         assert!(!counts.raise_allowed());
         counts.theirs = 96;
         assert!(counts.raise_allowed());
@@ -259,5 +270,11 @@ mod tests {
         counts.theirs = 1_000_000;
         while counts.raise_allowed() {}
         assert_eq!(counts.allowed, STREAMS_RELAY_MAX);
+    }
+
+    #[test]
+    fn what_a_stranger_may_open_does_not_grow() {
+        let mut counts = Counts { ours: 0, theirs: 1000, allowed: STREAMS_CLIENT, most: STREAMS_CLIENT };
+        assert!(!counts.raise_allowed());
     }
 }

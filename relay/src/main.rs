@@ -1,7 +1,6 @@
 //! `trefoil-relay`: the relay as a daemon. See docs/operator.md.
 
 use std::{
-    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -14,10 +13,10 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
     config::{Config, Settings},
+    log,
     outside::Internet,
     relay::{Relay, Setup},
     seed::seed,
@@ -117,11 +116,7 @@ fn open_state(directory: &Path) -> anyhow::Result<State> {
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(filter).context("`log` is not a filter like \"info\" or \"trefoil_relay=debug\"")?;
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
-    Ok(())
+    log::start(filter).context("`log` is not a filter like \"info\" or \"trefoil_relay=debug\"")
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

@@ -83,6 +83,8 @@ struct Local {
     closed: OnceLock<Reason>,
     room: Notify,
     news: Notify,
+    /// For [`Stream::broken`] alone: what waits for bytes or room may be busy elsewhere.
+    end: Notify,
 }
 
 impl CircuitStreams {
@@ -218,6 +220,7 @@ impl Local {
         self.closed.get_or_init(|| reason);
         self.news.notify_one();
         self.room.notify_one();
+        self.end.notify_one();
     }
 }
 
@@ -328,6 +331,17 @@ impl Stream {
                 self.local.closed.get_or_init(|| reason);
             }
         });
+    }
+
+    /// Waits until the other end aborts the stream or the circuit dies, while whoever serves it waits for something
+    /// else. Only one task at a time may wait. Cancel-safe.
+    pub(crate) async fn broken(&self) -> StreamError {
+        loop {
+            if let Err(error) = self.with(|_| ()) {
+                return error;
+            }
+            self.local.end.notified().await;
+        }
     }
 
     /// Runs `act` unless the stream was closed: then its id may be another's. The same goes for one that is over, which

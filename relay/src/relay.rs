@@ -19,7 +19,9 @@ use tracing::{debug, warn};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     identity::{OnionSecret, RelayId, RelaySecret},
-    limits::{DIALLED_QUEUE, EXTENDS_RUNNING, GATE_WAITING, GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT},
+    limits::{
+        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING, GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
+    },
     params::NetworkParams,
     policy::ExitPolicy,
 };
@@ -135,8 +137,8 @@ impl Bound {
             view,
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside),
-            handshakes: Gate::new(gate_limits(handshakes_at_once())),
-            extends: Gate::new(gate_limits(EXTENDS_RUNNING)),
+            handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
+            extends: Gate::new(gate_limits(EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK)),
             shares: Shares::default(),
             memory: Memory::new(setup.memory),
             tracker: TaskTracker::new(),
@@ -179,8 +181,8 @@ impl Relay {
     }
 }
 
-fn gate_limits(running: usize) -> GateLimits {
-    GateLimits { running, waiting_per_link: GATE_WAITING_PER_LINK, waiting: GATE_WAITING }
+fn gate_limits(running: usize, running_per_link: usize) -> GateLimits {
+    GateLimits { running, running_per_link, waiting_per_link: GATE_WAITING_PER_LINK, waiting: GATE_WAITING }
 }
 
 /// Half of the cores make handshakes, so that a flood of them leaves the other half to the circuits there are.
@@ -204,7 +206,10 @@ async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
 async fn accept_link(node: Arc<Node>, arriving: Arriving) {
     match arriving.finish().await {
         Ok(link) => {
-            node.links.insert(&link);
+            if link.peer().is_some_and(|peer| node.view.contains_key(&peer)) {
+                link.trust();
+                node.links.insert(&link); // strangers with keys of their own would fill the table
+            }
             accept_circuits(node, link).await;
         }
         Err(error) => debug!(%error, "a link did not come to be"),

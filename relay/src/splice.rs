@@ -23,14 +23,20 @@ impl Stream {
     ///
     /// # Errors
     /// When the local side fails, the other end is told that the stream was reset. When the other end or the circuit
-    /// broke off, the caller must reset the local connection: `writer` was not shut down in that direction.
+    /// broke off, the caller must reset the local connection: `writer` was not shut down in that direction. This is
+    /// noticed at once, even while the local side neither sends nor takes anything.
     pub async fn splice(
         self,
         prefix: &[u8],
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
     ) -> Result<Transferred, StreamError> {
-        let result = tokio::try_join!(self.upload(prefix, reader), self.download(writer));
+        let carry = async { tokio::try_join!(self.upload(prefix, reader), self.download(writer)) };
+        let result = tokio::select! {
+            biased; // what ended in order is not broken by a circuit that closes right after
+            result = carry => result,
+            error = self.broken() => Err(error),
+        };
         if result.is_err() {
             self.abort(Reason::Reset);
         }

@@ -302,3 +302,26 @@ async fn a_task_waiting_for_messages_is_woken_even_when_it_gave_up_once() {
     assert_eq!(circuit.poll_message(&mut [0; MESSAGE]), Some(HOP));
     assert!(timeout(Duration::from_secs(1), circuit.ready()).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_splice_ends_with_its_stream_even_while_the_program_neither_reads_nor_writes() {
+    let mut circuit = Circuit::new();
+    let (mut ours, theirs) = circuit.stream().await;
+    let (_program, spliced) = splice(theirs, b"");
+    ours.send(&[1; 64 * 1024]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(ours);
+    let ended = timeout(Duration::from_secs(1), spliced).await.expect("nothing holds a stream that was aborted");
+    assert!(matches!(ended.unwrap(), Err(StreamError::Closed(Reason::Reset))));
+
+    let (ours, theirs) = circuit.stream().await;
+    let (_program, spliced) = splice(ours, b"");
+    let (_other, _busy) = splice(theirs, &[2; 64 * 1024]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    circuit.origin.fail(Reason::Reset);
+    timeout(Duration::from_secs(1), spliced)
+        .await
+        .expect("nothing holds a stream of a dead circuit")
+        .unwrap()
+        .unwrap_err();
+}

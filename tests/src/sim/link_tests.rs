@@ -323,16 +323,29 @@ async fn opening_a_circuit_at_the_peers_limit_fails_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_relay_may_open_more_circuits_as_it_uses_them() {
+async fn a_known_relay_may_open_more_circuits_as_it_uses_them() {
     let net = net(1);
     let (a, b) = (relay(&net, 1), relay(&net, 2));
     let (dialled, accepted) = linked(&a, &b, 2).await;
+    accepted.trust();
     let mut open = Vec::new();
     for _ in 0..4 * STREAMS_RELAY {
         open.push(circuit(&dialled, &accepted).await);
         open.push(circuit(&accepted, &dialled).await);
     }
     assert_eq!(dialled.circuits(), open.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_with_a_key_may_open_no_more_circuits_than_a_client() {
+    let net = net(1);
+    let (a, b) = (relay(&net, 1), relay(&net, 2));
+    let (dialled, accepted) = linked(&a, &b, 2).await;
+    let mut open = Vec::new();
+    for _ in 0..STREAMS_CLIENT {
+        open.push(circuit(&dialled, &accepted).await);
+    }
+    assert!(matches!(dialled.open_circuit().await, Err(LinkError::CircuitLimit)));
 }
 
 #[tokio::test(start_paused = true)]
