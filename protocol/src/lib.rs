@@ -3,6 +3,9 @@
 //! The directory is the specification's table of contents (docs/protocol.md). Nothing in this crate reads a clock,
 //! a socket, a file or the system's randomness, or spawns a task: callers hand in `now` and `rng`.
 
+// What a peer sent can make none of this panic.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
+
 pub mod cell;
 mod credit;
 pub mod crypto;

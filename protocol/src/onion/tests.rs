@@ -3,7 +3,10 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use super::*;
-use crate::vectors;
+use crate::{
+    message::{Message, MessageError},
+    vectors,
+};
 
 /// A circuit's origin and all its hops, with keys of their own.
 struct Circuit {
@@ -142,21 +145,38 @@ proptest! {
     }
 }
 
-#[test]
-fn a_seventh_hop_never_opens() {
-    // Seven origins' layers cannot be pushed; a hostile origin that seals for seven by hand finds that the last 17
-    // bytes of the message's space are keystream, which no message's padding can be.
-    let mut rng = StdRng::seed_from_u64(10);
-    let keys: Vec<[u8; 32]> = (0..=MAX_HOPS).map(|_| rng.random()).collect();
-    let mut tail = vec![];
-    for (index, key) in keys.iter().enumerate() {
-        let length = LAYER * (index + 1);
-        tail.resize(length, 0);
-        LayerKey::new(Secret::new(*key)).keystream(CELL - length, &mut tail);
+/// Seals `text` for the last of these layers as [`ForwardLayers::seal`] does, but with no bound on their number.
+fn seal_without_bound(layers: &mut [LayerKey], text: &[u8]) -> Cell {
+    let mut fill = vec![];
+    for (index, layer) in layers.iter().enumerate() {
+        fill.resize(LAYER * (index + 1), 0);
+        layer.keystream(CELL - fill.len(), &mut fill);
     }
-    let forced = &tail[..LAYER]; // the first of 7·17 bytes lie inside the message's space
-    assert_eq!(CELL - tail.len(), SPACE.end - LAYER);
-    assert!(forced.iter().any(|byte| *byte != 0));
+    let mut cell = [0; CELL];
+    message_mut(&mut cell).copy_from_slice(text);
+    cell[CELL - fill.len()..].copy_from_slice(&fill);
+    cell[KIND] = MESSAGE_HERE;
+    let (last, before) = layers.split_last_mut().unwrap();
+    last.seal(&mut cell);
+    before.iter_mut().rev().for_each(|layer| add_layer(&mut cell, layer));
+    cell
+}
+
+#[test]
+fn a_seventh_hop_never_gets_a_message() {
+    // The fill of seven layers reaches 17 bytes into the message's space, where a short message must have zeros.
+    let mut padding = vec![0; MESSAGE];
+    Message::Padding.encode(&mut padding);
+    for hops in [MAX_HOPS, MAX_HOPS + 1] {
+        let mut rng = StdRng::seed_from_u64(10);
+        let keys: Vec<[u8; 32]> = (0..hops).map(|_| rng.random()).collect();
+        let layers = || keys.iter().map(|key| LayerKey::new(Secret::new(*key)));
+        let mut cell = seal_without_bound(&mut layers().collect::<Vec<_>>(), &padding);
+        let opened: Vec<_> = layers().map(|layer| ForwardLayer(layer).open(&mut cell)).collect();
+        assert_eq!(opened.last(), Some(&Ok(Addressee::ThisHop)));
+        let expected = if hops > MAX_HOPS { Err(MessageError::Padding) } else { Ok(Message::Padding) };
+        assert_eq!(Message::decode(message(&cell)), expected, "{hops} hops");
+    }
 }
 
 #[test]
