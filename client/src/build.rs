@@ -37,8 +37,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("relay {}: {cause}", .relay.short())]
 pub(crate) struct BuildError {
-    /// The relay that failed, as far as the origin can tell: it may be the one before it that lies.
+    /// The relay that failed, as far as the origin can tell.
     pub(crate) relay: RelayId,
+    /// The relay that says so, when only its word is there for it.
+    pub(crate) witness: Option<RelayId>,
     pub(crate) cause: Cause,
 }
 
@@ -97,18 +99,25 @@ pub(crate) async fn build(
         let link = guards.link(guard).await?;
         Unfinished::create(network, &link, guard, &mut rng).await
     };
-    let mut circuit = hop(guard, first).await?;
-    for relay in rest {
-        hop(relay, circuit.extend(relay)).await?;
+    let mut circuit = hop(guard, None, first).await?;
+    for (before, relay) in path.iter().zip(rest) {
+        hop(relay, Some(before.id), circuit.extend(relay)).await?;
     }
     let Unfinished { reader, writer, forward, backward, rules, hops, rng, .. } = circuit;
     Ok(Parts { reader, writer, forward, backward, rules, hops, rng })
 }
 
 /// One hop's making, within its time; what fails is blamed on its relay.
-async fn hop<T>(relay: &RelayEntry, making: impl Future<Output = Result<T, Cause>>) -> Result<T, BuildError> {
+async fn hop<T>(
+    relay: &RelayEntry,
+    before: Option<RelayId>,
+    making: impl Future<Output = Result<T, Cause>>,
+) -> Result<T, BuildError> {
     let made = timeout(HOP_BUILD_TIMEOUT, making).await.unwrap_or(Err(Cause::Timeout));
-    made.map_err(|cause| BuildError { relay: relay.id, cause })
+    made.map_err(|cause| {
+        let witness = if let Cause::Extend(_) = cause { before } else { None };
+        BuildError { relay: relay.id, witness, cause }
+    })
 }
 
 impl Unfinished {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::{
@@ -132,6 +132,11 @@ impl Circuit {
         exit && self.is_alive() && self.made.elapsed() < CIRCUIT_LIFETIME
     }
 
+    /// Whether it has streams.
+    pub(crate) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
     /// Whether it has not ended.
     pub(crate) fn is_alive(&self) -> bool {
         !self.closed.is_cancelled()
@@ -235,47 +240,39 @@ struct Outwards {
 impl Outwards {
     async fn carry(&mut self) -> CircuitError {
         loop {
-            let cells = tokio::select! {
-                () = self.shared.streams.ready() => self.speak(),
-                () = self.shared.ask.notified() => self.ask_for_life(),
+            let written = tokio::select! {
+                () = self.shared.streams.ready() => self.write_batch().await,
+                () = self.shared.ask.notified() => self.ask_for_life().await,
             };
-            if let Err(error) = self.write(cells).await {
+            if let Err(error) = written {
                 return error.into();
             }
         }
     }
 
-    /// Packs what there is to say, one batch at most.
-    fn speak(&mut self) -> BytesMut {
-        let mut cells = BytesMut::new();
-        while cells.len() < CELL_BATCH * CELL {
-            let start = cells.len();
-            cells.reserve(CELL_BATCH * CELL - start);
-            cells.resize(start + CELL, 0);
-            let cell: &mut Cell = (&mut cells[start..]).try_into().expect("it was made a cell long");
-            match self.shared.streams.poll_message(onion::message_mut(cell)) {
-                Some(hop) => self.layers.seal(usize::from(hop), cell, &mut self.rng),
-                None => {
-                    cells.truncate(start);
-                    break;
-                }
-            }
+    /// Writes what the streams have to say, one batch at most.
+    async fn write_batch(&mut self) -> Result<(), CellError> {
+        let (layers, rng) = (&mut self.layers, &mut self.rng);
+        let cells = self.shared.streams.pack(|hop, cell| layers.seal(usize::from(hop), cell, rng));
+        let whole = cells.len() == CELL_BATCH * CELL;
+        if !cells.is_empty() {
+            self.writer.write(cells.freeze()).await?;
         }
-        cells
+        if whole {
+            self.shared.pulse().wrote_batch(Instant::now());
+        }
+        Ok(())
     }
 
-    /// A cell that asks the last hop for one in return.
-    fn ask_for_life(&mut self) -> BytesMut {
+    /// Writes a cell that asks the last hop for one in return.
+    async fn ask_for_life(&mut self) -> Result<(), CellError> {
         let hop = self.shared.last_hop;
         self.shared.rules().start_padding(hop, 1);
-        let mut bytes = BytesMut::zeroed(CELL);
-        let cell: &mut Cell = bytes.as_mut().try_into().expect("it was made a cell long");
-        Message::PadStart { budget: 1 }.encode(onion::message_mut(cell));
-        self.layers.seal(hop, cell, &mut self.rng);
-        bytes
-    }
-
-    async fn write(&mut self, cells: BytesMut) -> Result<(), CellError> {
-        if cells.is_empty() { Ok(()) } else { self.writer.write(cells.freeze()).await }
+        let mut cell = [0; CELL];
+        Message::PadStart { budget: 1 }.encode(onion::message_mut(&mut cell));
+        self.layers.seal(hop, &mut cell, &mut self.rng);
+        self.writer.write(Bytes::copy_from_slice(&cell)).await?;
+        self.shared.pulse().asked(Instant::now());
+        Ok(())
     }
 }

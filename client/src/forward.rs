@@ -10,13 +10,13 @@ use std::{
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 use trefoil_protocol::message::Target;
 
 use crate::{
     listener::Listener,
     local::LocalSocket,
-    tunnel::{Client, Isolation},
+    tunnel::{Client, Isolation, OpenError},
 };
 
 /// A forwarded port that is bound and not served yet.
@@ -65,6 +65,10 @@ async fn carry(socket: TcpStream, client: Client, isolation: Isolation, target: 
     let local = LocalSocket::new(socket);
     match client.open(&isolation, target).await {
         Ok(stream) => local.carry(&[], stream, Bytes::new()).await,
+        Err(OpenError::NoPath(reason)) => {
+            warn!("a forwarded connection was not made: no path through the network; --log debug says more");
+            debug!(%reason, "there is no path"); // it may name the target
+        }
         Err(error) => warn!(%error, "a forwarded connection was not made"),
     }
 }

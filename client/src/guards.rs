@@ -9,8 +9,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
-use trefoil_protocol::{entry::RelayEntry, identity::RelayId, limits::GUARD_IDLE, params::NetworkParams};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use trefoil_protocol::{
+    entry::RelayEntry,
+    identity::RelayId,
+    limits::{GUARD_IDLE, SHUTDOWN_TIMEOUT},
+    params::NetworkParams,
+};
 use trefoil_relay::{
     endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
     link::Link,
@@ -71,15 +80,20 @@ impl Guards {
         Ok(link)
     }
 
-    /// Closes all links, and waits until the guards know.
+    /// Closes all links, and waits until the guards know, for at most [`SHUTDOWN_TIMEOUT`].
     pub(crate) async fn close(&self) {
         let slots: Vec<_> = self.lock().drain().map(|(_, slot)| slot).collect();
+        let mut closing = JoinSet::new();
         for slot in slots {
-            if let Some(guard) = slot.lock().await.take() {
-                guard.endpoint.close(CloseReason::Unspecified);
-                guard.endpoint.wait_idle().await;
-            }
+            closing.spawn(async move {
+                if let Some(guard) = slot.lock().await.take() {
+                    guard.endpoint.close(CloseReason::Unspecified);
+                    guard.endpoint.wait_idle().await;
+                }
+            });
         }
+        // A guard that does not answer learns of it by silence.
+        let _ = timeout(SHUTDOWN_TIMEOUT, async { while closing.join_next().await.is_some() {} }).await;
     }
 
     /// Closes links that nothing has used for a while: an idle one only tells its guard that this client is there.

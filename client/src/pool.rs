@@ -21,7 +21,10 @@ use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
-    limits::{BUILD_HEDGE, CIRCUIT_BUILD_TRIES, HOP_BUILD_TIMEOUT, PATH_HOPS, RELAY_FAILURE_MEMORY, SPARE_CIRCUITS},
+    limits::{
+        BUILD_HEDGE, CIRCUIT_BUILD_TRIES, HOP_BUILD_TIMEOUT, MAX_ISOLATIONS, PATH_HOPS, RELAY_FAILURE_MEMORY,
+        SPARE_CIRCUITS,
+    },
     message::Target,
     params::NetworkParams,
     path::{self, Need, NoPath, PathRules},
@@ -48,7 +51,9 @@ pub(crate) enum NoCircuit {
     #[error("{0}")]
     Path(#[from] NoPath),
     #[error("{tries} circuits could not be built; the last failed because {}", reason(.last))]
-    Build { tries: usize, last: BuildError },
+    Build { tries: usize, last: Box<BuildError> },
+    #[error("{MAX_ISOLATIONS} isolation tokens have streams, and no more are kept apart")]
+    Isolations,
     #[error("{tries} circuits are not built yet; the network is too slow, or gone")]
     Slow { tries: usize },
 }
@@ -112,7 +117,7 @@ impl Pool {
         target: &Target,
         avoid: &[RelayId],
     ) -> Result<Arc<Circuit>, NoCircuit> {
-        let slot = Arc::clone(self.lock().used.entry(isolation.clone()).or_default());
+        let slot = self.slot(isolation)?;
         let _finding = slot.finding.lock().await;
         if let Some(circuit) = slot.find(target, avoid) {
             return Ok(circuit);
@@ -123,6 +128,18 @@ impl Pool {
         };
         slot.lock().push(Arc::clone(&circuit));
         Ok(circuit)
+    }
+
+    /// The circuits of this isolation. When there are too many tokens, those without streams give way.
+    fn slot(&self, isolation: &Isolation) -> Result<Arc<Slot>, NoCircuit> {
+        let used = &mut self.lock().used;
+        if used.len() >= MAX_ISOLATIONS && !used.contains_key(isolation) {
+            used.retain(|_, slot| slot.is_busy());
+            if used.len() >= MAX_ISOLATIONS {
+                return Err(NoCircuit::Isolations);
+            }
+        }
+        Ok(Arc::clone(used.entry(isolation.clone()).or_default()))
     }
 
     /// The hops of the circuits that this isolation has, newest last.
@@ -186,13 +203,14 @@ impl Pool {
                 Err(error) => last = Some(self.failed(error)),
             }
         }
-        Err(last.map_or(NoCircuit::Slow { tries }, |last| NoCircuit::Build { tries, last }))
+        Err(last.map_or(NoCircuit::Slow { tries }, |last| NoCircuit::Build { tries, last: Box::new(last) }))
     }
 
-    /// Takes note of the relay that failed.
+    /// Takes note of the relay that failed, and of the one that says so: either may be the one that does harm.
     fn failed(&self, error: BuildError) -> BuildError {
         debug!(%error, "a circuit was not built");
-        self.lock().failed.insert(error.relay, Instant::now());
+        let now = Instant::now();
+        self.lock().failed.extend([Some(error.relay), error.witness].into_iter().flatten().map(|relay| (relay, now)));
         error
     }
 
@@ -271,6 +289,11 @@ impl Pool {
 }
 
 impl Slot {
+    /// Whether somebody uses it, or is about to.
+    fn is_busy(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || self.lock().iter().any(|circuit| circuit.has_streams())
+    }
+
     fn find(&self, target: &Target, avoid: &[RelayId]) -> Option<Arc<Circuit>> {
         let circuits = self.lock();
         circuits.iter().rev().find(|circuit| circuit.may_take(target) && !circuit.has_any(avoid)).cloned()

@@ -21,9 +21,19 @@ const WAIT_FACTOR: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Pulse {
     heard: Instant,
-    asked: Option<Instant>,
+    question: Question,
     silence: Duration,
     wait: Duration,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug)]
+enum Question {
+    None,
+    /// It is to be asked since then; the circuit's writer has not come to it.
+    Due(Instant),
+    /// It was asked then, or much else was written after it then.
+    Asked(Instant),
 }
 
 /// What to do now.
@@ -38,38 +48,51 @@ impl Pulse {
     /// A circuit whose slowest hop took this long to add.
     pub(crate) fn new(slowest: Duration, now: Instant) -> Self {
         let wait = (slowest * WAIT_FACTOR).clamp(SHORTEST_WAIT, LONGEST_WAIT);
-        Self { heard: now, asked: None, silence: FIRST_SILENCE, wait }
+        Self { heard: now, question: Question::None, silence: FIRST_SILENCE, wait }
     }
 
     /// A cell came that we did not ask for as a sign of life.
     pub(crate) fn heard(&mut self, now: Instant) {
-        *self = Self { heard: now, asked: None, silence: FIRST_SILENCE, wait: self.wait };
+        *self = Self { heard: now, question: Question::None, silence: FIRST_SILENCE, wait: self.wait };
     }
 
     /// The padding cell came that we asked for.
     pub(crate) fn answered(&mut self, now: Instant) {
         self.heard = now;
-        self.asked = None;
+        self.question = Question::None;
     }
 
-    /// A stream was opened, or the first one after a rest: what was heard long ago says nothing now.
+    /// The question has been written.
+    pub(crate) fn asked(&mut self, now: Instant) {
+        self.question = Question::Asked(now);
+    }
+
+    /// A whole batch of cells has been written: on a slow circuit its answer to what came before takes longer.
+    pub(crate) fn wrote_batch(&mut self, now: Instant) {
+        if let Question::Asked(asked) = &mut self.question {
+            *asked = now;
+        }
+    }
+
+    /// There are no streams: nothing is expected, and this silence says nothing.
     pub(crate) fn rest(&mut self, now: Instant) {
-        if self.asked.is_none() {
+        if let Question::None = self.question {
             self.heard = now;
         }
     }
 
     /// What to do now, on a circuit that has streams.
     pub(crate) fn poll(&mut self, now: Instant) -> Act {
-        match self.asked {
-            Some(asked) if now - asked >= self.wait => Act::GiveUp,
-            Some(_) => Act::Nothing,
-            None if now - self.heard >= self.silence => {
-                self.asked = Some(now);
+        match self.question {
+            Question::Asked(asked) if now - asked >= self.wait => Act::GiveUp,
+            Question::Due(due) if now - due >= LONGEST_WAIT => Act::GiveUp,
+            Question::Asked(_) | Question::Due(_) => Act::Nothing,
+            Question::None if now - self.heard >= self.silence => {
+                self.question = Question::Due(now);
                 self.silence = (self.silence * 2).min(LONGEST_SILENCE);
                 Act::Ask
             }
-            None => Act::Nothing,
+            Question::None => Act::Nothing,
         }
     }
 }
@@ -88,7 +111,31 @@ mod tests {
         let asked = now + FIRST_SILENCE;
         assert_eq!(pulse.poll(asked), Act::Ask);
         assert_eq!(pulse.poll(asked), Act::Nothing, "one question at a time");
+        pulse.asked(asked);
         assert_eq!(pulse.poll(asked + SHORTEST_WAIT), Act::GiveUp);
+    }
+
+    #[test]
+    fn a_slow_upload_is_given_time_as_long_as_it_moves() {
+        let mut now = Instant::now() + FIRST_SILENCE;
+        let mut pulse = Pulse::new(RTT, now - FIRST_SILENCE);
+        assert_eq!(pulse.poll(now), Act::Ask);
+        pulse.asked(now);
+        for _ in 0..20 {
+            now += SHORTEST_WAIT - RTT;
+            pulse.wrote_batch(now);
+            assert_eq!(pulse.poll(now), Act::Nothing);
+        }
+        assert_eq!(pulse.poll(now + SHORTEST_WAIT), Act::GiveUp);
+    }
+
+    #[test]
+    fn a_question_that_cannot_even_be_written_ends_the_circuit_too() {
+        let now = Instant::now();
+        let mut pulse = Pulse::new(RTT, now);
+        assert_eq!(pulse.poll(now + FIRST_SILENCE), Act::Ask);
+        assert_eq!(pulse.poll(now + SHORTEST_WAIT + FIRST_SILENCE), Act::Nothing);
+        assert_eq!(pulse.poll(now + LONGEST_WAIT + FIRST_SILENCE), Act::GiveUp);
     }
 
     #[test]

@@ -89,6 +89,9 @@ impl Client {
         if self.0.is_closed() {
             return Err(OpenError::Shutdown);
         }
+        if is_overlay_name(&target) {
+            return Err(OpenError::Stream(Reason::NameNotFound));
+        }
         let opened = timeout(OPEN_TIMEOUT, self.open_somewhere(isolation, &target)).await;
         opened.unwrap_or(Err(OpenError::Timeout))
     }
@@ -167,6 +170,14 @@ impl Client {
             error => OpenError::NoPath(error.to_string()),
         }
     }
+}
+
+/// Whether the target's name belongs to an overlay network: no DNS server should ever be asked for it (RFC 7686).
+fn is_overlay_name(target: &Target) -> bool {
+    let (Target::Exit { host: Host::Name(name), .. } | Target::Resolve { host: Host::Name(name) }) = target else {
+        return false;
+    };
+    [".onion", ".trefoil", ".i2p"].iter().any(|ending| name.as_str().ends_with(ending))
 }
 
 /// Opens a stream on this circuit and waits for its far end.

@@ -7,7 +7,7 @@ use crate::{
     identity::OnionKeyId,
     limits::{CELL, MAX_EXTENSIONS, MLKEM_CIPHERTEXT, MLKEM_KEY, X25519_KEY},
     onion::Cell,
-    wire::Reader,
+    wire::{Reader, Writer},
 };
 
 /// The first byte of a `Create`, and so of every circuit's QUIC stream.
@@ -163,8 +163,7 @@ pub fn read_created(cell: &Cell) -> Result<Result<&[u8], Refusal>, Malformed> {
 
 fn cell_of(kind: u8, fields: &[u8]) -> Cell {
     let mut cell = [0; CELL];
-    cell[0] = kind;
-    cell[1..=fields.len()].copy_from_slice(fields);
+    Writer::new(&mut cell, 0).put(&[kind]).put(fields);
     cell
 }
 

@@ -153,7 +153,7 @@ impl KeySchedule {
     pub fn expand<const N: usize>(&self, info: &[&[u8]]) -> [Secret; N] {
         let mut output = Zeroizing::new([[0; 32]; N]);
         self.0.expand_multi_info(info, output.as_flattened_mut()).expect("a few keys are within HKDF's limit");
-        std::array::from_fn(|i| Zeroizing::new(output[i]))
+        output.map(Zeroizing::new)
     }
 }
 

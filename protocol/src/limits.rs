@@ -182,6 +182,8 @@ pub const EXTENDS_UNCONTENDED: usize = 4096;
 
 // client: pool.rs, tunnel.rs
 
+/// Isolation tokens that have circuits at once.
+pub const MAX_ISOLATIONS: usize = 512;
 /// Circuits that are built ahead of need.
 pub const SPARE_CIRCUITS: usize = 2;
 /// Circuits that are tried in a row before a stream is told that there is none.

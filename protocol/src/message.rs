@@ -216,11 +216,9 @@ impl<'a> Message<'a> {
     pub fn encode(&self, space: &mut [u8]) {
         let mut body = Writer::new(space, MESSAGE_HEADER);
         let kind = self.encode_body(&mut body);
-        let end = body.at();
-        let length = u16::try_from(end - MESSAGE_HEADER).expect("a message is shorter than 64 KiB");
-        space[0] = kind;
-        space[1..MESSAGE_HEADER].copy_from_slice(&length.to_le_bytes());
-        space[end..].fill(0);
+        let length = u16::try_from(body.at() - MESSAGE_HEADER).expect("a message is shorter than 64 KiB");
+        body.fill_with_zeros();
+        Writer::new(space, 0).put(&[kind]).put(&length.to_le_bytes());
     }
 
     fn decode_body(kind: u8, body: &'a [u8]) -> Option<Self> {

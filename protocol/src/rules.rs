@@ -118,7 +118,9 @@ impl OriginRules {
 
     /// Notes that `hop` was sent a `PadStart`.
     pub fn start_padding(&mut self, hop: usize, budget: u16) {
-        self.padding_budget[hop] = self.padding_budget[hop].saturating_add(budget);
+        if let Some(before) = self.padding_budget.get_mut(hop) {
+            *before = before.saturating_add(budget);
+        }
     }
 
     /// Checks a message from `hop`, and takes note of it.

@@ -145,7 +145,7 @@ impl Stream {
             return 0;
         }
         let taken = bytes.len().min(SEND_BUFFER.saturating_sub(self.outgoing.len()));
-        self.outgoing.extend(&bytes[..taken]);
+        self.outgoing.extend(bytes.get(..taken).unwrap_or_default());
         self.starved = taken < bytes.len();
         taken
     }
@@ -314,6 +314,7 @@ impl Stream {
     }
 
     /// Fills `space` with the next `Data`.
+    #[expect(clippy::indexing_slicing, reason = "the length is at most what is buffered here")]
     pub(crate) fn encode_data(&mut self, space: &mut [u8]) {
         let fits = space.len().saturating_sub(MESSAGE_HEADER + 2).min(MAX_DATA);
         let length = fits.min(self.outgoing.len()).min(self.credit as usize);
@@ -356,6 +357,7 @@ impl Stream {
 }
 
 /// The first `length` bytes of a ring's two parts, in one piece.
+#[expect(clippy::indexing_slicing, reason = "the length is at most the parts' together, and at most MAX_DATA")]
 fn join<'a>(piece: &'a mut [u8; MAX_DATA], front: &[u8], back: &[u8], length: usize) -> &'a [u8] {
     let (head, tail) = piece[..length].split_at_mut(front.len());
     head.copy_from_slice(front);

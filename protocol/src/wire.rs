@@ -67,10 +67,16 @@ impl<'a> Writer<'a> {
 
     /// # Panics
     /// If the space is too small: its owner knows what it puts there.
+    #[expect(clippy::indexing_slicing, reason = "what is put is ours, and its bounds are its type's")]
     pub(crate) fn put(&mut self, bytes: &[u8]) -> &mut Self {
         let end = self.at + bytes.len();
         self.space[self.at..end].copy_from_slice(bytes);
         self.at = end;
         self
+    }
+
+    /// Puts zeros into all that is left.
+    pub(crate) fn fill_with_zeros(&mut self) {
+        self.space.iter_mut().skip(self.at).for_each(|byte| *byte = 0);
     }
 }

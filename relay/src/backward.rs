@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 use trefoil_protocol::{
-    limits::{CELL, CELL_BATCH},
+    limits::CELL,
     message::Message,
     onion::{self, BackwardLayer},
 };
@@ -83,20 +83,10 @@ impl Backward {
         self.write(cells).await
     }
 
-    /// Packs what the streams have to say, one batch at a time.
+    /// Says what the streams have to say, one batch at most.
     async fn speak_for_streams(&mut self) -> Result<(), CircuitError> {
-        let mut cells = BytesMut::new();
-        while cells.len() < CELL_BATCH * CELL {
-            let start = cells.len();
-            cells.reserve(CELL_BATCH * CELL - start);
-            cells.resize(start + CELL, 0);
-            let cell = as_cell(&mut cells[start..]);
-            if self.shared.streams.poll_message(onion::message_mut(cell)).is_none() {
-                cells.truncate(start);
-                break;
-            }
-            self.layer.speak(cell);
-        }
+        let layer = &mut self.layer;
+        let cells = self.shared.streams.pack(|_origin, cell| layer.speak(cell));
         if cells.is_empty() { Ok(()) } else { self.write(cells).await }
     }
 

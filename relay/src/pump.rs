@@ -14,9 +14,12 @@ use std::{
     time::Instant,
 };
 
+use bytes::BytesMut;
 use tokio::sync::Notify;
 use trefoil_protocol::{
+    limits::{CELL, CELL_BATCH},
     message::{Message, Reason, StreamId, Target},
+    onion::{self, Cell},
     streams::{End, Event, Streams, TooManyStreams, Violation},
 };
 
@@ -144,6 +147,25 @@ impl CircuitStreams {
             }
         }
         hop
+    }
+
+    /// Makes cells of the next messages, [`CELL_BATCH`] at most: `seal` is given each with the hop that it is for.
+    pub fn pack(&self, mut seal: impl FnMut(u8, &mut Cell)) -> BytesMut {
+        let mut cells = BytesMut::new();
+        while cells.len() < CELL_BATCH * CELL {
+            let start = cells.len();
+            cells.reserve(CELL_BATCH * CELL - start);
+            cells.resize(start + CELL, 0);
+            let cell: &mut Cell = cells.last_chunk_mut().expect("a cell was just added");
+            match self.poll_message(onion::message_mut(cell)) {
+                Some(hop) => seal(hop, cell),
+                None => {
+                    cells.truncate(start);
+                    break;
+                }
+            }
+        }
+        cells
     }
 
     /// Waits until [`poll_message`](Self::poll_message) gives a message; for ever on a circuit that failed. Only one
