@@ -23,6 +23,7 @@ use crate::{
     endpoint::DialError,
     link::{Link, LinkError, LinkId},
     node::Node,
+    reason::CloseReason,
 };
 
 /// A new hop, whose handshake is the origin's to finish.
@@ -74,6 +75,8 @@ async fn create_hop(link: &Link, create: &[u8]) -> Result<(Vec<u8>, CellReader, 
         LinkError::CircuitLimit => ExtendError::Limit,
         _ => ExtendError::Unreachable,
     })?;
+    circuit.reader.set_reason(CloseReason::Unspecified); // whatever happens, the next hop learns nothing of why
+    circuit.writer.set_reason(CloseReason::Unspecified);
     let sent = circuit.writer.write(one(&cell::create_cell(create))).await;
     sent.map_err(|_| ExtendError::Unreachable)?;
     let mut answer = circuit.reader.cells().await.map_err(|_| ExtendError::Unreachable)?;

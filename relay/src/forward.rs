@@ -18,7 +18,6 @@ use crate::{
     extend::{self, Extension},
     link::Link,
     memory::Direction,
-    reason::CloseReason,
 };
 
 /// See the file's head.
@@ -58,9 +57,6 @@ impl Forward {
         };
         tracing::debug!(%error, "a circuit's forward direction ended");
         self.reader.set_reason(self.shared.reason_for_peer(&error));
-        if let Some(next) = &mut self.next {
-            next.writer.set_reason(CloseReason::Unspecified); // the next hop learns nothing of why
-        }
         self.shared.close();
     }
 
