@@ -9,8 +9,12 @@ mod exit_tests;
 #[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod link_tests;
 #[cfg(test)]
 mod links_tests;
+#[cfg(test)]
+mod origin;
 #[cfg(test)]
 mod transfer_tests;
