@@ -10,7 +10,7 @@
 //! share the streams that end here and one shutdown token. A task that cannot write does not read: that is all the
 //! flow control between relays there is.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) streams: CircuitStreams,
     pub(crate) account: OpenAccount,
     pub(crate) closed: CancellationToken,
+    /// Why the task that ended first did, for both halves of the link towards the origin.
+    reason: OnceLock<CloseReason>,
 }
 
 /// Something for the backward task, besides stream messages.
@@ -93,7 +95,7 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circu
     let closed = node.shutdown.child_token();
     let streams = CircuitStreams::new(streams::End::Hop);
     let account = node.memory.open(streams.clone(), closed.clone());
-    let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, closed });
+    let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, closed, reason: OnceLock::new() });
     let (say, said) = mpsc::channel(SAY_QUEUE);
 
     let backward = Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(created.backward), said);
@@ -160,9 +162,10 @@ impl CircuitError {
 }
 
 impl Shared {
-    /// What the neighbour towards the origin is told.
+    /// What the neighbour towards the origin is told: the same by both tasks, whichever ended first.
     pub(crate) fn reason_for_peer(&self, error: &CircuitError) -> CloseReason {
-        if self.node.shutdown.is_cancelled() { CloseReason::Shutdown } else { error.reason_for_peer() }
+        let shutdown = self.node.shutdown.is_cancelled();
+        *self.reason.get_or_init(|| if shutdown { CloseReason::Shutdown } else { error.reason_for_peer() })
     }
 
     /// Ends everything that this circuit has here.

@@ -1,8 +1,20 @@
 //! Simulated networks: the production code over sockets in memory, under tokio's paused time.
 
+pub mod nodes;
+pub mod outside;
 pub mod udp;
 
+#[cfg(test)]
+mod exit_tests;
+#[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]
 mod links_tests;
+#[cfg(test)]
+mod origin;
+#[cfg(test)]
+mod transfer_tests;

@@ -1,0 +1,175 @@
+//! Scenarios of whole nodes: relays that vanish or stop, and clients that do not read.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use trefoil_client::tunnel::{Client, Isolation, Stream};
+use trefoil_protocol::{identity::RelayId, limits::STREAM_WINDOW};
+
+use super::{
+    nodes::{Plan, SimNetwork, relay_address},
+    outside::{ECHO, SITE},
+    transfer_tests::{DELAY, bulk, check, echo, isolation, open, plan, target},
+    udp::{Bottleneck, LinkModel},
+};
+
+const MIB: u64 = 1 << 20;
+/// The next request after a failure works within this long.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The numbers of the relays of the newest circuit, guard first.
+fn path(network: &SimNetwork, client: &Client, isolation: &Isolation) -> Vec<u8> {
+    let hops = client.paths(isolation).pop().unwrap();
+    hops.iter().map(|hop| number(network, hop.relay.id)).collect()
+}
+
+fn number(network: &SimNetwork, relay: RelayId) -> u8 {
+    let at = network.entries().iter().position(|entry| entry.id == relay).unwrap();
+    u8::try_from(at + 1).unwrap()
+}
+
+/// How long it takes until this stream ends with an error.
+async fn broken(stream: &mut Stream) -> Duration {
+    let start = Instant::now();
+    let mut piece = Vec::new();
+    loop {
+        match timeout(Duration::from_secs(120), stream.receive(&mut piece)).await.expect("it ends in time") {
+            Ok(0) => panic!("a broken stream is no orderly end"),
+            Ok(_) => {}
+            Err(_) => return start.elapsed(),
+        }
+    }
+}
+
+/// A network in which a client has a download under way, and its path.
+async fn in_mid_stream(seed: u64) -> (SimNetwork, Client, Stream, Vec<u8>) {
+    let network = plan(seed, 8).start();
+    let client = network.client();
+    let mut stream = bulk(&client, &isolation(0), 1 << 40).await;
+    let mut piece = Vec::new();
+    for _ in 0..100 {
+        stream.receive(&mut piece).await.unwrap();
+    }
+    let path = path(&network, &client, &isolation(0));
+    (network, client, stream, path)
+}
+
+/// How long the next request takes.
+async fn recover(client: &Client) -> Duration {
+    let start = Instant::now();
+    echo(&mut open(client, &isolation(0), ECHO).await, b"hello").await;
+    start.elapsed()
+}
+
+async fn vanish(hop: usize) {
+    let (network, client, mut stream, path) = in_mid_stream(1 + hop as u64).await;
+    network.net.cut(relay_address(path[hop]));
+    let ended = broken(&mut stream).await;
+    let recovered = recover(&client).await;
+    println!("hop {hop} vanished: noticed after {ended:?}, next request after {recovered:?}");
+    assert!(ended < Duration::from_secs(15), "{ended:?}");
+    assert!(recovered < RECOVERY, "{recovered:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_guard_vanishes_its_streams_break_and_the_next_request_goes_another_way() {
+    vanish(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_middle_vanishes_its_streams_break_and_the_next_request_goes_another_way() {
+    vanish(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_an_exit_vanishes_its_streams_break_and_the_next_request_goes_another_way() {
+    vanish(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_right_after_a_relay_vanished_works_in_time_though_nobody_has_noticed() {
+    for hop in 0..3 {
+        let (network, client, _stream, path) = in_mid_stream(10 + hop as u64).await;
+        network.net.cut(relay_address(path[hop]));
+        let recovered = recover(&client).await;
+        println!("hop {hop} has just vanished: next request after {recovered:?}");
+        assert!(recovered < RECOVERY, "{recovered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_relay_stops_its_streams_break_at_once_and_the_next_request_goes_another_way() {
+    for hop in 0..3 {
+        let (mut network, client, mut stream, path) = in_mid_stream(20 + hop as u64).await;
+        let start = Instant::now();
+        let (ended, ()) = tokio::join!(broken(&mut stream), network.stop(path[hop]));
+        assert!(start.elapsed() < Duration::from_secs(3), "it stops in time: {:?}", start.elapsed());
+        assert!(ended < Duration::from_secs(1), "{ended:?}");
+        let recovered = recover(&client).await;
+        assert!(recovered < RECOVERY, "{recovered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_cut_off_works_again_when_its_network_heals() {
+    let network = plan(30, 6).start();
+    let client = network.client();
+    echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
+    for number in 1..=6 {
+        network.net.cut(relay_address(number));
+    }
+    assert!(client.open(&isolation(0), target(SITE, ECHO)).await.is_err());
+    for number in 1..=6 {
+        network.net.heal(relay_address(number));
+    }
+    let start = Instant::now();
+    while client.open(&isolation(0), target(SITE, ECHO)).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(90), "it does not come back");
+        sleep(Duration::from_secs(1)).await;
+    }
+    println!("back after {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_partition_breaks_no_stream() {
+    let (network, client, mut stream, path) = in_mid_stream(40).await;
+    let mut other = open(&client, &isolation(0), ECHO).await;
+    network.net.cut(relay_address(path[1]));
+    sleep(Duration::from_secs(2)).await;
+    network.net.heal(relay_address(path[1]));
+    let mut piece = Vec::new();
+    assert!(timeout(Duration::from_secs(10), stream.receive(&mut piece)).await.unwrap().unwrap() > 0);
+    drop(stream);
+    echo(&mut other, b"still there").await;
+}
+
+/// A network of three relays with narrow links, so that all circuits share them, and the time that a download takes
+/// on a client of its own, if another client stalls a stream meanwhile.
+async fn beside_a_stalled_stream(stalled: bool) -> (Duration, u64) {
+    let bottleneck = Some(Bottleneck { rate: 10_000_000, queue: 500_000 });
+    let model = LinkModel { bottleneck, ..LinkModel::with_delay(DELAY) };
+    let network = Plan { first_exit: 3, ..Plan::new(50, 3, model) }.start();
+    let (slow, other) = (network.client(), network.client());
+    echo(&mut open(&other, &isolation(0), ECHO).await, b"hello").await;
+    let mut unread = bulk(&slow, &isolation(0), 1 << 40).await;
+    if !stalled {
+        unread = open(&slow, &isolation(0), ECHO).await;
+    }
+    sleep(Duration::from_secs(30)).await;
+    let held = network.outside.sourced();
+    let start = Instant::now();
+    let mut same = bulk(&slow, &isolation(1), MIB).await;
+    let mut another = bulk(&other, &isolation(0), MIB).await;
+    tokio::join!(check(&mut same), check(&mut another));
+    drop(unread);
+    (start.elapsed(), held)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_for_30_s_fills_no_relay_and_slows_nobody() {
+    let (alone, _) = beside_a_stalled_stream(false).await;
+    let (beside, held) = beside_a_stalled_stream(true).await;
+    println!("{held} bytes held; downloads took {beside:?} beside it and {alone:?} without");
+    assert!(held <= 4 * u64::from(STREAM_WINDOW), "{held}");
+    assert!(beside.as_secs_f64() < 1.3 * alone.as_secs_f64(), "{beside:?} and {alone:?}");
+}

@@ -1,0 +1,195 @@
+//! A whole simulated network: relays, clients and the outside, all of it the production code in one thread.
+//!
+//! Under tokio's paused time and on one thread only. Relay N is at 10.N.0.1:9001, each in a netgroup of its own; each
+//! client is at 192.168.N.1, with a port per guard. A task that panics makes the test fail when the network is dropped.
+
+use std::{
+    cell::Cell,
+    net::{Ipv4Addr, SocketAddr},
+    panic,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicU8, AtomicU16, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+use trefoil_client::{guards::Sockets, tunnel::Client};
+use trefoil_protocol::{
+    entry::{RelayAddresses, RelayEntry},
+    identity::{OnionSecret, RelaySecret},
+    params::NetworkParams,
+};
+use trefoil_relay::{
+    endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
+    relay::{Relay, Setup, View},
+    sources::Loopback,
+};
+
+use super::{
+    outside::SimOutside,
+    udp::{LinkModel, SimNet},
+};
+
+/// What a network is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Decides all that is drawn.
+    pub seed: u64,
+    /// How many relays; at most 200.
+    pub relays: u8,
+    /// How packets fare between any two addresses.
+    pub model: LinkModel,
+    /// The exit policy of the relays that are exits.
+    pub exit: &'static str,
+    /// The first relay that is an exit, from 1; those before it are not.
+    pub first_exit: u8,
+    /// Memory for the circuits of one relay, in bytes.
+    pub memory: u64,
+}
+
+/// A running network.
+pub struct SimNetwork {
+    /// What carries its packets.
+    pub net: SimNet,
+    /// Where its exits connect to.
+    pub outside: SimOutside,
+    plan: Plan,
+    params: NetworkParams,
+    relays: Vec<Option<Relay>>,
+    entries: Vec<RelayEntry>,
+    clients: AtomicU8,
+}
+
+thread_local! {
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Plan {
+    /// This many relays, all exits to anywhere public, with room for everything.
+    pub fn new(seed: u64, relays: u8, model: LinkModel) -> Self {
+        Self { seed, relays, model, exit: "accept *:*", first_exit: 1, memory: 256 << 20 }
+    }
+
+    /// Starts the network.
+    pub fn start(self) -> SimNetwork {
+        count_panics();
+        let net = SimNet::new(self.seed, self.model);
+        let outside = SimOutside::default();
+        let params = NetworkParams::testnet("simulated".parse().expect("a good name"));
+        let bound: Vec<_> = (1..=self.relays)
+            .map(|number| {
+                let setup = self.setup(number, &params, &outside);
+                setup.over(net.socket(relay_address(number))).expect("a simulated socket has an address")
+            })
+            .collect();
+        let entries: Vec<_> = (1..=self.relays)
+            .zip(&bound)
+            .map(|(number, bound)| bound.entry(RelayAddresses::new([relay_address(number)]).expect("one good address")))
+            .collect();
+        let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
+        let relays = bound.into_iter().map(|bound| Some(bound.start(view.clone()))).collect();
+        SimNetwork { net, outside, plan: self, params, relays, entries, clients: AtomicU8::new(1) }
+    }
+
+    fn setup(&self, number: u8, params: &NetworkParams, outside: &SimOutside) -> Setup {
+        let mut rng = StdRng::seed_from_u64(u64::from(number));
+        let exit = if number >= self.first_exit { self.exit } else { "" };
+        Setup {
+            params: params.clone(),
+            identity: Arc::new(RelaySecret::generate(&mut rng)),
+            onion: OnionSecret::generate(&mut rng),
+            exit: exit.parse().expect("the test's policy is one"),
+            outside: Arc::new(outside.clone()),
+            memory: self.memory,
+            congestion: Congestion::default(),
+            seed: seed(self.seed, number),
+        }
+    }
+}
+
+impl SimNetwork {
+    /// Its parameters.
+    pub fn params(&self) -> &NetworkParams {
+        &self.params
+    }
+
+    /// Its relays, as clients know them; relay N is at N - 1.
+    pub fn entries(&self) -> &[RelayEntry] {
+        &self.entries
+    }
+
+    /// A relay that was not stopped, by its number.
+    pub fn relay(&self, number: u8) -> &Relay {
+        self.relays[usize::from(number) - 1].as_ref().expect("the test did not stop it")
+    }
+
+    /// Stops a relay in order.
+    pub async fn stop(&mut self, number: u8) {
+        let relay = self.relays[usize::from(number) - 1].take();
+        relay.expect("the test stops it once").stop().await;
+    }
+
+    /// A new client that knows all relays.
+    pub fn client(&self) -> Client {
+        self.client_of(self.entries.clone())
+    }
+
+    /// A new client that knows these relays.
+    pub fn client_of(&self, entries: Vec<RelayEntry>) -> Client {
+        let number = self.clients.fetch_add(1, Relaxed);
+        let seed = seed(self.plan.seed, 255 - number);
+        Client::new(self.params.clone(), entries, self.sockets(number), seed)
+    }
+
+    /// An endpoint with this identity at this address, for nodes that tests make by hand.
+    pub fn endpoint(&self, address: SocketAddr, identity: LinkIdentity) -> Endpoint {
+        endpoint(&self.net, &self.params, address, identity)
+    }
+
+    fn sockets(&self, client: u8) -> Sockets {
+        let (net, params) = (self.net.clone(), self.params.clone());
+        let port = AtomicU16::new(10_000);
+        Arc::new(move |_| {
+            let address = SocketAddr::from(([192, 168, client, 1], port.fetch_add(1, Relaxed)));
+            Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))
+        })
+    }
+}
+
+/// The address of the relay of this number.
+pub fn relay_address(number: u8) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, number, 0, 1), 9001))
+}
+
+fn endpoint(net: &SimNet, params: &NetworkParams, address: SocketAddr, identity: LinkIdentity) -> Endpoint {
+    let network = *params.id().as_bytes();
+    let options = LinkOptions { identity, network, congestion: Congestion::default(), loopback: Loopback::Exempt };
+    let [low, high] = address.port().to_le_bytes();
+    Endpoint::over(net.socket(address), &options, Some([low ^ high; 32])).expect("a simulated socket has an address")
+}
+
+fn seed(seed: u64, node: u8) -> [u8; 32] {
+    let mut bytes = [node; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes
+}
+
+/// Counts the panics of each thread, besides printing them: tokio keeps those of tasks to itself.
+fn count_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            print(info);
+        }));
+    });
+}
+
+impl Drop for SimNetwork {
+    fn drop(&mut self) {
+        assert!(thread::panicking() || PANICS.get() == 0, "a task of a node panicked: see above");
+    }
+}
