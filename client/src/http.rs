@@ -115,7 +115,7 @@ fn granted<S>(opened: &mpsc::Sender<S>, stream: S) -> Answer {
 
 fn refused(error: &OpenError) -> Answer {
     let status = match error {
-        OpenError::Stream(Reason::Policy) => StatusCode::FORBIDDEN,
+        OpenError::Stream(Reason::Policy) | OpenError::NoExit(_) => StatusCode::FORBIDDEN,
         OpenError::Stream(Reason::Timeout) | OpenError::Timeout => StatusCode::GATEWAY_TIMEOUT,
         OpenError::NoPath(_) | OpenError::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
         OpenError::Stream(_) => StatusCode::BAD_GATEWAY,
@@ -198,8 +198,9 @@ mod tests {
     #[tokio::test]
     async fn each_failure_has_its_status_and_a_sentence() {
         type Failure = fn() -> OpenError;
-        let failures: [(Failure, &str); 8] = [
+        let failures: [(Failure, &str); 9] = [
             (|| OpenError::Stream(Reason::Policy), "403"),
+            (|| OpenError::NoExit("none of the 8 relays exits to port 25".into()), "403"),
             (|| OpenError::Stream(Reason::Refused), "502"),
             (|| OpenError::Stream(Reason::Unreachable), "502"),
             (|| OpenError::Stream(Reason::NameNotFound), "502"),

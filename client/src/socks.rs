@@ -277,7 +277,7 @@ impl Request {
     /// What the program is told when it cannot have what it asked for.
     pub fn failed(&self, error: &OpenError) -> Vec<u8> {
         self.version.refused(match error {
-            OpenError::Stream(Reason::Policy) => Refusal::NotAllowed,
+            OpenError::Stream(Reason::Policy) | OpenError::NoExit(_) => Refusal::NotAllowed,
             OpenError::NoPath(_) => Refusal::NetworkUnreachable,
             OpenError::Stream(Reason::Unreachable | Reason::NameNotFound) => Refusal::HostUnreachable,
             OpenError::Stream(Reason::Refused) => Refusal::ConnectionRefused,
@@ -549,6 +549,7 @@ mod tests {
             (OpenError::Stream(Reason::Unreachable), 4),
             (OpenError::Stream(Reason::NameNotFound), 4),
             (OpenError::Stream(Reason::Policy), 2),
+            (OpenError::NoExit("none of the 8 relays exits to port 25".into()), 2),
             (OpenError::Stream(Reason::Timeout), 6),
             (OpenError::Stream(Reason::Internal), 1),
             (OpenError::NoPath("all guards are down".into()), 3),

@@ -40,6 +40,9 @@ pub enum OpenError {
     /// The far end said why.
     #[error("{0}")]
     Stream(Reason),
+    /// No relay's exit policy allows the target.
+    #[error("no exit allows this target: {0}")]
+    NoExit(String),
     /// No circuit could be built, with the reason.
     #[error("no path through the network: {0}")]
     NoPath(String),
@@ -166,7 +169,7 @@ impl Client {
     fn no_path(&self, error: &NoCircuit) -> OpenError {
         match error {
             _ if self.0.is_closed() => OpenError::Shutdown,
-            NoCircuit::Path(NoPath::NoExit { .. }) => OpenError::Stream(Reason::Policy),
+            NoCircuit::Path(reason @ NoPath::NoExit { .. }) => OpenError::NoExit(reason.to_string()),
             error => OpenError::NoPath(error.to_string()),
         }
     }

@@ -70,7 +70,7 @@ async fn a_name_of_a_private_address_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_private_address_is_reached_only_where_the_policy_names_it() {
     let (error, ..) = refusal("accept *:*", target(INSIDE, ECHO)).await;
-    assert!(matches!(error, OpenError::NoPath(_)), "{error}");
+    assert!(matches!(error, OpenError::NoExit(_)), "{error}");
     let network = Plan { exit: "accept 10.0.0.0/8:*", ..plan(1, 4) }.start();
     let client = network.client();
     for target in [target(INSIDE, ECHO), named("inside.test", ECHO), named("both.test", ECHO)] {
@@ -88,14 +88,14 @@ async fn of_a_names_addresses_only_those_that_the_policy_allows_are_tried() {
 #[tokio::test(start_paused = true)]
 async fn a_port_that_no_exit_serves_is_refused_before_any_name_is_looked_up() {
     let (error, _, lookups) = refusal("reject *:7; accept *:*", named("site.test", ECHO)).await;
-    assert!(matches!(error, OpenError::NoPath(_)), "{error}");
+    assert!(matches!(error, OpenError::NoExit(_)), "{error}");
     assert_eq!(lookups, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_network_without_exits_says_so() {
     let (error, took, _) = refusal("", target(SITE, ECHO)).await;
-    assert!(matches!(error, OpenError::NoPath(_)), "{error}");
+    assert!(matches!(error, OpenError::NoExit(_)), "{error}");
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
