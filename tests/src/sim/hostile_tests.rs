@@ -2,20 +2,31 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 use trefoil_protocol::{
     cell::{self, Refusal},
     identity::RelayId,
-    limits::{CELL, HANDSHAKE_TIMEOUT, INITIAL_CREDIT, MAX_CREDIT, MAX_DATA, MAX_EXTENDS, MAX_STREAMS, STREAM_WINDOW},
+    limits::{
+        CELL, HANDSHAKE_TIMEOUT, INITIAL_CREDIT, MAX_CREDIT, MAX_DATA, MAX_EXTENDS, MAX_STREAMS, STREAM_WINDOW,
+        STREAMS_CLIENT,
+    },
     message::{ExtendError, Message, Reason, StreamId, Target},
 };
-use trefoil_relay::{cells::CellError, endpoint::LinkIdentity, link::Link, reason::CloseReason};
+use trefoil_relay::{
+    cells::CellError,
+    endpoint::LinkIdentity,
+    link::{Link, LinkError},
+    reason::CloseReason,
+};
 
 use super::{
     nodes::{Plan, SimNetwork, relay_address},
     origin::{Heard, Origin, one},
     outside::{ECHO, SILENT, SITE, SOURCE},
-    transfer_tests::{plan, target},
+    transfer_tests::{echo, isolation, open, plan, target},
 };
 
 /// Three relays, and a link to the first on which a well-behaved circuit of two hops is.
@@ -296,4 +307,24 @@ async fn where_memory_is_short_the_circuit_that_does_not_read_dies_and_no_other(
     let (mut circuit, _) = sniper(&stage).await;
     assert_eq!(circuit.closed().await, CloseReason::Unspecified);
     stage.goes_on().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_handshakes_over_one_link_leaves_another_client_its_turn() {
+    let network = plan(1, 3).start();
+    let flooder = network.endpoint("192.168.250.1:1".parse().unwrap(), LinkIdentity::Anonymous);
+    let flood = flooder.dial(network.entries()[0].id, relay_address(1)).await.unwrap();
+    let mut creates = JoinSet::new();
+    for _ in 0..STREAMS_CLIENT {
+        let (flood, id, guard) = (flood.clone(), network.params().id(), network.entries()[0].clone());
+        creates.spawn(async move { Origin::create(&flood, id, &guard).await });
+    }
+    let client = network.client();
+    let start = Instant::now();
+    echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let circuits = creates.join_all().await;
+    let refused = flood.open_circuit().await.map(|_| ());
+    assert!(matches!(refused, Err(LinkError::CircuitLimit)), "{refused:?}");
+    drop(circuits);
 }

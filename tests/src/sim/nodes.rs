@@ -47,6 +47,8 @@ pub struct Plan {
     pub first_exit: u8,
     /// Memory for the circuits of one relay, in bytes.
     pub memory: u64,
+    /// How many of the last relays are not started: the others know them, and a test plays them.
+    pub by_hand: u8,
 }
 
 /// A running network.
@@ -69,7 +71,7 @@ thread_local! {
 impl Plan {
     /// This many relays, all exits to anywhere public, with room for everything.
     pub fn new(seed: u64, relays: u8, model: LinkModel) -> Self {
-        Self { seed, relays, model, exit: "accept *:*", first_exit: 1, memory: 256 << 20 }
+        Self { seed, relays, model, exit: "accept *:*", first_exit: 1, memory: 256 << 20, by_hand: 0 }
     }
 
     /// Starts the network.
@@ -89,17 +91,18 @@ impl Plan {
             .map(|(number, bound)| bound.entry(RelayAddresses::new([relay_address(number)]).expect("one good address")))
             .collect();
         let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
-        let relays = bound.into_iter().map(|bound| Some(bound.start(view.clone()))).collect();
+        let started = usize::from(self.relays - self.by_hand);
+        let relays = bound.into_iter().take(started).map(|bound| Some(bound.start(view.clone()))).collect();
         SimNetwork { net, outside, plan: self, params, relays, entries, clients: AtomicU8::new(1) }
     }
 
     fn setup(&self, number: u8, params: &NetworkParams, outside: &SimOutside) -> Setup {
-        let mut rng = StdRng::seed_from_u64(u64::from(number));
+        let (identity, onion) = secrets(number);
         let exit = if number >= self.first_exit { self.exit } else { "" };
         Setup {
             params: params.clone(),
-            identity: Arc::new(RelaySecret::generate(&mut rng)),
-            onion: OnionSecret::generate(&mut rng),
+            identity: Arc::new(identity),
+            onion,
             exit: exit.parse().expect("the test's policy is one"),
             outside: Arc::new(outside.clone()),
             memory: self.memory,
@@ -161,6 +164,12 @@ impl SimNetwork {
 /// The address of the relay of this number.
 pub fn relay_address(number: u8) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, number, 0, 1), 9001))
+}
+
+/// The keys of the relay of this number.
+pub fn secrets(number: u8) -> (RelaySecret, OnionSecret) {
+    let mut rng = StdRng::seed_from_u64(u64::from(number));
+    (RelaySecret::generate(&mut rng), OnionSecret::generate(&mut rng))
 }
 
 fn endpoint(net: &SimNet, params: &NetworkParams, address: SocketAddr, identity: LinkIdentity) -> Endpoint {

@@ -1,0 +1,210 @@
+//! Scenarios of whole nodes: last hops that break the protocol lose that circuit; and relays that ask for puzzles.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{sync::mpsc, time::Instant};
+use trefoil_client::tunnel::OpenError;
+use trefoil_protocol::{
+    cell::{self, Create, Refusal},
+    handshake::{self, Peer},
+    identity::OnionSecret,
+    limits::{CELL, MAX_EFFORT},
+    message::{Message, Reason, StreamId},
+    onion::{self, Addressee, BackwardLayer, Cell, ForwardLayer},
+    params::NetworkId,
+    puzzle::{Hour, Puzzle},
+};
+use trefoil_relay::{
+    cells::{CellError, Circuit},
+    endpoint::LinkIdentity,
+    reason::CloseReason,
+};
+
+use super::{
+    nodes::{Plan, SimNetwork, relay_address, secrets},
+    origin::{Origin, one},
+    outside::{ECHO, SITE},
+    transfer_tests::{isolation, plan, target},
+};
+
+/// The number of the only exit, which is played by hand.
+const PLAYED: u8 = 3;
+
+/// What the played relay does.
+#[derive(Clone, Copy)]
+struct Role {
+    /// How much work it asks for.
+    effort: u8,
+    /// What it answers to an `Open`.
+    answer: fn(&mut BackwardLayer, StreamId) -> Vec<Cell>,
+}
+
+/// What the played relay knows, and what it has seen.
+struct Player {
+    role: Role,
+    network: NetworkId,
+    onion: OnionSecret,
+    refused: AtomicUsize,
+    ended: mpsc::UnboundedSender<(CellError, CellError)>,
+}
+
+/// A network with a played exit; also how its circuits end.
+fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(CellError, CellError)>) {
+    let network = Plan { first_exit: PLAYED, by_hand: 1, ..plan(1, PLAYED) }.start();
+    let (identity, onion) = secrets(PLAYED);
+    let endpoint = network.endpoint(relay_address(PLAYED), LinkIdentity::Relay(Arc::new(identity)));
+    let (ended, ends) = mpsc::unbounded_channel();
+    let player = Player { role, network: network.params().id(), onion, refused: AtomicUsize::new(0), ended };
+    let player = Arc::new(player);
+    let playing = Arc::clone(&player);
+    tokio::spawn(async move {
+        while let Some(arriving) = endpoint.accept().await {
+            let (link, player) = (arriving.finish().await.unwrap(), Arc::clone(&playing));
+            tokio::spawn(async move {
+                while let Ok(circuit) = link.accept_circuit().await {
+                    tokio::spawn(Arc::clone(&player).serve(circuit));
+                }
+            });
+        }
+    });
+    (network, player, ends)
+}
+
+impl Player {
+    async fn serve(self: Arc<Self>, mut circuit: Circuit) {
+        let first = circuit.reader.first_cell().await.unwrap();
+        let first: Cell = first.as_ref().try_into().unwrap();
+        let create = Create::from_cell(&first).unwrap();
+        let relay = secrets(PLAYED).0.id();
+        let hour = Hour::of_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+        let puzzle = Puzzle { effort: self.role.effort, hour };
+        if create.effort != puzzle.effort || !puzzle.is_solved_by(&relay, create.x, &create.solution) {
+            self.refused.fetch_add(1, Relaxed);
+            circuit.writer.write(one(&cell::refusal_cell(Refusal::Busy(puzzle.effort)))).await.unwrap();
+            return circuit.writer.finish().await.unwrap();
+        }
+        let peer = Peer { network: self.network, relay, onion: self.onion.public() };
+        let mut rng = StdRng::seed_from_u64(1);
+        let (created, keys) = handshake::respond(&peer, &self.onion, &create, &mut rng).unwrap();
+        circuit.writer.write(one(&cell::created_cell(&created))).await.unwrap();
+        let layers = (ForwardLayer::new(keys.forward), BackwardLayer::new(keys.backward));
+        let read = self.speak(&mut circuit, layers).await;
+        let written = circuit.writer.write(one(&[0; CELL])).await.unwrap_err();
+        let _ = self.ended.send((read, written)); // a test that is over does not want to know
+    }
+
+    /// Answers each `Open`, until the circuit ends.
+    async fn speak(&self, circuit: &mut Circuit, layers: (ForwardLayer, BackwardLayer)) -> CellError {
+        let (mut forward, mut backward) = layers;
+        loop {
+            let mut cells = match circuit.reader.cells().await {
+                Ok(cells) => cells,
+                Err(error) => return error,
+            };
+            for cell in cells.as_chunks_mut::<CELL>().0 {
+                assert_eq!(forward.open(cell), Ok(Addressee::ThisHop));
+                if let Message::Open { stream, .. } = Message::decode(onion::message(cell)).unwrap() {
+                    for answer in (self.role.answer)(&mut backward, stream) {
+                        let _ = circuit.writer.write(one(&answer)).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn say(layer: &mut BackwardLayer, message: &Message<'_>) -> Cell {
+    let mut cell = [0; CELL];
+    message.encode(onion::message_mut(&mut cell));
+    layer.speak(&mut cell);
+    cell
+}
+
+/// Neither half was given a reason.
+fn assert_no_reason((read, written): &(CellError, CellError)) {
+    for end in [read, written] {
+        assert!(matches!(end, CellError::Closed(CloseReason::Unspecified)), "{end:?}");
+    }
+}
+
+fn well_behaved(layer: &mut BackwardLayer, stream: StreamId) -> Vec<Cell> {
+    vec![say(layer, &Message::Opened { stream })]
+}
+
+/// A client loses every circuit on which the exit answers like this before `Opened`, and soon says so.
+async fn is_caught(answer: fn(&mut BackwardLayer, StreamId) -> Vec<Cell>) {
+    let (network, _player, mut ends) = played(Role { effort: 0, answer });
+    let client = network.client();
+    let start = Instant::now();
+    let opened = client.open(&isolation(0), target(SITE, ECHO)).await.map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Stream(Reason::Reset))), "{opened:?}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_no_reason(&ends.recv().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_played_exit_that_behaves_is_used() {
+    let (network, ..) = played(Role { effort: 0, answer: well_behaved });
+    network.client().open(&isolation(0), target(SITE, ECHO)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hop_that_speaks_of_a_stream_that_is_not_open_loses_the_circuit() {
+    is_caught(|layer, id| vec![say(layer, &Message::Opened { stream: StreamId(id.0 + 1) })]).await;
+    is_caught(|layer, id| vec![say(layer, &Message::Data { stream: StreamId(id.0 + 1), bytes: b"x" })]).await;
+    is_caught(|layer, id| vec![say(layer, &Message::Close { stream: StreamId(id.0 + 1), reason: Reason::Reset })])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hop_that_speaks_out_of_turn_loses_the_circuit() {
+    is_caught(|layer, stream| vec![say(layer, &Message::Data { stream, bytes: b"before Opened" })]).await;
+    is_caught(|layer, _| vec![say(layer, &Message::Extended { created: &[0; 1155] })]).await;
+    is_caught(|layer, _| vec![say(layer, &Message::Padding)]).await;
+    is_caught(|layer, _| vec![say(layer, &Message::PadStart { budget: 1 })]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hop_that_sends_garbage_or_sends_a_cell_again_loses_the_circuit() {
+    is_caught(|_, _| vec![[7; CELL]]).await;
+    is_caught(|layer, stream| {
+        let credit = say(layer, &Message::Credit { stream, bytes: 1 });
+        vec![credit, credit]
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_puzzle_is_solved_when_a_relay_asks_for_it() {
+    let (network, player, _ends) = played(Role { effort: 8, answer: well_behaved });
+    network.client().open(&isolation(0), target(SITE, ECHO)).await.unwrap();
+    assert!(player.refused.load(Relaxed) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_puzzle_beyond_the_limit_is_not_solved() {
+    let (network, ..) = played(Role { effort: MAX_EFFORT + 1, answer: well_behaved });
+    let opened = network.client().open(&isolation(0), target(SITE, ECHO)).await.map(|_| ());
+    let Err(OpenError::NoPath(words)) = opened else { panic!("{opened:?}") };
+    assert!(words.contains("puzzle"), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_hop_never_learns_why_a_circuit_was_closed() {
+    let (network, _player, mut ends) = played(Role { effort: 0, answer: well_behaved });
+    let relays = network.entries();
+    let endpoint = network.endpoint("192.168.250.1:1".parse().unwrap(), LinkIdentity::Anonymous);
+    let link = endpoint.dial(relays[0].id, relay_address(1)).await.unwrap();
+    let mut circuit = Origin::create(&link, network.params().id(), &relays[0]).await.unwrap();
+    circuit.extend(&relays[2]).await.unwrap();
+    circuit.send(&[7; CELL]).await;
+    assert_eq!(circuit.closed().await, CloseReason::Protocol);
+    assert_no_reason(&ends.recv().await.unwrap());
+}
