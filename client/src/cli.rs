@@ -89,7 +89,7 @@ pub struct Forward {
 /// Which network, and how to use it.
 #[derive(Args, Debug)]
 pub struct Network {
-    /// The network file: the network's parameters and its relays
+    /// The network file: the network's parameters and its relays; `trefoil testnet` makes one
     #[arg(long, value_name = "FILE")]
     pub network: PathBuf,
     /// The congestion control of links to guards; bbr is fast where packets are lost, and unfair to others
