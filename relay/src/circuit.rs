@@ -149,6 +149,8 @@ impl CircuitError {
     /// What the neighbour that sent the offending cell is told; see docs/protocol.md, "Closing".
     fn reason_for_peer(&self) -> CloseReason {
         match self {
+            Self::Cells(CellError::Silent) => CloseReason::Timeout, // this and the next are about a first cell only
+            Self::Cells(CellError::StreamType(_)) => CloseReason::Protocol,
             Self::Cells(_) | Self::Closed => CloseReason::Unspecified,
             Self::Refused(_) => CloseReason::Limit,
             Self::Layer(_)

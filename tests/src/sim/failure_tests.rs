@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use trefoil_client::tunnel::{Client, Isolation, Stream};
-use trefoil_protocol::{identity::RelayId, limits::STREAM_WINDOW};
+use trefoil_protocol::{
+    identity::RelayId,
+    limits::{LINK_IDLE_TIMEOUT, STREAM_WINDOW},
+};
 
 use super::{
     nodes::{Plan, SimNetwork, relay_address},
@@ -172,4 +175,31 @@ async fn a_client_that_does_not_read_for_30_s_fills_no_relay_and_slows_nobody() 
     println!("{held} bytes held; downloads took {beside:?} beside it and {alone:?} without");
     assert!(held <= 4 * u64::from(STREAM_WINDOW), "{held}");
     assert!(beside.as_secs_f64() < 1.3 * alone.as_secs_f64(), "{beside:?} and {alone:?}");
+}
+
+/// Circuits that go through each of these relays.
+fn circuits(network: &SimNetwork, relays: u8) -> Vec<usize> {
+    (1..=relays).map(|number| network.relay(number).circuits()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_a_client_that_has_closed() {
+    let (network, client, _stream, _) = in_mid_stream(60).await;
+    assert!(circuits(&network, 8).iter().sum::<usize>() >= 3);
+    client.close().await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(circuits(&network, 8), [0; 8]);
+    assert_eq!(network.outside.resets(), 1, "the server must not take a broken download for a complete one");
+    assert!(client.open(&isolation(0), target(SITE, ECHO)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_a_client_that_has_vanished() {
+    let (network, _client, _stream, _) = in_mid_stream(61).await;
+    for port in 10_000..10_020 {
+        network.net.cut(([192, 168, 1, 1], port).into());
+    }
+    sleep(LINK_IDLE_TIMEOUT + Duration::from_secs(10)).await;
+    assert_eq!(circuits(&network, 8), [0; 8]);
+    assert_eq!(network.outside.resets(), 1);
 }

@@ -26,7 +26,8 @@ use super::{
     nodes::{Plan, SimNetwork, relay_address},
     origin::{Heard, Origin, one},
     outside::{ECHO, SILENT, SITE, SOURCE},
-    transfer_tests::{echo, isolation, open, plan, target},
+    transfer_tests::{DELAY, bulk, check, echo, isolation, open, plan, target},
+    udp::{Bottleneck, LinkModel},
 };
 
 /// Three relays, and a link to the first on which a well-behaved circuit of two hops is.
@@ -154,15 +155,15 @@ async fn a_cell_for_a_next_hop_that_is_not_there_closes_the_circuit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_without_a_first_cell_ends_for_its_time_limit() {
+async fn a_circuit_without_a_first_cell_or_with_a_strange_one_ends_for_that_reason() {
     let mut stage = Stage::set().await;
     let silent = stage.link.open_circuit().await.unwrap();
     let mut garbage = stage.link.open_circuit().await.unwrap();
     garbage.writer.write(one(&[9; CELL])).await.unwrap();
-    assert!(matches!(garbage.reader.cells().await, Err(CellError::Closed(CloseReason::Unspecified))));
+    assert!(matches!(garbage.reader.cells().await, Err(CellError::Closed(CloseReason::Protocol))));
     let mut silent = silent.reader;
     let ended = timeout(HANDSHAKE_TIMEOUT + Duration::from_secs(1), silent.cells()).await.unwrap();
-    assert!(matches!(ended, Err(CellError::Closed(_))), "{ended:?}");
+    assert!(matches!(ended, Err(CellError::Closed(CloseReason::Timeout))), "{ended:?}");
     assert!(stage.witness.is_alive().await);
 }
 
@@ -327,4 +328,24 @@ async fn a_flood_of_handshakes_over_one_link_leaves_another_client_its_turn() {
     let refused = flood.open_circuit().await.map(|_| ());
     assert!(matches!(refused, Err(LinkError::CircuitLimit)), "{refused:?}");
     drop(circuits);
+}
+
+/// How long a download of another client takes through the same three relays.
+async fn download_beside(hostile: bool) -> Duration {
+    let bottleneck = Some(Bottleneck { rate: 10_000_000, queue: 500_000 });
+    let model = LinkModel { bottleneck, ..LinkModel::with_delay(DELAY) };
+    let stage = Stage::over(Plan { first_exit: 3, ..Plan::new(1, 3, model) }).await;
+    let _sniper = if hostile { Some(sniper(&stage).await) } else { None };
+    let client = stage.network.client();
+    echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
+    let start = Instant::now();
+    assert_eq!(check(&mut bulk(&client, &isolation(0), 4 << 20).await).await, 4 << 20);
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_reads_nothing_slows_nobody_at_the_same_relays() {
+    let (alone, beside) = (download_beside(false).await, download_beside(true).await);
+    println!("4 MiB in {alone:?} alone, in {beside:?} beside it");
+    assert!(beside.as_secs_f64() < 1.3 * alone.as_secs_f64(), "{beside:?} and {alone:?}");
 }

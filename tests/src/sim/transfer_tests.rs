@@ -10,7 +10,7 @@ use trefoil_client::tunnel::{Client, Isolation, Stream};
 use trefoil_protocol::{host::Host, message::Target};
 
 use super::{
-    nodes::{Plan, SimNetwork},
+    nodes::{Plan, SimNetwork, relay_address},
     outside::{ECHO, SINK, SITE, SOURCE, byte_at},
     udp::LinkModel,
 };
@@ -161,13 +161,19 @@ async fn a_stream_that_was_silent_for_hours_still_works() {
     }
 }
 
-/// The digest of a whole run: a client, circuits, a download.
+/// The digest of a whole run: two clients, circuits, downloads, lost packets, and a relay that vanishes.
 fn run(seed: u64) -> [u8; 32] {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let network = plan(seed, 5).start();
-        let client = warm(&network).await;
-        assert_eq!(check(&mut bulk(&client, &isolation(0), MIB / 4).await).await, MIB / 4);
+        let model = LinkModel { loss: 0.01, jitter: Duration::from_millis(5), ..LinkModel::with_delay(DELAY) };
+        let network = Plan::new(seed, 6, model).start();
+        let (one, other) = (warm(&network).await, warm(&network).await);
+        let mut downloads = [bulk(&one, &isolation(0), MIB / 4).await, bulk(&other, &isolation(1), MIB / 4).await];
+        for download in &mut downloads {
+            assert_eq!(check(download).await, MIB / 4);
+        }
+        network.net.cut(relay_address(3));
+        sleep(Duration::from_secs(90)).await;
         network.net.digest()
     })
 }
