@@ -216,3 +216,8 @@ pub const EXTENDS_RUNNING: usize = 256;
 pub const EXTENDS_RUNNING_PER_LINK: usize = 32;
 /// Dialled links that wait to be served.
 pub const DIALLED_QUEUE: usize = 64;
+
+// relay: spent.rs
+
+/// Solved puzzles that a busy relay remembers, so that none is used twice; about 5 MiB.
+pub const SPENT_PUZZLES: usize = 65_536;

@@ -138,6 +138,9 @@ async fn answer(node: &Node, link: &Link, first: &Cell) -> Result<(Vec<u8>, Circ
     if !puzzle.is_solved_by(&peer.relay, create.x, &create.solution) {
         return Err(Refusal::Busy(asked));
     }
+    if asked > 0 {
+        node.spent.take(create.x).map_err(|_| Refusal::Busy(asked))?;
+    }
     let _pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
     handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
         debug!(%error, "a handshake failed");
@@ -186,3 +189,6 @@ pub(crate) fn one(cell: &Cell) -> Bytes {
 pub(crate) fn as_cell(bytes: &mut [u8]) -> &mut Cell {
     bytes.try_into().expect("the reader gives whole cells, and the caller takes one")
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ pub mod relay;
 pub mod seed;
 pub mod socket;
 pub mod sources;
+mod spent;
 pub mod splice;
 pub mod state;
 mod tls;

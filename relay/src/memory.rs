@@ -2,9 +2,11 @@
 //!
 //! Specification: docs/protocol.md, "Limits". A circuit that cannot write stops reading, so its neighbours'
 //! flow control bounds what it can make this relay hold: one stream window for each direction that is stuck, and
-//! what its streams buffer. Above the budget the circuit whose data has waited longest is closed. Nobody else's is.
+//! what its streams buffer. Above the budget the circuit whose data has waited longest is closed: in a write
+//! that is stuck, or in its streams. Nobody else's is.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trefoil_protocol::limits::STREAM_WINDOW;
 
-use crate::pump::CircuitStreams;
+use crate::pump::{CircuitStreams, Held};
 
 /// A write that takes longer than this is stuck: its circuit's stream window counts as full.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -44,7 +46,23 @@ struct Account {
     forward: AtomicU64,
     backward: AtomicU64,
     streams: CircuitStreams,
+    /// The sweep's alone.
+    mark: Mutex<Mark>,
     kill: CancellationToken,
+}
+
+/// What streams held at some time, to know how old the oldest of what they hold now may be.
+#[derive(Default)]
+struct Mark {
+    held: Held,
+    at: u64,
+}
+
+/// What one circuit holds, and since when.
+struct Holding<'a> {
+    since: u64,
+    bytes: u64,
+    account: &'a Account,
 }
 
 /// Which way a circuit's cells go.
@@ -64,7 +82,8 @@ impl Memory {
 
     /// Opens an account; `kill` is cancelled if this circuit has to die.
     pub(crate) fn open(self: &Arc<Self>, streams: CircuitStreams, kill: CancellationToken) -> OpenAccount {
-        let account = Arc::new(Account { forward: AtomicU64::new(0), backward: AtomicU64::new(0), streams, kill });
+        let (forward, backward) = (AtomicU64::new(0), AtomicU64::new(0));
+        let account = Arc::new(Account { forward, backward, streams, mark: Mutex::default(), kill });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, Arc::clone(&account));
         OpenAccount { memory: Arc::clone(self), number, account }
@@ -79,21 +98,19 @@ impl Memory {
     pub(crate) fn sweep(&self) -> usize {
         let now = self.clock(Instant::now());
         let accounts = self.lock();
-        let mut held: Vec<_> =
-            accounts.values().map(|account| (account.waiting_since(), account.bytes(now), account)).collect();
-        let mut total: u64 = held.iter().map(|(_, bytes, _)| bytes).sum();
+        let mut holdings: Vec<_> = accounts.values().filter_map(|account| account.holding(now)).collect();
+        let mut total: u64 = holdings.iter().map(|holding| holding.bytes).sum();
         if total <= self.budget {
             return 0;
         }
-        held.retain(|(_, bytes, _)| *bytes > 0);
-        held.sort_unstable_by_key(|(since, bytes, _)| (*since, u64::MAX - bytes));
+        holdings.sort_unstable_by_key(|holding| (holding.since, Reverse(holding.bytes)));
         let mut killed = 0;
-        for (_, bytes, account) in held {
+        for holding in holdings {
             if total <= self.budget {
                 break;
             }
-            account.kill.cancel();
-            total -= bytes;
+            holding.account.kill.cancel();
+            total -= holding.bytes;
             killed += 1;
         }
         killed
@@ -109,23 +126,30 @@ impl Memory {
 }
 
 impl Account {
-    fn bytes(&self, now: u64) -> u64 {
+    /// `None` if this circuit holds nothing. A write that moves is nothing.
+    fn holding(&self, now: u64) -> Option<Holding<'_>> {
         let stuck_after = u64::try_from(STUCK_AFTER.as_millis()).unwrap_or(u64::MAX);
-        let stuck = [&self.forward, &self.backward]
+        let stuck: Vec<u64> = [&self.forward, &self.backward]
             .into_iter()
             .map(|since| since.load(Ordering::Relaxed))
             .filter(|since| *since != 0 && now.saturating_sub(*since) >= stuck_after)
-            .count();
-        stuck as u64 * u64::from(STREAM_WINDOW) + self.streams.buffered() as u64
+            .collect();
+        let held = self.streams.held();
+        let buffered_since = self.mark.lock().unwrap_or_else(PoisonError::into_inner).renew(held, now);
+        let bytes = stuck.len() as u64 * u64::from(STREAM_WINDOW) + held.bytes;
+        let since = stuck.into_iter().chain((held.bytes > 0).then_some(buffered_since)).min()?;
+        Some(Holding { since, bytes, account: self })
     }
+}
 
-    fn waiting_since(&self) -> u64 {
-        [&self.forward, &self.backward]
-            .into_iter()
-            .map(|since| since.load(Ordering::Relaxed))
-            .filter(|since| *since != 0)
-            .min()
-            .unwrap_or(u64::MAX)
+impl Mark {
+    /// Since when the oldest bytes may have been here: as many as were here at the last mark must leave before it is
+    /// put anew.
+    fn renew(&mut self, held: Held, now: u64) -> u64 {
+        if held.left - self.held.left >= self.held.bytes {
+            *self = Self { held, at: now };
+        }
+        self.at
     }
 }
 
@@ -151,13 +175,38 @@ impl Drop for OpenAccount {
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::streams::End;
+    use trefoil_protocol::{
+        limits::{INITIAL_CREDIT, MESSAGE},
+        message::{Message, Reason, StreamId, Target},
+        streams::End,
+    };
 
     use super::*;
 
     fn open(memory: &Arc<Memory>) -> (Arc<OpenAccount>, CancellationToken) {
         let kill = CancellationToken::new();
         (Arc::new(memory.open(CircuitStreams::new(End::Hop), kill.clone())), kill)
+    }
+
+    fn say(account: &OpenAccount, message: Message<'_>) -> Option<crate::pump::Incoming> {
+        account.account.streams.handle_message(0, &message, Instant::now().into_std()).unwrap()
+    }
+
+    /// A stream on this account that got this many bytes, which nobody takes while it is held.
+    fn hoard(account: &OpenAccount, stream: u16, mut bytes: usize) -> crate::pump::Stream {
+        let stream = StreamId(stream);
+        let incoming = say(account, Message::Open { stream, target: Target::Directory }).unwrap();
+        while bytes > 0 {
+            let piece = vec![0; bytes.min(1000)];
+            say(account, Message::Data { stream, bytes: &piece });
+            bytes -= piece.len();
+        }
+        incoming.stream
+    }
+
+    fn hoard_window(account: &OpenAccount) -> Vec<crate::pump::Stream> {
+        let streams = u16::try_from(STREAM_WINDOW / INITIAL_CREDIT).unwrap();
+        (0..streams).map(|stream| hoard(account, stream, INITIAL_CREDIT as usize)).collect()
     }
 
     /// A write on this account that never ends.
@@ -191,5 +240,59 @@ mod tests {
         drop(account);
         assert_eq!(memory.circuits(), 0);
         assert!(!kill.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_streams_hold_ages_like_a_write_that_is_stuck() {
+        let memory = Memory::new(u64::from(STREAM_WINDOW));
+        let ((hoarder, hoarder_dies), (later, later_dies)) = (open(&memory), open(&memory));
+        let _streams = hoard_window(&hoarder);
+        assert_eq!(memory.sweep(), 0);
+        tokio::time::advance(STUCK_AFTER).await;
+        stick(&later);
+        tokio::time::sleep(STUCK_AFTER).await;
+        assert_eq!(memory.sweep(), 1);
+        assert!(hoarder_dies.is_cancelled() && !later_dies.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_circuit_whose_data_moves_outlives_one_whose_data_does_not() {
+        let memory = Memory::new(u64::from(STREAM_WINDOW));
+        let ((moving, moving_dies), (hoarder, hoarder_dies)) = (open(&memory), open(&memory));
+        stick(&moving); // for some milliseconds
+        let mut stream = hoard(&moving, 0, 1000);
+        assert_eq!(memory.sweep(), 0);
+        let _streams = hoard_window(&hoarder);
+        tokio::time::advance(SWEEP_EVERY).await;
+        stream.receive(&mut Vec::new()).await.unwrap();
+        say(&moving, Message::Data { stream: StreamId(0), bytes: &[0; 1000] });
+        assert_eq!(memory.sweep(), 1);
+        assert!(hoarder_dies.is_cancelled() && !moving_dies.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_are_equally_old_the_larger_dies() {
+        let memory = Memory::new(u64::from(STREAM_WINDOW));
+        let ((small, small_dies), (large, large_dies)) = (open(&memory), open(&memory));
+        let _held = (hoard(&small, 0, 1000), hoard_window(&large));
+        assert_eq!(memory.sweep(), 1);
+        assert!(large_dies.is_cancelled() && !small_dies.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_have_left_when_they_went_out_or_their_stream_or_circuit_died() {
+        let streams = CircuitStreams::new(End::Hop);
+        let account = Memory::new(0).open(streams.clone(), CancellationToken::new());
+        let mut stream = hoard(&account, 0, 500);
+        stream.accept();
+        stream.send(&[0; 300]).await.unwrap();
+        while streams.poll_message(&mut [0; MESSAGE]).is_some() {}
+        let held = streams.held();
+        assert_eq!((held.bytes, held.left), (500, 300));
+        say(&account, Message::Close { stream: StreamId(0), reason: Reason::Reset });
+        let _other = hoard(&account, 1, 200);
+        streams.fail(Reason::Reset);
+        let held = streams.held();
+        assert_eq!((held.bytes, held.left), (0, 1000));
     }
 }

@@ -17,7 +17,7 @@ use trefoil_protocol::{
     puzzle::Hour,
 };
 
-use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory};
+use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory, spent::Spent};
 
 /// The relays that a node knows.
 pub type View = HashMap<RelayId, RelayEntry>;
@@ -31,6 +31,7 @@ pub(crate) struct Node {
     pub(crate) links: Links,
     pub(crate) exit: Exit,
     pub(crate) handshakes: Gate,
+    pub(crate) spent: Spent,
     pub(crate) extends: Gate,
     pub(crate) shares: Shares,
     pub(crate) memory: Arc<Memory>,

@@ -71,6 +71,17 @@ struct State {
     streams: Streams,
     locals: BTreeMap<StreamId, Arc<Local>>,
     failed: Option<Reason>,
+    /// Bytes that were held and are no more, ever.
+    left: u64,
+}
+
+/// What a circuit's streams hold, and whether it moves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// Bytes.
+    pub(crate) bytes: u64,
+    /// All bytes that were held and have left, since the circuit began.
+    pub(crate) left: u64,
 }
 
 /// What a local half waits for. It outlives its id, which may name another stream after an abort; the flags are only
@@ -93,7 +104,7 @@ struct Local {
 impl CircuitStreams {
     /// No streams yet.
     pub fn new(end: End) -> Self {
-        let state = State { streams: Streams::new(end), locals: BTreeMap::new(), failed: None };
+        let state = State { streams: Streams::new(end), locals: BTreeMap::new(), failed: None, left: 0 };
         Self(Arc::new(Shared { end, state: Mutex::new(state), outgoing: Notify::new() }))
     }
 
@@ -126,6 +137,11 @@ impl CircuitStreams {
         self.lock().streams.buffered()
     }
 
+    pub(crate) fn held(&self) -> Held {
+        let state = self.lock();
+        Held { bytes: state.streams.buffered() as u64, left: state.left }
+    }
+
     /// Takes a message that `hop` said (0 at a hop's end). An error is the circuit's end: call [`fail`](Self::fail).
     pub fn handle_message(&self, hop: u8, message: &Message<'_>, now: Instant) -> Result<Option<Incoming>, Violation> {
         self.with(|state| {
@@ -140,7 +156,7 @@ impl CircuitStreams {
     /// Fills `space` with the next message and says which hop it is for.
     pub fn poll_message(&self, space: &mut [u8]) -> Option<u8> {
         let mut state = self.lock();
-        let hop = state.streams.poll_message(space);
+        let hop = state.count_left(|state| state.streams.poll_message(space));
         while let Some(id) = state.streams.poll_writable() {
             if let Some(local) = state.locals.get(&id) {
                 local.room.notify_one();
@@ -180,7 +196,7 @@ impl CircuitStreams {
     pub fn fail(&self, reason: Reason) {
         let mut state = self.lock();
         state.failed.get_or_insert(reason);
-        state.streams = Streams::new(self.0.end);
+        state.count_left(|state| state.streams = Streams::new(self.0.end));
         for local in std::mem::take(&mut state.locals).into_values() {
             local.close(reason);
         }
@@ -216,7 +232,7 @@ impl CircuitStreams {
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let had = state.streams.has_message();
-        let result = act(&mut state);
+        let result = state.count_left(act);
         if !had && state.streams.has_message() {
             self.0.outgoing.notify_one();
         }
@@ -229,6 +245,14 @@ impl CircuitStreams {
 }
 
 impl State {
+    /// Runs `act`, which adds bytes or takes some away, and counts those.
+    fn count_left<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.streams.buffered();
+        let result = act(self);
+        self.left += before.saturating_sub(self.streams.buffered()) as u64;
+        result
+    }
+
     fn tell(&self, id: StreamId, news: impl FnOnce(&Local)) {
         if let Some(local) = self.locals.get(&id) {
             news(local);

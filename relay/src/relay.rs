@@ -42,6 +42,7 @@ use crate::{
     reason::CloseReason,
     socket::BindError,
     sources::Loopback,
+    spent::Spent,
 };
 
 /// What makes a relay.
@@ -138,6 +139,7 @@ impl Bound {
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside),
             handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
+            spent: Spent::default(),
             extends: Gate::new(gate_limits(EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK)),
             shares: Shares::default(),
             memory: Memory::new(setup.memory),
@@ -162,6 +164,11 @@ impl Relay {
     /// Circuits that go through it.
     pub fn circuits(&self) -> usize {
         self.node.memory.circuits()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     /// Stops: accepts nothing more, closes circuits and links with a reason, and waits until the peers know, for at
