@@ -21,7 +21,7 @@ pub(crate) struct Backward {
     shared: Arc<Shared>,
     writer: CellWriter,
     layer: BackwardLayer,
-    said: mpsc::Receiver<Say>,
+    said: mpsc::Receiver<Box<Say>>,
     next: Option<CellReader>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Backward {
 enum Turn {
     PassOn(BytesMut),
     Streams,
-    Say(Say),
+    Say(Box<Say>),
 }
 
 impl Backward {
@@ -37,7 +37,7 @@ impl Backward {
         shared: Arc<Shared>,
         writer: CellWriter,
         layer: BackwardLayer,
-        said: mpsc::Receiver<Say>,
+        said: mpsc::Receiver<Box<Say>>,
     ) -> Self {
         Self { shared, writer, layer, said, next: None }
     }
@@ -59,7 +59,7 @@ impl Backward {
             let done = match self.turn().await {
                 Ok(Turn::PassOn(cells)) => self.pass_on(cells).await,
                 Ok(Turn::Streams) => self.speak_for_streams().await,
-                Ok(Turn::Say(say)) => self.say(say).await,
+                Ok(Turn::Say(say)) => self.say(*say).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = done {

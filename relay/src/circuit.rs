@@ -85,7 +85,8 @@ pub(crate) enum CircuitError {
 /// Serves a circuit that a peer has opened, from its first cell to its end.
 pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
     let created = tokio::select! {
-        created = create(&node, &link, &mut circuit) => created,
+        // Boxed: what a handshake needs is not kept for the circuit's life.
+        created = Box::pin(create(&node, &link, &mut circuit)) => created,
         () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown),
     };
     let created = match created {

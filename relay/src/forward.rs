@@ -28,7 +28,7 @@ pub(crate) struct Forward {
     layer: ForwardLayer,
     rules: HopRules,
     next: Option<Next>,
-    say: mpsc::Sender<Say>,
+    say: mpsc::Sender<Box<Say>>,
 }
 
 /// The way to the next hop, and this circuit's place among those that the upstream link has there.
@@ -43,7 +43,7 @@ impl Forward {
         upstream: Link,
         reader: CellReader,
         layer: ForwardLayer,
-        say: mpsc::Sender<Say>,
+        say: mpsc::Sender<Box<Say>>,
     ) -> Self {
         Self { shared, upstream, reader, layer, rules: HopRules::default(), next: None, say }
     }
@@ -94,7 +94,7 @@ impl Forward {
         let message = Message::decode(space)?;
         self.rules.check(&message)?;
         match message {
-            Message::Extend { relay, create } => self.extend(relay, create).await,
+            Message::Extend { relay, create } => Box::pin(self.extend(relay, create)).await, // large, and rare
             Message::PadStart { .. } => {
                 let cells = self.rules.take_padding();
                 self.say(Say::Padding(cells)).await
@@ -129,6 +129,6 @@ impl Forward {
     }
 
     async fn say(&self, say: Say) -> Result<(), CircuitError> {
-        self.say.send(say).await.map_err(|_| CircuitError::Closed)
+        self.say.send(Box::new(say)).await.map_err(|_| CircuitError::Closed)
     }
 }
