@@ -152,8 +152,9 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(filter).context("--log is not a filter like \"info\" or \"trefoil_client=debug\"")?;
+    let filter = EnvFilter::try_new(filter)
+        .ok()
+        .with_context(|| format!("--log {filter:?} is no filter: use one like \"info\" or \"trefoil_client=debug\""))?;
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     Ok(())
