@@ -114,6 +114,11 @@ fn a_mistake_in_a_file_is_named_with_its_line() {
 }
 
 #[test]
+fn a_relay_without_a_fixed_port_has_no_entry_to_show() {
+    mistake(Files::new().relay().arg("--show-relay"), 1, &["port 0", "set `listen` or `advertise`"]);
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let files = Files::new();
     fs::remove_file(files.path("network.toml")).unwrap();
@@ -135,7 +140,8 @@ fn what_is_misspelt_is_told_with_what_was_meant() {
     mistake(trefoil().args(["proxy", "--netwrk", "f"]), 2, &["--netwrk", "--network"]);
     mistake(trefoil().arg("proxy"), 2, &["--network <FILE>"]);
     mistake(trefoil().args(["testnet", "--relays", "2"]), 1, &["3 to 200 relays"]);
-    mistake(trefoil().args(["--log", "a=b=c", "demo"]), 1, &["--log", "info"]);
+    mistake(trefoil().args(["proxy", "--network", "f", "--socks", "9150"]), 2, &["--socks", "like 127.0.0.1:9150"]);
+    mistake(trefoil().args(["--log", "a=b=c", "demo"]), 1, &["--log \"a=b=c\"", "like \"info\""]);
     mistake(relay().args(["--memory", "5 parsecs"]), 2, &["--memory", "MiB"]);
     mistake(&mut relay(), 1, &["data_dir", "--data-dir"]);
 }
