@@ -22,7 +22,7 @@ use crate::{LONG, MIB, alone, curl, network, socks5h};
 const SAMPLE: Duration = Duration::from_millis(100);
 /// How much one process may grow while one stream goes through it: its windows (1 MiB per circuit and link, up to 4 MiB
 /// of credit per stream) and quinn's send windows (8 MiB per link), and what an allocator keeps.
-const GROWTH: u64 = 48 * MIB;
+const GROWTH: u64 = 32 * MIB;
 
 /// Bytes in use by the client and each relay.
 fn memory(network: &RealNetwork, client: &RealClient) -> Vec<u64> {

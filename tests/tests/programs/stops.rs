@@ -3,7 +3,7 @@
 use std::{fs, io::Write, net::TcpStream, time::Duration};
 
 use trefoil_tests::process::{
-    binaries::trefoil,
+    binaries::{installed, trefoil},
     names::WEB,
     network::RealClient,
     program::{PATIENCE, Program, Signal},
@@ -65,6 +65,25 @@ fn a_testnet_and_a_proxy_just_work_and_end_in_time() {
         end(testnet, signal);
         end(client.program, signal);
     }
+}
+
+#[test]
+fn a_program_ends_with_a_test_that_panics() {
+    let (started, id) = std::sync::mpsc::channel();
+    let test = std::thread::spawn(move || {
+        let testnet = Program::start(trefoil().args(["testnet", "--relays", "3"]));
+        testnet.line("3 relays are running", PATIENCE);
+        started.send(testnet.id()).unwrap();
+        testnet.line("what no testnet says", Duration::ZERO);
+    });
+    test.join().expect_err("it panics");
+    assert!(!fs::exists(format!("/proc/{}", id.recv().unwrap())).unwrap());
+}
+
+#[test]
+#[should_panic(expected = "apt-get install its-package")]
+fn a_program_that_is_missing_fails_the_test_and_names_its_package() {
+    installed("a-program-that-is-missing", "its-package");
 }
 
 #[test]
