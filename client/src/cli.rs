@@ -65,7 +65,7 @@ pub struct Proxy {
     /// Which network, and how
     pub network: Network,
     /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:9150", value_name = "IP:PORT")]
+    #[arg(long, default_value = "127.0.0.1:9150", value_name = "IP:PORT", value_parser = parse_address)]
     pub socks: SocketAddr,
     /// Allow an address that is not a loopback one: everybody who can reach it can use the proxy
     #[arg(long)]
@@ -95,4 +95,8 @@ pub struct Network {
     /// The congestion control of links to guards; bbr is fast where packets are lost, and unfair to others
     #[arg(long, default_value = "cubic", value_name = "NAME")]
     pub congestion: Congestion,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port, like 127.0.0.1:9150 or [::1]:9150")
 }

@@ -147,7 +147,9 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    log::start(filter).context("--log is not a filter like \"info\" or \"trefoil_client=debug\"")
+    log::start(filter)
+        .ok()
+        .with_context(|| format!("--log {filter:?} is no filter: use one like \"info\" or \"trefoil_client=debug\""))
 }
 
 /// A line for the person, which another program may wait for. Nobody reading it is no reason to end.

@@ -58,7 +58,8 @@ struct Entries {
 /// Prints the entry by which others know this relay.
 fn show(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::merged(arguments.config.as_deref(), arguments.settings)?;
-    let addresses = settings.advertised()?;
+    let addresses =
+        settings.advertised().context("others need a fixed address and port: set `listen` or `advertise`")?;
     let state = open_state(&settings.data_dir()?)?;
     let relay = RelayEntry {
         id: state.identity.id(),
@@ -116,7 +117,9 @@ fn open_state(directory: &Path) -> anyhow::Result<State> {
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    log::start(filter).context("`log` is not a filter like \"info\" or \"trefoil_relay=debug\"")
+    log::start(filter)
+        .ok()
+        .with_context(|| format!("`log` = {filter:?} is no filter: use one like \"info\" or \"trefoil_relay=debug\""))
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

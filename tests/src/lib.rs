@@ -1,4 +1,5 @@
-//! What Trefoil's tests share: rules for fuzzing, and simulated networks.
+//! What Trefoil's tests share: rules for fuzzing, simulated networks, and networks of real processes.
 
 pub mod fuzz;
+pub mod process;
 pub mod sim;

@@ -1,0 +1,158 @@
+//! A network of relay processes, each with a directory, an address 127.N.0.1 and a name server of its own; and client
+//! processes in it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+use trefoil_protocol::params::NetworkParams;
+use trefoil_relay::network::NetworkFile;
+
+use super::{
+    binaries, names,
+    program::{Ended, PATIENCE, Program},
+};
+
+/// What the relays connect to for others.
+const EXIT_POLICY: &str = "accept 127.0.0.1:*";
+/// A port that is free when asked for may be taken when it is used: another network is tried then.
+const TRIES: usize = 5;
+
+/// A running network.
+pub struct RealNetwork {
+    relays: Vec<Option<Program>>,
+    directory: TempDir,
+}
+
+/// A running `trefoil proxy` or `trefoil forward`.
+pub struct RealClient {
+    /// The process.
+    pub program: Program,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl RealNetwork {
+    /// Starts this many relays, and waits until they serve.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn start(relays: u8) -> Self {
+        (0..TRIES).find_map(|_| Self::try_start(relays)).expect("five times in a row a free port was taken")
+    }
+
+    /// Its network file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("network.toml")
+    }
+
+    /// The relay of this number, counted from 1, that was not killed.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn relay(&self, number: u8) -> &Program {
+        self.relays[usize::from(number) - 1].as_ref().expect("this relay was not killed")
+    }
+
+    /// All relays that were not killed.
+    pub fn relays(&self) -> impl Iterator<Item = &Program> {
+        self.relays.iter().flatten()
+    }
+
+    /// Takes a relay out of the network, for the test to end.
+    ///
+    /// # Panics
+    /// If it was taken before.
+    pub fn take(&mut self, number: u8) -> Program {
+        self.relays[usize::from(number) - 1].take().expect("this relay was not killed")
+    }
+
+    /// Starts a proxy in this network, on a free port.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn proxy(&self) -> RealClient {
+        RealClient::proxy(&self.file())
+    }
+
+    /// Starts a forwarded port in this network.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn forward(&self, target: &str) -> RealClient {
+        RealClient::start(binaries::trefoil().arg("forward").arg("--network").arg(self.file()).args(["0", target]))
+    }
+
+    /// `None` if a port was taken.
+    fn try_start(relays: u8) -> Option<Self> {
+        let directory = tempfile::tempdir().expect("there is a place for temporary files");
+        let name = "programs".parse().expect("a good name");
+        let params = NetworkFile { params: NetworkParams::testnet(name), relays: Vec::new() };
+        let entries = (1..=relays).map(|number| prepare(directory.path(), number));
+        let text = entries.fold(params.to_toml(), |text, entry| text + "\n" + &entry);
+        fs::write(directory.path().join("network.toml"), text).expect("the directory is ours");
+        let started = (1..=relays).map(|number| start(directory.path(), number)).collect::<Vec<_>>();
+        let serving = started.into_iter().map(serving).collect::<Option<Vec<_>>>()?;
+        Some(Self { relays: serving.into_iter().map(Some).collect(), directory })
+    }
+}
+
+impl RealClient {
+    /// Starts a proxy in the network of this file, on a free port.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn proxy(network: &Path) -> Self {
+        Self::start(
+            binaries::trefoil().args(["proxy", "--socks", "127.0.0.1:0", "--log", "debug", "--network"]).arg(network),
+        )
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let program = Program::start(command);
+        let line = program.line("listening on ", PATIENCE);
+        let address = line.split([' ', ',']).find_map(|word| word.parse().ok());
+        Self { address: address.unwrap_or_else(|| panic!("no address in {line:?}")), program }
+    }
+}
+
+/// Writes the configuration of a relay, and has it make its keys: what it shows is its entry in the network file.
+fn prepare(network: &Path, number: u8) -> String {
+    let directory = network.join(number.to_string());
+    fs::create_dir(&directory).expect("the directory is ours");
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, number, 0, 1), 0)).expect("loopback has a free port");
+    let config = format!(
+        "network = \"../network.toml\"\ndata_dir = \"data\"\nlisten = \"{}\"\nexit_policy = [\"{EXIT_POLICY}\"]\n\
+         resolver = [\"{}\"]\n",
+        socket.local_addr().expect("a bound socket has an address"),
+        names::serve(number),
+    );
+    fs::write(directory.join("relay.toml"), config).expect("the directory is ours");
+    let shown = Program::run(daemon(network, number).arg("--show-relay"), PATIENCE);
+    assert_eq!(shown.code(), 0, "{}", shown.stderr);
+    shown.stdout
+}
+
+fn start(network: &Path, number: u8) -> Program {
+    Program::start(&mut daemon(network, number))
+}
+
+/// The relay, once it serves; `None` if its port was taken.
+fn serving(relay: Program) -> Option<Program> {
+    if relay.line_or_end("relay started", PATIENCE).is_some() {
+        return Some(relay);
+    }
+    let Ended { stderr, .. } = relay.wait(PATIENCE);
+    assert!(stderr.contains("in use"), "a relay did not start: {stderr}");
+    None
+}
+
+fn daemon(network: &Path, number: u8) -> Command {
+    let mut command = binaries::relay();
+    command.arg("--config").arg(network.join(number.to_string()).join("relay.toml"));
+    command
+}
