@@ -139,20 +139,22 @@ impl Client {
     async fn open_somewhere(&self, isolation: &Isolation, target: &Target) -> Result<Stream, OpenError> {
         let mut attempts = JoinSet::new();
         let mut avoid = Vec::new();
-        let mut last = Reason::Timeout;
+        let mut last = OpenError::Timeout;
         for _ in 0..OPEN_TRIES {
             match self.0.circuit(isolation, target, &avoid).await {
                 Ok(circuit) => {
                     avoid.extend(circuit.hops().iter().map(|hop| hop.relay.id));
                     attempts.spawn(attempt(circuit, target.clone()));
                 }
-                Err(error) if attempts.is_empty() => return Err(self.no_path(&error)),
-                Err(error) => debug!(%error, "no second circuit beside a slow one"),
+                Err(error) => {
+                    last = self.no_path(error);
+                    break;
+                }
             }
             match first_of(&mut attempts, OPEN_HEDGE).await {
                 Some(Attempt::Opened(stream)) => return Ok(stream),
                 Some(Attempt::Final(reason)) => return Err(OpenError::Stream(reason)),
-                Some(Attempt::TryElsewhere(reason)) => last = reason,
+                Some(Attempt::TryElsewhere(reason)) => last = OpenError::Stream(reason),
                 None => {}
             }
         }
@@ -160,13 +162,13 @@ impl Client {
             match ended {
                 Attempt::Opened(stream) => return Ok(stream),
                 Attempt::Final(reason) => return Err(OpenError::Stream(reason)),
-                Attempt::TryElsewhere(reason) => last = reason,
+                Attempt::TryElsewhere(reason) => debug!(%reason, "a slow circuit did not open the stream either"),
             }
         }
-        Err(OpenError::Stream(last))
+        Err(last)
     }
 
-    fn no_path(&self, error: &NoCircuit) -> OpenError {
+    fn no_path(&self, error: NoCircuit) -> OpenError {
         match error {
             _ if self.0.is_closed() => OpenError::Shutdown,
             NoCircuit::Path(reason @ NoPath::NoExit { .. }) => OpenError::NoExit(reason.to_string()),
