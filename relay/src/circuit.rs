@@ -32,6 +32,7 @@ use crate::{
     link::Link,
     memory::OpenAccount,
     node::Node,
+    outlets::CircuitOutlets,
     pump::CircuitStreams,
     reason::CloseReason,
 };
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) node: Arc<Node>,
     pub(crate) streams: CircuitStreams,
     pub(crate) account: OpenAccount,
+    pub(crate) outlets: CircuitOutlets,
     pub(crate) closed: CancellationToken,
 }
 
@@ -93,7 +95,8 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circu
     let closed = node.shutdown.child_token();
     let streams = CircuitStreams::new(streams::End::Hop);
     let account = node.memory.open(streams.clone(), closed.clone());
-    let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, closed });
+    let outlets = node.exit.circuit_outlets();
+    let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, outlets, closed });
     let (say, said) = mpsc::channel(SAY_QUEUE);
 
     let backward = Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(created.backward), said);

@@ -13,13 +13,14 @@ use tokio::time::timeout;
 use tracing::debug;
 use trefoil_protocol::{
     host::Host,
-    limits::{CONNECT_TIMEOUT, RESOLVE_TIMEOUT},
+    limits::{CONNECT_TIMEOUT, LOOKUP_SOCKETS, RESOLVE_TIMEOUT},
     message::{Reason, Target},
     policy::ExitPolicy,
     resolve,
 };
 
 use crate::{
+    outlets::{CircuitOutlets, Outlet, Outlets},
     outside::{Connection, Outside},
     pump::{Stream, StreamError},
 };
@@ -31,19 +32,25 @@ const TRIED_ADDRESSES: usize = 4;
 pub(crate) struct Exit {
     policy: ExitPolicy,
     outside: Arc<dyn Outside>,
+    outlets: Outlets,
 }
 
 impl Exit {
     /// An exit with this policy; an empty one refuses everything.
-    pub(crate) fn new(policy: ExitPolicy, outside: Arc<dyn Outside>) -> Self {
-        Self { policy, outside }
+    pub(crate) fn new(policy: ExitPolicy, outside: Arc<dyn Outside>, outlets: Outlets) -> Self {
+        Self { policy, outside, outlets }
     }
 
-    /// Serves a stream until it ends.
-    pub(crate) async fn serve(&self, stream: Stream, target: Target) {
+    /// What one new circuit may have open at once.
+    pub(crate) fn circuit_outlets(&self) -> CircuitOutlets {
+        self.outlets.circuit()
+    }
+
+    /// Serves a stream of the circuit that has these outlets, until it ends.
+    pub(crate) async fn serve(&self, stream: Stream, target: Target, outlets: &CircuitOutlets) {
         let served = match target {
-            Target::Exit { host, port } => self.connect(stream, &host, port).await,
-            Target::Resolve { host } => self.resolve(stream, &host).await,
+            Target::Exit { host, port } => self.connect(stream, &host, port, outlets).await,
+            Target::Resolve { host } => self.resolve(stream, &host, outlets).await,
             Target::Directory | Target::Mailbox | Target::Service { .. } => {
                 stream.refuse(Reason::NotOffered);
                 Ok(())
@@ -54,9 +61,15 @@ impl Exit {
         }
     }
 
-    async fn connect(&self, mut stream: Stream, host: &Host, port: u16) -> Result<(), StreamError> {
-        let connection = match unless_broken(&stream, self.reach(host, port)).await? {
-            Ok(connection) => connection,
+    async fn connect(
+        &self,
+        mut stream: Stream,
+        host: &Host,
+        port: u16,
+        outlets: &CircuitOutlets,
+    ) -> Result<(), StreamError> {
+        let (connection, _outlet) = match unless_broken(&stream, self.reach(host, port, outlets)).await? {
+            Ok(reached) => reached,
             Err(reason) => {
                 stream.refuse(reason);
                 return Ok(());
@@ -67,21 +80,27 @@ impl Exit {
     }
 
     /// A connection to the first address of `host` that is allowed and answers.
-    async fn reach(&self, host: &Host, port: u16) -> Result<Box<dyn Connection>, Reason> {
+    async fn reach(
+        &self,
+        host: &Host,
+        port: u16,
+        outlets: &CircuitOutlets,
+    ) -> Result<(Box<dyn Connection>, Outlet), Reason> {
         if !self.policy.may_allow_port(port) {
             return Err(Reason::Policy); // before a name server hears of it
         }
-        let addresses = self.addresses(host).await?;
+        let addresses = self.addresses(host, outlets).await?;
         let allowed: Vec<_> = addresses.into_iter().filter(|address| self.policy.allows(*address, port)).collect();
         if allowed.is_empty() {
             return Err(Reason::Policy);
         }
+        let outlet = outlets.take(1).ok_or(Reason::Limit)?;
         let tries = allowed.len().min(TRIED_ADDRESSES);
         let mut last = Reason::Unreachable;
         for address in &allowed[..tries] {
             let connect = self.outside.connect(SocketAddr::new(*address, port));
             match timeout(CONNECT_TIMEOUT / u32::try_from(tries).unwrap_or(1), connect).await {
-                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Ok(connection)) => return Ok((connection, outlet)),
                 Ok(Err(error)) => last = reason_of(&error),
                 Err(_) => last = Reason::Timeout,
             }
@@ -89,11 +108,12 @@ impl Exit {
         Err(last)
     }
 
-    async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
+    async fn addresses(&self, host: &Host, outlets: &CircuitOutlets) -> Result<Vec<IpAddr>, Reason> {
         let name = match host {
             Host::Address(address) => return Ok(vec![*address]),
             Host::Name(name) => name,
         };
+        let _outlet = outlets.take(LOOKUP_SOCKETS).ok_or(Reason::Limit)?;
         match timeout(RESOLVE_TIMEOUT, self.outside.resolve(name)).await {
             Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
             Ok(_) => Err(Reason::NameNotFound),
@@ -101,12 +121,12 @@ impl Exit {
         }
     }
 
-    async fn resolve(&self, mut stream: Stream, host: &Host) -> Result<(), StreamError> {
+    async fn resolve(&self, mut stream: Stream, host: &Host, outlets: &CircuitOutlets) -> Result<(), StreamError> {
         if !self.policy.is_exit() {
             stream.refuse(Reason::Policy);
             return Ok(());
         }
-        match unless_broken(&stream, self.addresses(host)).await? {
+        match unless_broken(&stream, self.addresses(host, outlets)).await? {
             Ok(addresses) => {
                 stream.accept();
                 stream.send(&resolve::encode(&addresses)).await?;
@@ -178,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_looked_up_or_dialled_for_a_stream_that_is_gone() {
-        let exit = Arc::new(Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence)));
+        let exit = Arc::new(Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence), Outlets::new(1024)));
         let streams = CircuitStreams::new(End::Hop);
         let (stream, name) = (StreamId(1), Host::parse("example.com").unwrap());
         let address = Host::parse("203.0.114.1").unwrap();
@@ -190,8 +210,8 @@ mod tests {
         for target in targets {
             let say = |message| streams.handle_message(0, &message, Instant::now().into_std()).unwrap();
             let incoming = say(Message::Open { stream, target }).unwrap();
-            let exit = Arc::clone(&exit);
-            let serving = tokio::spawn(async move { exit.serve(incoming.stream, incoming.target).await });
+            let (exit, outlets) = (Arc::clone(&exit), exit.circuit_outlets());
+            let serving = tokio::spawn(async move { exit.serve(incoming.stream, incoming.target, &outlets).await });
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert!(!serving.is_finished());
 
@@ -199,5 +219,23 @@ mod tests {
             timeout(Duration::from_millis(1), serving).await.expect("its task ends with it").unwrap();
             while streams.poll_message(&mut [0; MESSAGE]).is_some() {} // its id is free again
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_circuit_that_has_its_share_of_sockets_gets_no_more_until_one_is_free() {
+        let exit = Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence), Outlets::new(0));
+        let outlets = exit.circuit_outlets();
+        let address = Host::parse("203.0.114.1").unwrap();
+        {
+            let mut first = std::pin::pin!(exit.reach(&address, 80, &outlets));
+            tokio::select! {
+                biased;
+                _ = &mut first => panic!("its target never answers"),
+                second = exit.reach(&address, 80, &outlets) => assert_eq!(second.err(), Some(Reason::Limit)),
+            }
+        }
+        let name = Host::parse("example.com").unwrap();
+        assert_eq!(exit.addresses(&name, &outlets).await, Err(Reason::Limit), "a lookup takes several");
+        assert!(timeout(Duration::from_secs(1), exit.reach(&address, 80, &outlets)).await.is_err(), "one is free");
     }
 }

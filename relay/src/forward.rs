@@ -107,8 +107,9 @@ impl Forward {
     fn handle_stream(&mut self, message: &Message<'_>) -> Result<(), CircuitError> {
         let now = Instant::now().into_std();
         let Some(incoming) = self.shared.streams.handle_message(0, message, now)? else { return Ok(()) };
-        let node = Arc::clone(&self.shared.node);
-        self.shared.node.tracker.spawn(async move { node.exit.serve(incoming.stream, incoming.target).await });
+        let (node, outlets) = (Arc::clone(&self.shared.node), self.shared.outlets.clone());
+        let serve = async move { node.exit.serve(incoming.stream, incoming.target, &outlets).await };
+        self.shared.node.tracker.spawn(serve);
         Ok(())
     }
 
