@@ -89,9 +89,20 @@ impl ExitPolicy {
 
     /// Whether the exit may connect to this address and port.
     pub fn allows(&self, address: IpAddr, port: u16) -> bool {
+        self.first_verdict(address, port, |_| true) == Some(Verdict::Accept)
+    }
+
+    /// The same, where rules that accept more than this one address are passed over.
+    pub fn allows_by_name(&self, address: IpAddr, port: u16) -> bool {
+        let itself = IpNet::around(ip::canonical(address), u8::MAX);
+        let counts = |rule: &Rule| rule.verdict == Verdict::Reject || rule.network == Some(itself);
+        self.first_verdict(address, port, counts) == Some(Verdict::Accept)
+    }
+
+    fn first_verdict(&self, address: IpAddr, port: u16, counts: impl Fn(&Rule) -> bool) -> Option<Verdict> {
         let special = ip::special_block(address);
-        let rule = self.0.iter().find(|rule| rule.decides(address, special, port));
-        rule.is_some_and(|rule| rule.verdict == Verdict::Accept)
+        let rule = self.0.iter().find(|rule| rule.decides(address, special, port) && counts(rule));
+        rule.map(|rule| rule.verdict)
     }
 
     /// Whether there may be an address to which this port is allowed. Wrong only towards `true`, and only for a
@@ -316,6 +327,18 @@ mod tests {
         assert!(allows(&rules, "::1", 25) && !allows(&rules, "::2", 25));
         assert!(allows(&rules, "10.1.1.1", 24) && !allows(&rules, "10.1.1.1", 25));
         assert!(!allows(&policy("accept 8.0.0.0/5:*"), "10.0.0.1", 80));
+    }
+
+    #[test]
+    fn an_address_is_allowed_by_name_only_by_a_rule_for_it_alone() {
+        let rules = policy(
+            "accept 1.1.1.1:80; accept [2600::1]:*; accept 1.1.1.0/24:*; accept *:80; accept 1.1.1.3:80; reject 8.8.8.8:*; accept 8.8.8.8:*",
+        );
+        let by_name = |address: &str, port| rules.allows_by_name(address.parse().unwrap(), port);
+        assert!(by_name("1.1.1.3", 80), "wide rules are passed over");
+        assert!(by_name("1.1.1.1", 80) && by_name("2600::1", 22) && by_name("64:ff9b::101:101", 80));
+        assert!(!by_name("1.1.1.1", 81) && !by_name("1.1.1.2", 80) && !by_name("2600::2", 80));
+        assert!(!by_name("8.8.8.8", 22), "a refusal is not");
     }
 
     #[test]

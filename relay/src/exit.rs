@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use trefoil_protocol::{
     host::Host,
+    ip,
     limits::{CONNECT_TIMEOUT, LOOKUP_SOCKETS, RESOLVE_TIMEOUT},
     message::{Reason, Target},
     policy::ExitPolicy,
@@ -33,12 +34,25 @@ pub(crate) struct Exit {
     policy: ExitPolicy,
     outside: Arc<dyn Outside>,
     outlets: Outlets,
+    /// Its own public addresses.
+    own: Vec<IpAddr>,
 }
 
 impl Exit {
-    /// An exit with this policy; an empty one refuses everything.
-    pub(crate) fn new(policy: ExitPolicy, outside: Arc<dyn Outside>, outlets: Outlets) -> Self {
-        Self { policy, outside, outlets }
+    /// The exit of a relay that has these addresses. An empty policy refuses everything.
+    pub(crate) fn new(policy: ExitPolicy, outside: Arc<dyn Outside>, outlets: Outlets, own: Vec<IpAddr>) -> Self {
+        let own = own.into_iter().map(ip::canonical).filter(|address| ip::is_public(*address)).collect();
+        Self { policy, outside, outlets, own }
+    }
+
+    /// The policy's word; but what listens at this machine's public addresses may take it for one that is trusted, so
+    /// these need a rule of their own. Special addresses need one in any case.
+    fn allows(&self, address: IpAddr, port: u16) -> bool {
+        if self.own.contains(&ip::canonical(address)) {
+            self.policy.allows_by_name(address, port)
+        } else {
+            self.policy.allows(address, port)
+        }
     }
 
     /// What one new circuit may have open at once.
@@ -90,7 +104,7 @@ impl Exit {
             return Err(Reason::Policy); // before a name server hears of it
         }
         let addresses = self.addresses(host, outlets).await?;
-        let allowed: Vec<_> = addresses.into_iter().filter(|address| self.policy.allows(*address, port)).collect();
+        let allowed: Vec<_> = addresses.into_iter().filter(|address| self.allows(*address, port)).collect();
         if allowed.is_empty() {
             return Err(Reason::Policy);
         }
@@ -198,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_looked_up_or_dialled_for_a_stream_that_is_gone() {
-        let exit = Arc::new(Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence), Outlets::new(1024)));
+        let exit = Arc::new(Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence), Outlets::new(1024), vec![]));
         let streams = CircuitStreams::new(End::Hop);
         let (stream, name) = (StreamId(1), Host::parse("example.com").unwrap());
         let address = Host::parse("203.0.114.1").unwrap();
@@ -223,7 +237,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_circuit_that_has_its_share_of_sockets_gets_no_more_until_one_is_free() {
-        let exit = Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence), Outlets::new(0));
+        let exit = Exit::new("accept *:*".parse().unwrap(), Arc::new(Silence), Outlets::new(0), vec![]);
         let outlets = exit.circuit_outlets();
         let address = Host::parse("203.0.114.1").unwrap();
         {
@@ -237,5 +251,23 @@ mod tests {
         let name = Host::parse("example.com").unwrap();
         assert_eq!(exit.addresses(&name, &outlets).await, Err(Reason::Limit), "a lookup takes several");
         assert!(timeout(Duration::from_secs(1), exit.reach(&address, 80, &outlets)).await.is_err(), "one is free");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exit_reaches_its_own_public_address_only_by_a_rule_for_it() {
+        let own = ["203.0.114.1", "::ffff:203.0.114.2", "127.0.0.1"].map(|address| address.parse().unwrap());
+        let refuses = async |policy: &str, address: &str| {
+            let outlets = Outlets::new(1024);
+            let exit = Exit::new(policy.parse().unwrap(), Arc::new(Silence), outlets, own.to_vec());
+            let (host, outlets) = (Host::parse(address).unwrap(), exit.circuit_outlets());
+            let reached = timeout(Duration::from_secs(1), exit.reach(&host, 80, &outlets)).await;
+            reached.is_ok_and(|refused| refused.err() == Some(Reason::Policy))
+        };
+        for address in ["203.0.114.1", "203.0.114.2", "64:ff9b::cb00:7201"] {
+            assert!(refuses("accept 203.0.114.0/24:*; accept *:*", address).await, "{address}");
+        }
+        assert!(!refuses("accept *:*", "203.0.114.3").await);
+        assert!(!refuses("accept 203.0.114.1:80", "203.0.114.1").await);
+        assert!(!refuses("accept 127.0.0.0/8:*", "127.0.0.1").await, "no public address");
     }
 }

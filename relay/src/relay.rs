@@ -133,13 +133,15 @@ impl Bound {
     pub fn start(self, view: View) -> Relay {
         let Self { setup, endpoint } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
+        let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
+        let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
         let node = Arc::new(Node {
             network: setup.params.id(),
             relay: setup.identity.id(),
             onion: setup.onion,
             view,
             links: Links::serving(endpoint.clone(), dialled),
-            exit: Exit::new(setup.exit, setup.outside, Outlets::new(open_files::limit())),
+            exit: Exit::new(setup.exit, setup.outside, Outlets::new(open_files::limit()), own),
             handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
             spent: Spent::default(),
             extends: Gate::new(gate_limits(EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK)),
