@@ -115,7 +115,11 @@ impl Forward {
 
     /// Adds a hop; nothing else of this circuit goes forward meanwhile.
     async fn extend(&mut self, relay: RelayId, create: &[u8]) -> Result<(), CircuitError> {
-        match extend::extend(&self.shared.node, &self.upstream, relay, create).await {
+        let extended = tokio::select! {
+            extended = extend::extend(&self.shared.node, &self.upstream, relay, create) => extended,
+            error = self.reader.closed() => return Err(error.into()), // else it would hold its place for the timeout
+        };
+        match extended {
             Ok(Extension { created, reader, writer, share }) => {
                 self.rules.extend_done();
                 self.next = Some(Next { writer, _share: share });
