@@ -230,3 +230,10 @@ pub const OUTLETS_MAX: usize = 65_536;
 pub const OUTLETS_SHARE: usize = 4;
 /// Sockets that looking up one name may take: two name servers are asked at once, for two kinds of address.
 pub const LOOKUP_SOCKETS: u32 = 4;
+
+// relay: memory.rs
+
+/// Bytes that a circuit is reckoned to take while it holds no data: two tasks, two stream halves, keys.
+pub const CIRCUIT_MEMORY: u64 = 16 * 1024;
+/// Circuits may take one in this many bytes of a relay's memory budget, besides the data that they hold.
+pub const CIRCUITS_SHARE: u64 = 2;

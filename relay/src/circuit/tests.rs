@@ -6,7 +6,7 @@ use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     handshake::{OriginHandshake, Peer},
     identity::{OnionSecret, RelaySecret},
-    limits::{CELL, EXTEND_TIMEOUT},
+    limits::{CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT},
     message::Message,
     onion::{self, ForwardLayers},
     params::NetworkParams,
@@ -94,6 +94,12 @@ impl Scene {
         (answer, circuit)
     }
 
+    async fn has_no_circuits(&self) {
+        while self.relay.circuits() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn circuit(&mut self) -> OneHop {
         let handshake = self.handshake(0);
         let (created, cells) = self.ask(handshake.create()).await;
@@ -139,10 +145,17 @@ async fn an_extension_ends_with_its_circuit() {
     assert_eq!(scene.relay.circuits(), 1);
 
     circuit.cells.close(CloseReason::Unspecified);
-    let gone = async {
-        while scene.relay.circuits() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(EXTEND_TIMEOUT / 2, gone).await.expect("the circuit is not held for the rest of the timeout");
+    let gone = timeout(EXTEND_TIMEOUT / 2, scene.has_no_circuits()).await;
+    gone.expect("the circuit is not held for the rest of the timeout");
+}
+
+#[tokio::test]
+async fn a_relay_without_room_for_a_circuit_says_so_and_has_room_when_one_ends() {
+    let mut scene = Scene::new(CIRCUITS_SHARE * CIRCUIT_MEMORY, View::new()).await;
+    let first = scene.circuit().await;
+    let create = scene.handshake(0).create().to_vec();
+    assert_eq!(scene.ask(&create).await.0, Err(Refusal::Limit));
+    drop(first);
+    scene.has_no_circuits().await;
+    assert!(scene.ask(&create).await.0.is_ok());
 }
