@@ -237,3 +237,8 @@ pub const LOOKUP_SOCKETS: u32 = 4;
 pub const CIRCUIT_MEMORY: u64 = 16 * 1024;
 /// Circuits may take one in this many bytes of a relay's memory budget, besides the data that they hold.
 pub const CIRCUITS_SHARE: u64 = 2;
+
+// relay: relay.rs
+
+/// After [`SHUTDOWN_TIMEOUT`], for telling peers that their links close.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_millis(200);

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     num::NonZero,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use quinn::AsyncUdpSocket;
@@ -20,7 +21,8 @@ use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     identity::{OnionSecret, RelayId, RelaySecret},
     limits::{
-        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING, GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
+        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
+        GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
@@ -176,11 +178,15 @@ impl Relay {
     }
 
     /// Stops: accepts nothing more, closes circuits and links with a reason, and waits until the peers know, for at
-    /// most [`SHUTDOWN_TIMEOUT`].
+    /// most [`SHUTDOWN_TIMEOUT`] and, where that was too short for the tasks, [`FAREWELL_TIMEOUT`] more.
     pub async fn stop(self) {
+        self.stop_within(SHUTDOWN_TIMEOUT).await;
+    }
+
+    pub(crate) async fn stop_within(self, time: Duration) {
         self.node.shutdown.cancel();
         self.node.tracker.close();
-        let stopped = timeout(SHUTDOWN_TIMEOUT, async {
+        let stopped = timeout(time, async {
             self.node.tracker.wait().await;
             self.endpoint.close(CloseReason::Shutdown);
             self.endpoint.wait_idle().await;
@@ -188,6 +194,7 @@ impl Relay {
         if stopped.await.is_err() {
             debug!("some peers were not told that this relay stops");
             self.endpoint.close(CloseReason::Shutdown);
+            let _ = timeout(FAREWELL_TIMEOUT, self.endpoint.wait_idle()).await; // else nothing is sent any more
         }
     }
 }

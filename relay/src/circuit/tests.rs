@@ -1,4 +1,7 @@
-use std::{net::Ipv4Addr, time::Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::UdpSocket, time::timeout};
@@ -158,4 +161,12 @@ async fn a_relay_without_room_for_a_circuit_says_so_and_has_room_when_one_ends()
     drop(first);
     scene.has_no_circuits().await;
     assert!(scene.ask(&create).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn peers_hear_of_a_stop_even_if_a_task_does_not_end() {
+    let scene = Scene::new(1 << 30, View::new()).await;
+    scene.relay.node().tracker.spawn(std::future::pending::<()>());
+    scene.relay.stop_within(Duration::from_millis(1)).await;
+    assert!(scene.link.is_closed(), "what is not sent by now never is");
 }
