@@ -6,6 +6,7 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{net::UdpSocket, time::timeout};
 use trefoil_protocol::{
+    crypto::Secret,
     entry::{RelayAddresses, RelayEntry, Weight},
     handshake::{OriginHandshake, Peer},
     identity::{OnionSecret, RelaySecret},
@@ -161,6 +162,28 @@ async fn a_relay_without_room_for_a_circuit_says_so_and_has_room_when_one_ends()
     drop(first);
     scene.has_no_circuits().await;
     assert!(scene.ask(&create).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn either_half_takes_the_other_with_it_when_it_is_torn_down() {
+    let scene = Scene::new(1 << 30, View::new()).await;
+    for forward in [true, false] {
+        let circuit = scene.link.open_circuit().await.unwrap();
+        let shared = Shared::new(scene.relay.node()).unwrap();
+        let key = || Secret::new([1; 32]);
+        let (say, said) = mpsc::channel(SAY_QUEUE);
+        let task = if forward {
+            let layer = ForwardLayer::new(key());
+            tokio::spawn(Forward::new(Arc::clone(&shared), scene.link.clone(), circuit.reader, layer, say).run())
+        } else {
+            tokio::spawn(Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(key()), said).run())
+        };
+        tokio::task::yield_now().await;
+        assert!(!shared.closed.is_cancelled());
+        task.abort(); // drops what it has, as a panic does
+        let _ = task.await;
+        assert!(shared.closed.is_cancelled());
+    }
 }
 
 #[tokio::test]
