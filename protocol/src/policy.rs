@@ -114,6 +114,15 @@ impl ExitPolicy {
         })
     }
 
+    /// Whether there may be a port to which this address is allowed. Wrong only towards `true`, and only where several
+    /// rules together refuse all ports.
+    pub fn may_allow_address(&self, address: IpAddr) -> bool {
+        let special = ip::special_block(address);
+        let mut rules = self.0.iter().filter(|rule| rule.is_about(address, special));
+        let first = rules.find(|rule| rule.verdict == Verdict::Accept || rule.ports.contains(&ALL_PORTS));
+        first.is_some_and(|rule| rule.verdict == Verdict::Accept)
+    }
+
     /// Whether a stream to this target may be served: exactly for an address, by its port for a name.
     ///
     /// Names are resolved for anyone by a relay that exits anywhere; what is not an exit's task needs no policy.
@@ -139,7 +148,11 @@ impl ExitPolicy {
 
 impl Rule {
     fn decides(&self, address: IpAddr, special: Option<IpNet>, port: u16) -> bool {
-        let matches = self.has_port(port) && self.network.is_none_or(|network| network.contains(address));
+        self.has_port(port) && self.is_about(address, special)
+    }
+
+    fn is_about(&self, address: IpAddr, special: Option<IpNet>) -> bool {
+        let matches = self.network.is_none_or(|network| network.contains(address));
         let names = |block: IpNet| self.network.is_some_and(|network| block.covers(&network));
         matches && (self.verdict == Verdict::Reject || special.is_none_or(names))
     }
@@ -339,6 +352,14 @@ mod tests {
         assert!(by_name("1.1.1.1", 80) && by_name("2600::1", 22) && by_name("64:ff9b::101:101", 80));
         assert!(!by_name("1.1.1.1", 81) && !by_name("1.1.1.2", 80) && !by_name("2600::2", 80));
         assert!(!by_name("8.8.8.8", 22), "a refusal is not");
+    }
+
+    #[test]
+    fn an_address_may_be_allowed_if_a_rule_accepts_any_of_its_ports() {
+        let rules = policy("reject 127.0.0.1:*; reject *:25; accept 127.0.0.0/8:25,80; accept *:80");
+        let may = |address: &str| rules.may_allow_address(address.parse().unwrap());
+        assert!(may("127.0.0.2") && may("1.1.1.1"));
+        assert!(!may("127.0.0.1") && !may("10.0.0.1") && !may("::1"));
     }
 
     #[test]

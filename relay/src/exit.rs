@@ -140,7 +140,7 @@ impl Exit {
             stream.refuse(Reason::Policy);
             return Ok(());
         }
-        match unless_broken(&stream, self.addresses(host, outlets)).await? {
+        match unless_broken(&stream, self.tellable(host, outlets)).await? {
             Ok(addresses) => {
                 stream.accept();
                 stream.send(&resolve::encode(&addresses)).await?;
@@ -149,6 +149,14 @@ impl Exit {
             Err(reason) => stream.refuse(reason),
         }
         Ok(())
+    }
+
+    /// The addresses that an origin may hear of. This machine's hosts file and name servers know private ones that are
+    /// nobody's business, and where a name has no others, so is the name.
+    async fn tellable(&self, host: &Host, outlets: &CircuitOutlets) -> Result<Vec<IpAddr>, Reason> {
+        let mut addresses = self.addresses(host, outlets).await?;
+        addresses.retain(|address| ip::is_public(*address) || self.policy.may_allow_address(*address));
+        if addresses.is_empty() { Err(Reason::NameNotFound) } else { Ok(addresses) }
     }
 }
 
@@ -269,5 +277,31 @@ mod tests {
         assert!(!refuses("accept *:*", "203.0.114.3").await);
         assert!(!refuses("accept 203.0.114.1:80", "203.0.114.1").await);
         assert!(!refuses("accept 127.0.0.0/8:*", "127.0.0.1").await, "no public address");
+    }
+
+    /// Every name has these addresses.
+    struct Hosts(Vec<IpAddr>);
+
+    impl Outside for Hosts {
+        fn resolve<'a>(&'a self, _: &'a HostName) -> Boxed<'a, io::Result<Vec<IpAddr>>> {
+            Box::pin(async { Ok(self.0.clone()) })
+        }
+
+        fn connect(&self, _: SocketAddr) -> Boxed<'_, io::Result<Box<dyn Connection>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn private_addresses_are_told_only_where_the_policy_allows_them() {
+        let tells = async |policy: &str, addresses: &[&str]| {
+            let hosts = Hosts(addresses.iter().map(|address| address.parse().unwrap()).collect());
+            let exit = Exit::new(policy.parse().unwrap(), Arc::new(hosts), Outlets::new(1024), vec![]);
+            let told = exit.tellable(&Host::parse("example.com").unwrap(), &exit.circuit_outlets()).await;
+            told.map(|addresses| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(tells("accept *:80", &["10.0.0.1", "203.0.114.1", "::1"]).await, Ok("203.0.114.1".to_owned()));
+        assert_eq!(tells("accept *:80", &["10.0.0.1"]).await, Err(Reason::NameNotFound));
+        assert_eq!(tells("accept 127.0.0.0/8:*", &["127.0.0.1", "::1"]).await, Ok("127.0.0.1".to_owned()));
     }
 }
