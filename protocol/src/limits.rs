@@ -221,3 +221,26 @@ pub const DIALLED_QUEUE: usize = 64;
 
 /// Solved puzzles that a busy relay remembers, so that none is used twice; about 5 MiB.
 pub const SPENT_PUZZLES: usize = 65_536;
+
+// relay: outlets.rs, exit.rs
+
+/// Of the files and sockets that the system allows a process, what an exit leaves for everything but its streams.
+pub const OPEN_FILES_KEPT: usize = 256;
+/// Sockets that an exit has open to the outside, at most, even where the system allows more.
+pub const OUTLETS_MAX: usize = 65_536;
+/// One circuit gets at most one in this many of them.
+pub const OUTLETS_SHARE: usize = 4;
+/// Sockets that looking up one name may take: two name servers are asked at once, for two kinds of address.
+pub const LOOKUP_SOCKETS: u32 = 4;
+
+// relay: memory.rs
+
+/// Bytes that a circuit is reckoned to take while it holds no data: two tasks, two stream halves, keys.
+pub const CIRCUIT_MEMORY: u64 = 16 * 1024;
+/// Circuits may take one in this many bytes of a relay's memory budget, besides the data that they hold.
+pub const CIRCUITS_SHARE: u64 = 2;
+
+// relay: relay.rs
+
+/// After [`SHUTDOWN_TIMEOUT`], for telling peers that their links close.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_millis(200);

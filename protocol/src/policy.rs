@@ -89,9 +89,20 @@ impl ExitPolicy {
 
     /// Whether the exit may connect to this address and port.
     pub fn allows(&self, address: IpAddr, port: u16) -> bool {
+        self.first_verdict(address, port, |_| true) == Some(Verdict::Accept)
+    }
+
+    /// The same, where rules that accept more than this one address are passed over.
+    pub fn allows_by_name(&self, address: IpAddr, port: u16) -> bool {
+        let itself = IpNet::around(ip::canonical(address), u8::MAX);
+        let counts = |rule: &Rule| rule.verdict == Verdict::Reject || rule.network == Some(itself);
+        self.first_verdict(address, port, counts) == Some(Verdict::Accept)
+    }
+
+    fn first_verdict(&self, address: IpAddr, port: u16, counts: impl Fn(&Rule) -> bool) -> Option<Verdict> {
         let special = ip::special_block(address);
-        let rule = self.0.iter().find(|rule| rule.decides(address, special, port));
-        rule.is_some_and(|rule| rule.verdict == Verdict::Accept)
+        let rule = self.0.iter().find(|rule| rule.decides(address, special, port) && counts(rule));
+        rule.map(|rule| rule.verdict)
     }
 
     /// Whether there may be an address to which this port is allowed. Wrong only towards `true`, and only for a
@@ -101,6 +112,15 @@ impl ExitPolicy {
         rules().enumerate().any(|(at, rule)| {
             rule.verdict == Verdict::Accept && !rules().take(at).any(|earlier| earlier.refuses_all_of(rule))
         })
+    }
+
+    /// Whether there may be a port to which this address is allowed. Wrong only towards `true`, and only where several
+    /// rules together refuse all ports.
+    pub fn may_allow_address(&self, address: IpAddr) -> bool {
+        let special = ip::special_block(address);
+        let mut rules = self.0.iter().filter(|rule| rule.is_about(address, special));
+        let first = rules.find(|rule| rule.verdict == Verdict::Accept || rule.ports.contains(&ALL_PORTS));
+        first.is_some_and(|rule| rule.verdict == Verdict::Accept)
     }
 
     /// Whether a stream to this target may be served: exactly for an address, by its port for a name.
@@ -128,7 +148,11 @@ impl ExitPolicy {
 
 impl Rule {
     fn decides(&self, address: IpAddr, special: Option<IpNet>, port: u16) -> bool {
-        let matches = self.has_port(port) && self.network.is_none_or(|network| network.contains(address));
+        self.has_port(port) && self.is_about(address, special)
+    }
+
+    fn is_about(&self, address: IpAddr, special: Option<IpNet>) -> bool {
+        let matches = self.network.is_none_or(|network| network.contains(address));
         let names = |block: IpNet| self.network.is_some_and(|network| block.covers(&network));
         matches && (self.verdict == Verdict::Reject || special.is_none_or(names))
     }
@@ -316,6 +340,26 @@ mod tests {
         assert!(allows(&rules, "::1", 25) && !allows(&rules, "::2", 25));
         assert!(allows(&rules, "10.1.1.1", 24) && !allows(&rules, "10.1.1.1", 25));
         assert!(!allows(&policy("accept 8.0.0.0/5:*"), "10.0.0.1", 80));
+    }
+
+    #[test]
+    fn an_address_is_allowed_by_name_only_by_a_rule_for_it_alone() {
+        let rules = policy(
+            "accept 1.1.1.1:80; accept [2600::1]:*; accept 1.1.1.0/24:*; accept *:80; accept 1.1.1.3:80; reject 8.8.8.8:*; accept 8.8.8.8:*",
+        );
+        let by_name = |address: &str, port| rules.allows_by_name(address.parse().unwrap(), port);
+        assert!(by_name("1.1.1.3", 80), "wide rules are passed over");
+        assert!(by_name("1.1.1.1", 80) && by_name("2600::1", 22) && by_name("64:ff9b::101:101", 80));
+        assert!(!by_name("1.1.1.1", 81) && !by_name("1.1.1.2", 80) && !by_name("2600::2", 80));
+        assert!(!by_name("8.8.8.8", 22), "a refusal is not");
+    }
+
+    #[test]
+    fn an_address_may_be_allowed_if_a_rule_accepts_any_of_its_ports() {
+        let rules = policy("reject 127.0.0.1:*; reject *:25; accept 127.0.0.0/8:25,80; accept *:80");
+        let may = |address: &str| rules.may_allow_address(address.parse().unwrap());
+        assert!(may("127.0.0.2") && may("1.1.1.1"));
+        assert!(!may("127.0.0.1") && !may("10.0.0.1") && !may("::1"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Backward {
     /// Runs until the circuit ends; ends it if this direction does.
     pub(crate) async fn run(mut self) {
         let closed = self.shared.closed.clone();
+        let _guard = closed.clone().drop_guard(); // a panic in one half ends the other
         let error = tokio::select! {
             error = self.carry() => error,
             () = closed.cancelled() => CircuitError::Closed,

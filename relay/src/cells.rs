@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quinn::{ReadError, RecvStream, SendStream, StoppedError, WriteError};
+use quinn::{ReadError, RecvStream, ResetError, SendStream, StoppedError, WriteError};
 use tokio::time::timeout;
 use trefoil_protocol::limits::{CELL, CELL_BATCH, FINISH_TIMEOUT, HANDSHAKE_TIMEOUT};
 
@@ -109,6 +109,16 @@ impl CellReader {
         self.fill().await?;
         let whole = self.rest.len() / CELL * CELL;
         Ok(self.take(whole))
+    }
+
+    /// Waits until the peer closes the circuit or the link is gone, while cells are left unread. Cancel-safe.
+    pub async fn closed(&mut self) -> CellError {
+        match self.stream.received_reset().await {
+            Ok(Some(code)) => CellError::Closed(CloseReason::from_code(code)),
+            Ok(None) => CellError::Ended,
+            Err(ResetError::ConnectionLost(error)) => CellError::Link(error.into()),
+            Err(ResetError::ZeroRttRejected) => CellError::Ended,
+        }
     }
 
     /// Waits for the first cell of a circuit that the peer opened, for at most [`HANDSHAKE_TIMEOUT`].
@@ -301,5 +311,15 @@ mod tests {
             rest.unsplit(reader.cells().await.unwrap());
         }
         assert_eq!(rest, vec![1; 2 * CELL]);
+    }
+
+    #[tokio::test]
+    async fn a_close_is_noticed_while_cells_are_left_unread() {
+        let (mut writer, mut reader, _links) = halves(&[1; 2 * CELL]).await;
+        assert!(timeout(Duration::from_millis(20), reader.closed()).await.is_err());
+        writer.set_reason(CloseReason::Unspecified);
+        drop(writer);
+        let closed = timeout(Duration::from_secs(5), reader.closed()).await.unwrap();
+        assert!(matches!(closed, CellError::Closed(CloseReason::Unspecified)));
     }
 }

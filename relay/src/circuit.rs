@@ -32,6 +32,7 @@ use crate::{
     link::Link,
     memory::OpenAccount,
     node::Node,
+    outlets::CircuitOutlets,
     pump::CircuitStreams,
     reason::CloseReason,
 };
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) node: Arc<Node>,
     pub(crate) streams: CircuitStreams,
     pub(crate) account: OpenAccount,
+    pub(crate) outlets: CircuitOutlets,
     pub(crate) closed: CancellationToken,
     /// Why the task that ended first did, for both halves of the link towards the origin.
     reason: OnceLock<CloseReason>,
@@ -57,6 +59,13 @@ pub(crate) enum Say {
     NotExtended(ExtendError),
     /// This many padding cells.
     Padding(u16),
+}
+
+/// What a handshake gives here.
+struct Answer {
+    created: Vec<u8>,
+    keys: CircuitKeys,
+    shared: Arc<Shared>,
 }
 
 /// Why a circuit ended.
@@ -89,19 +98,15 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circu
         created = Box::pin(create(&node, &link, &mut circuit)) => created,
         () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown),
     };
-    let created = match created {
-        Ok(keys) => keys,
+    let (keys, shared) = match created {
+        Ok(made) => made,
         Err(error) => return refuse(circuit, &error).await,
     };
-    let closed = node.shutdown.child_token();
-    let streams = CircuitStreams::new(streams::End::Hop);
-    let account = node.memory.open(streams.clone(), closed.clone());
-    let shared = Arc::new(Shared { node: Arc::clone(&node), streams, account, closed, reason: OnceLock::new() });
     let (say, said) = mpsc::channel(SAY_QUEUE);
 
-    let backward = Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(created.backward), said);
+    let backward = Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(keys.backward), said);
     node.tracker.spawn(backward.run());
-    Forward::new(shared, link, circuit.reader, ForwardLayer::new(created.forward), say).run().await;
+    Forward::new(shared, link, circuit.reader, ForwardLayer::new(keys.forward), say).run().await;
 }
 
 /// Ends what did not become a circuit; a refusal must reach the peer first.
@@ -114,13 +119,17 @@ async fn refuse(mut circuit: cells::Circuit, error: &CircuitError) {
     }
 }
 
-/// Answers the first cell. The keys are those of a circuit whose `Created` is on its way.
-async fn create(node: &Node, link: &Link, circuit: &mut cells::Circuit) -> Result<CircuitKeys, CircuitError> {
+/// Answers the first cell. What it gives is of a circuit whose `Created` is on its way.
+async fn create(
+    node: &Arc<Node>,
+    link: &Link,
+    circuit: &mut cells::Circuit,
+) -> Result<(CircuitKeys, Arc<Shared>), CircuitError> {
     let mut first = circuit.reader.first_cell().await?;
     match answer(node, link, as_cell(&mut first)).await {
-        Ok((created, keys)) => {
+        Ok(Answer { created, keys, shared }) => {
             circuit.writer.write(one(&cell::created_cell(&created))).await?;
-            Ok(keys)
+            Ok((keys, shared))
         }
         Err(refusal) => {
             circuit.writer.write(one(&cell::refusal_cell(refusal))).await?;
@@ -130,7 +139,7 @@ async fn create(node: &Node, link: &Link, circuit: &mut cells::Circuit) -> Resul
 }
 
 /// The handshake itself, when it is this link's turn; cheap checks first.
-async fn answer(node: &Node, link: &Link, first: &Cell) -> Result<(Vec<u8>, CircuitKeys), Refusal> {
+async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, Refusal> {
     let create = Create::from_cell(first).map_err(|_| Refusal::Refused)?;
     let onion = node.onion_secret(create.onion_key).ok_or(Refusal::Refused)?;
     let peer = node.peer_for(onion);
@@ -142,11 +151,13 @@ async fn answer(node: &Node, link: &Link, first: &Cell) -> Result<(Vec<u8>, Circ
     if asked > 0 {
         node.spent.take(create.x).map_err(|_| Refusal::Busy(asked))?;
     }
+    let shared = Shared::new(node).ok_or(Refusal::Limit)?; // its place is taken before the work is done
     let _pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
-    handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
+    let (created, keys) = handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
         debug!(%error, "a handshake failed");
         Refusal::Refused
-    })
+    })?;
+    Ok(Answer { created, keys, shared })
 }
 
 impl CircuitError {
@@ -168,6 +179,15 @@ impl CircuitError {
 }
 
 impl Shared {
+    /// Of a new circuit, if there is room for it.
+    fn new(node: &Arc<Node>) -> Option<Arc<Self>> {
+        let closed = node.shutdown.child_token();
+        let streams = CircuitStreams::new(streams::End::Hop);
+        let account = node.memory.open(streams.clone(), closed.clone())?;
+        let outlets = node.exit.circuit_outlets();
+        Some(Arc::new(Self { node: Arc::clone(node), streams, account, outlets, closed, reason: OnceLock::new() }))
+    }
+
     /// What the neighbour towards the origin is told: the same by both tasks, whichever ended first.
     pub(crate) fn reason_for_peer(&self, error: &CircuitError) -> CloseReason {
         let shutdown = self.node.shutdown.is_cancelled();

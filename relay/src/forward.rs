@@ -51,6 +51,7 @@ impl Forward {
     /// Runs until the circuit ends; ends it if this direction does.
     pub(crate) async fn run(mut self) {
         let closed = self.shared.closed.clone();
+        let _guard = closed.clone().drop_guard(); // a panic in one half ends the other
         let error = tokio::select! {
             error = self.carry() => error,
             () = closed.cancelled() => CircuitError::Closed,
@@ -107,14 +108,19 @@ impl Forward {
     fn handle_stream(&mut self, message: &Message<'_>) -> Result<(), CircuitError> {
         let now = Instant::now().into_std();
         let Some(incoming) = self.shared.streams.handle_message(0, message, now)? else { return Ok(()) };
-        let node = Arc::clone(&self.shared.node);
-        self.shared.node.tracker.spawn(async move { node.exit.serve(incoming.stream, incoming.target).await });
+        let (node, outlets) = (Arc::clone(&self.shared.node), self.shared.outlets.clone());
+        let serve = async move { node.exit.serve(incoming.stream, incoming.target, &outlets).await };
+        self.shared.node.tracker.spawn(serve);
         Ok(())
     }
 
     /// Adds a hop; nothing else of this circuit goes forward meanwhile.
     async fn extend(&mut self, relay: RelayId, create: &[u8]) -> Result<(), CircuitError> {
-        match extend::extend(&self.shared.node, &self.upstream, relay, create).await {
+        let extended = tokio::select! {
+            extended = extend::extend(&self.shared.node, &self.upstream, relay, create) => extended,
+            error = self.reader.closed() => return Err(error.into()), // else it would hold its place for the timeout
+        };
+        match extended {
             Ok(Extension { created, reader, writer, share }) => {
                 self.rules.extend_done();
                 self.next = Some(Next { writer, _share: share });

@@ -19,6 +19,8 @@ pub mod log;
 mod memory;
 pub mod network;
 mod node;
+pub mod open_files;
+mod outlets;
 pub mod outside;
 pub mod pump;
 pub mod reason;

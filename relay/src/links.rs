@@ -45,15 +45,17 @@ struct Table {
 
 enum Entry {
     Open(Link),
-    Dialling { outcome: Outcome, after: Option<Duration> },
-    Failed(Failure),
+    Dialling { outcome: Outcome, failures: Failures },
+    Failed(Failures),
 }
 
 type Outcome = watch::Receiver<Option<Result<Link, DialError>>>;
 
+/// Of one relay, by the address that was dialled.
+type Failures = HashMap<SocketAddr, Failure>;
+
 struct Failure {
     error: DialError,
-    address: SocketAddr,
     until: Instant,
     backoff: Duration,
 }
@@ -147,21 +149,22 @@ impl Links {
     fn step(&self, relay: RelayId, address: SocketAddr) -> Step {
         let now = Instant::now();
         let mut table = self.table();
-        let after = match table.entries.get(&relay) {
+        match table.entries.get(&relay) {
             Some(Entry::Open(link)) if !link.is_closed() => return Step::Use(link.clone()),
             Some(Entry::Dialling { outcome, .. }) => return Step::Wait(outcome.clone()),
-            Some(Entry::Failed(failure)) if failure.address == address && now < failure.until => {
-                return Step::GiveUp(failure.error.clone());
-            }
-            Some(Entry::Failed(failure)) => Some(failure.backoff),
-            Some(Entry::Open(_)) | None => None,
-        };
+            Some(Entry::Failed(failures)) => match failures.get(&address) {
+                Some(failure) if now < failure.until => return Step::GiveUp(failure.error.clone()),
+                _ => {}
+            },
+            Some(Entry::Open(_)) | None => {}
+        }
         table.sweep(now);
+        let failures = table.take_failures(relay);
         if table.entries.len() >= LINKS_MAX {
             return Step::GiveUp(DialError::Limit);
         }
         let (sender, outcome) = watch::channel(None);
-        table.entries.insert(relay, Entry::Dialling { outcome, after });
+        table.entries.insert(relay, Entry::Dialling { outcome, failures });
         Step::Dial(Turn { links: self.clone(), relay, address, outcome: sender })
     }
 
@@ -196,11 +199,15 @@ impl Turn {
     }
 
     fn remember(&self, table: &mut Table, error: DialError) -> DialError {
-        let Some(Entry::Dialling { after, .. }) = table.own_turn(self) else { return error };
-        let backoff = after.map_or(DIAL_BACKOFF_MIN, |last| (last * 2).min(DIAL_BACKOFF_MAX));
-        let until = Instant::now() + backoff;
-        let failure = Failure { error: error.clone(), address: self.address, until, backoff };
-        table.entries.insert(self.relay, Entry::Failed(failure));
+        if table.own_turn(self).is_none() {
+            return error;
+        }
+        let mut failures = table.take_failures(self.relay);
+        let last = failures.get(&self.address).map(|failure| failure.backoff);
+        let backoff = last.map_or(DIAL_BACKOFF_MIN, |last| (last * 2).min(DIAL_BACKOFF_MAX));
+        let failure = Failure { error: error.clone(), until: Instant::now() + backoff, backoff };
+        failures.insert(self.address, failure);
+        table.entries.insert(self.relay, Entry::Failed(failures));
         error
     }
 }
@@ -209,12 +216,23 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut table = self.links.table();
         if table.own_turn(self).is_some() {
-            table.entries.remove(&self.relay);
+            let failures = table.take_failures(self.relay);
+            if !failures.is_empty() {
+                table.entries.insert(self.relay, Entry::Failed(failures));
+            }
         }
     }
 }
 
 impl Table {
+    /// Takes a relay's entry out, for what it remembers of failed dials.
+    fn take_failures(&mut self, relay: RelayId) -> Failures {
+        match self.entries.remove(&relay) {
+            Some(Entry::Failed(failures) | Entry::Dialling { failures, .. }) => failures,
+            Some(Entry::Open(_)) | None => Failures::new(),
+        }
+    }
+
     /// Enters a link; gives back the one that new circuits to its relay use from here on.
     fn put(&mut self, relay: RelayId, link: Link) -> Link {
         let (stays, drains) = match self.open(relay) {
@@ -252,7 +270,10 @@ impl Table {
         self.entries.retain(|_, entry| match entry {
             Entry::Open(link) => !link.is_closed(),
             Entry::Dialling { .. } => true,
-            Entry::Failed(failure) => now < failure.until + DIAL_BACKOFF_MAX,
+            Entry::Failed(failures) => {
+                failures.retain(|_, failure| now < failure.until + DIAL_BACKOFF_MAX);
+                !failures.is_empty()
+            }
         });
         self.draining.retain(|(link, since)| {
             let over = link.circuits() == 0 && now >= *since + LINK_DRAIN;
@@ -261,5 +282,33 @@ impl Table {
             }
             !over && !link.is_closed()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        endpoint::{Congestion, LinkIdentity, LinkOptions},
+        sources::Loopback,
+    };
+
+    #[tokio::test]
+    async fn a_relay_that_failed_at_two_addresses_is_left_alone_at_both() {
+        let identity = LinkIdentity::Anonymous;
+        let congestion = Congestion::Cubic;
+        let options = LinkOptions { identity, network: [0; 32], congestion, loopback: Loopback::Exempt };
+        let links = Links::new(Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap());
+        let relay = RelayId::from_bytes([1; 32]);
+        let addresses = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
+        for address in addresses {
+            let Step::Dial(turn) = links.step(relay, address) else { panic!("{address} was not dialled yet") };
+            assert!(turn.end(Err(DialError::Timeout)).is_err());
+        }
+        for address in addresses {
+            assert!(matches!(links.step(relay, address), Step::GiveUp(DialError::Timeout)), "{address}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use tracing::info;
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
     config::{Config, Settings},
-    log,
+    log, open_files,
     outside::Internet,
     relay::{Relay, Setup},
     seed::seed,
@@ -75,6 +75,7 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
     start_log(&config.log)?;
+    open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(async {
         let (relay, _lock) = start(config)?;

@@ -3,7 +3,8 @@
 //! Specification: docs/protocol.md, "Limits". A circuit that cannot write stops reading, so its neighbours'
 //! flow control bounds what it can make this relay hold: one stream window for each direction that is stuck, and
 //! what its streams buffer. Above the budget the circuit whose data has waited longest is closed: in a write
-//! that is stuck, or in its streams. Nobody else's is.
+//! that is stuck, or in its streams. Nobody else's is. A circuit that holds nothing costs something too: how many there
+//! may be follows from the budget, and none is closed to make room for another.
 
 use std::{
     cmp::Reverse,
@@ -17,7 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trefoil_protocol::limits::STREAM_WINDOW;
+use trefoil_protocol::limits::{CIRCUIT_MEMORY, CIRCUITS_SHARE, STREAM_WINDOW};
 
 use crate::pump::{CircuitStreams, Held};
 
@@ -80,13 +81,18 @@ impl Memory {
         Arc::new(Self { budget, started: Instant::now(), accounts: Mutex::default(), next: AtomicU64::new(0) })
     }
 
-    /// Opens an account; `kill` is cancelled if this circuit has to die.
-    pub(crate) fn open(self: &Arc<Self>, streams: CircuitStreams, kill: CancellationToken) -> OpenAccount {
+    /// Opens an account; `kill` is cancelled if this circuit has to die. `None` if there are as many as fit.
+    pub(crate) fn open(self: &Arc<Self>, streams: CircuitStreams, kill: CancellationToken) -> Option<OpenAccount> {
         let (forward, backward) = (AtomicU64::new(0), AtomicU64::new(0));
         let account = Arc::new(Account { forward, backward, streams, mark: Mutex::default(), kill });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(number, Arc::clone(&account));
-        OpenAccount { memory: Arc::clone(self), number, account }
+        let mut accounts = self.lock();
+        if (accounts.len() as u64 + 1) * CIRCUIT_MEMORY > self.budget / CIRCUITS_SHARE {
+            return None;
+        }
+        accounts.insert(number, Arc::clone(&account));
+        drop(accounts);
+        Some(OpenAccount { memory: Arc::clone(self), number, account })
     }
 
     /// Circuits with an account.
@@ -185,7 +191,7 @@ mod tests {
 
     fn open(memory: &Arc<Memory>) -> (Arc<OpenAccount>, CancellationToken) {
         let kill = CancellationToken::new();
-        (Arc::new(memory.open(CircuitStreams::new(End::Hop), kill.clone())), kill)
+        (Arc::new(memory.open(CircuitStreams::new(End::Hop), kill.clone()).unwrap()), kill)
     }
 
     fn say(account: &OpenAccount, message: Message<'_>) -> Option<crate::pump::Incoming> {
@@ -232,7 +238,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_ended_and_a_circuit_that_closed_count_no_more() {
-        let memory = Memory::new(0);
+        let memory = Memory::new(CIRCUITS_SHARE * CIRCUIT_MEMORY);
         let (account, kill) = open(&memory);
         account.waiting(Direction::Forward, tokio::time::sleep(STUCK_AFTER * 2)).await;
         assert_eq!(memory.sweep(), 0);
@@ -282,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_have_left_when_they_went_out_or_their_stream_or_circuit_died() {
         let streams = CircuitStreams::new(End::Hop);
-        let account = Memory::new(0).open(streams.clone(), CancellationToken::new());
+        let account = Memory::new(1 << 20).open(streams.clone(), CancellationToken::new()).unwrap();
         let mut stream = hoard(&account, 0, 500);
         stream.accept();
         stream.send(&[0; 300]).await.unwrap();
@@ -294,5 +300,16 @@ mod tests {
         streams.fail(Reason::Reset);
         let held = streams.held();
         assert_eq!((held.bytes, held.left), (0, 1000));
+    }
+
+    #[tokio::test]
+    async fn there_are_as_many_circuits_as_fit_and_none_dies_for_another() {
+        let memory = Memory::new(CIRCUITS_SHARE * 3 * CIRCUIT_MEMORY);
+        let mut circuits: Vec<_> = (0..3).map(|_| open(&memory)).collect();
+        let another = || memory.open(CircuitStreams::new(End::Hop), CancellationToken::new());
+        assert!(another().is_none());
+        assert_eq!(memory.sweep(), 0);
+        circuits.pop();
+        assert!(another().is_some());
     }
 }

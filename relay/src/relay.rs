@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     num::NonZero,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use quinn::AsyncUdpSocket;
@@ -20,7 +21,8 @@ use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     identity::{OnionSecret, RelayId, RelaySecret},
     limits::{
-        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING, GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
+        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
+        GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
@@ -38,6 +40,8 @@ use crate::{
     links::Links,
     memory::{Memory, SWEEP_EVERY},
     node::Node,
+    open_files,
+    outlets::Outlets,
     outside::Outside,
     reason::CloseReason,
     socket::BindError,
@@ -131,13 +135,15 @@ impl Bound {
     pub fn start(self, view: View) -> Relay {
         let Self { setup, endpoint } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
+        let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
+        let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
         let node = Arc::new(Node {
             network: setup.params.id(),
             relay: setup.identity.id(),
             onion: setup.onion,
             view,
             links: Links::serving(endpoint.clone(), dialled),
-            exit: Exit::new(setup.exit, setup.outside),
+            exit: Exit::new(setup.exit, setup.outside, Outlets::new(open_files::limit()), own),
             handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
             spent: Spent::default(),
             extends: Gate::new(gate_limits(EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK)),
@@ -172,11 +178,15 @@ impl Relay {
     }
 
     /// Stops: accepts nothing more, closes circuits and links with a reason, and waits until the peers know, for at
-    /// most [`SHUTDOWN_TIMEOUT`].
+    /// most [`SHUTDOWN_TIMEOUT`] and, where that was too short for the tasks, [`FAREWELL_TIMEOUT`] more.
     pub async fn stop(self) {
+        self.stop_within(SHUTDOWN_TIMEOUT).await;
+    }
+
+    pub(crate) async fn stop_within(self, time: Duration) {
         self.node.shutdown.cancel();
         self.node.tracker.close();
-        let stopped = timeout(SHUTDOWN_TIMEOUT, async {
+        let stopped = timeout(time, async {
             self.node.tracker.wait().await;
             self.endpoint.close(CloseReason::Shutdown);
             self.endpoint.wait_idle().await;
@@ -184,6 +194,7 @@ impl Relay {
         if stopped.await.is_err() {
             debug!("some peers were not told that this relay stops");
             self.endpoint.close(CloseReason::Shutdown);
+            let _ = timeout(FAREWELL_TIMEOUT, self.endpoint.wait_idle()).await; // else nothing is sent any more
         }
     }
 }

@@ -1,9 +1,18 @@
-use std::{net::Ipv4Addr, time::Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use rand::{SeedableRng, rngs::StdRng};
+use tokio::{net::UdpSocket, time::timeout};
 use trefoil_protocol::{
+    crypto::Secret,
+    entry::{RelayAddresses, RelayEntry, Weight},
     handshake::{OriginHandshake, Peer},
     identity::{OnionSecret, RelaySecret},
+    limits::{CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT},
+    message::Message,
+    onion::{self, ForwardLayers},
     params::NetworkParams,
 };
 
@@ -26,6 +35,22 @@ struct Scene {
     link: Link,
     rng: StdRng,
     _endpoint: Endpoint,
+}
+
+/// An origin's view of a circuit of one hop.
+struct OneHop {
+    cells: cells::Circuit,
+    layers: ForwardLayers,
+    rng: StdRng,
+}
+
+impl OneHop {
+    async fn say(&mut self, message: &Message<'_>) {
+        let mut cell = [0; CELL];
+        message.encode(onion::message_mut(&mut cell));
+        self.layers.seal(0, &mut cell, &mut self.rng);
+        self.cells.writer.write(one(&cell)).await.unwrap();
+    }
 }
 
 impl Scene {
@@ -72,6 +97,20 @@ impl Scene {
         let answer = cell::read_created(as_cell(&mut answer)).unwrap().map(<[u8]>::to_vec);
         (answer, circuit)
     }
+
+    async fn has_no_circuits(&self) {
+        while self.relay.circuits() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn circuit(&mut self) -> OneHop {
+        let handshake = self.handshake(0);
+        let (created, cells) = self.ask(handshake.create()).await;
+        let mut layers = ForwardLayers::default();
+        layers.push(handshake.finish(&created.unwrap()).unwrap().forward);
+        OneHop { cells, layers, rng: StdRng::seed_from_u64(3) }
+    }
 }
 
 #[tokio::test]
@@ -83,4 +122,74 @@ async fn a_solved_puzzle_buys_one_handshake() {
     assert!(scene.ask(first.create()).await.0.is_ok());
     assert_eq!(scene.ask(first.create()).await.0, Err(Refusal::Busy(effort)));
     assert!(scene.ask(second.create()).await.0.is_ok());
+}
+
+/// A relay that takes packets and never answers.
+async fn silent_relay() -> (RelayEntry, UdpSocket) {
+    let mut rng = StdRng::seed_from_u64(2);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let entry = RelayEntry {
+        id: RelaySecret::generate(&mut rng).id(),
+        onion_key: OnionSecret::generate(&mut rng).public(),
+        addresses: RelayAddresses::new([socket.local_addr().unwrap()]).unwrap(),
+        weight: Weight::default(),
+        exit: "".parse().unwrap(),
+    };
+    (entry, socket)
+}
+
+#[tokio::test]
+async fn an_extension_ends_with_its_circuit() {
+    let (silent, socket) = silent_relay().await;
+    let mut scene = Scene::new(1 << 30, View::from([(silent.id, silent.clone())])).await;
+    let mut circuit = scene.circuit().await;
+    let create = scene.handshake(0).create().to_vec();
+    circuit.say(&Message::Extend { relay: silent.id, create: &create }).await;
+    socket.recv(&mut [0; 2048]).await.unwrap(); // it is being dialled
+    assert_eq!(scene.relay.circuits(), 1);
+
+    circuit.cells.close(CloseReason::Unspecified);
+    let gone = timeout(EXTEND_TIMEOUT / 2, scene.has_no_circuits()).await;
+    gone.expect("the circuit is not held for the rest of the timeout");
+}
+
+#[tokio::test]
+async fn a_relay_without_room_for_a_circuit_says_so_and_has_room_when_one_ends() {
+    let mut scene = Scene::new(CIRCUITS_SHARE * CIRCUIT_MEMORY, View::new()).await;
+    let first = scene.circuit().await;
+    let create = scene.handshake(0).create().to_vec();
+    assert_eq!(scene.ask(&create).await.0, Err(Refusal::Limit));
+    drop(first);
+    scene.has_no_circuits().await;
+    assert!(scene.ask(&create).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn either_half_takes_the_other_with_it_when_it_is_torn_down() {
+    let scene = Scene::new(1 << 30, View::new()).await;
+    for forward in [true, false] {
+        let circuit = scene.link.open_circuit().await.unwrap();
+        let shared = Shared::new(scene.relay.node()).unwrap();
+        let key = || Secret::new([1; 32]);
+        let (say, said) = mpsc::channel(SAY_QUEUE);
+        let task = if forward {
+            let layer = ForwardLayer::new(key());
+            tokio::spawn(Forward::new(Arc::clone(&shared), scene.link.clone(), circuit.reader, layer, say).run())
+        } else {
+            tokio::spawn(Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(key()), said).run())
+        };
+        tokio::task::yield_now().await;
+        assert!(!shared.closed.is_cancelled());
+        task.abort(); // drops what it has, as a panic does
+        let _ = task.await;
+        assert!(shared.closed.is_cancelled());
+    }
+}
+
+#[tokio::test]
+async fn peers_hear_of_a_stop_even_if_a_task_does_not_end() {
+    let scene = Scene::new(1 << 30, View::new()).await;
+    scene.relay.node().tracker.spawn(std::future::pending::<()>());
+    scene.relay.stop_within(Duration::from_millis(1)).await;
+    assert!(scene.link.is_closed(), "what is not sent by now never is");
 }
