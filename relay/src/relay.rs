@@ -27,6 +27,7 @@ use trefoil_protocol::{
     params::NetworkParams,
     policy::ExitPolicy,
 };
+use zeroize::Zeroize;
 
 pub use crate::node::View;
 use crate::{
@@ -140,7 +141,7 @@ impl Bound {
 
     /// Starts to serve. The relay extends circuits to the relays of `view` only.
     pub fn start(self, view: View) -> Relay {
-        let Self { setup, endpoint } = self;
+        let Self { mut setup, endpoint } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
         let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
         let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
@@ -161,6 +162,7 @@ impl Bound {
             effort: Mutex::new(Effort::new(Instant::now().into_std())),
             rng: Mutex::new(StdRng::from_seed(setup.seed)),
         });
+        setup.seed.zeroize();
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
