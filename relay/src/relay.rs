@@ -10,7 +10,7 @@ use std::{
 };
 
 use quinn::AsyncUdpSocket;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     sync::mpsc,
     time::{Instant, interval, timeout},
@@ -27,6 +27,7 @@ use trefoil_protocol::{
     params::NetworkParams,
     policy::ExitPolicy,
 };
+use zeroize::Zeroize;
 
 pub use crate::node::View;
 use crate::{
@@ -94,9 +95,16 @@ impl Setup {
     ///
     /// # Errors
     /// [`BindError`] when it is of no use.
-    pub fn over(self, socket: Arc<dyn AsyncUdpSocket>) -> Result<Bound, BindError> {
-        let seed = Some(self.seed);
-        self.bound(|options| Endpoint::over(socket, options, seed))
+    pub fn over(mut self, socket: Arc<dyn AsyncUdpSocket>) -> Result<Bound, BindError> {
+        let visible = self.split_seed();
+        self.bound(|options| Endpoint::over(socket, options, Some(visible)))
+    }
+
+    /// Takes a seed for what peers see, such as connection ids; handshakes must not come from the same.
+    fn split_seed(&mut self) -> [u8; 32] {
+        let mut parent = StdRng::from_seed(self.seed);
+        self.seed = parent.random();
+        parent.random()
     }
 
     fn bound(self, endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>) -> Result<Bound, BindError> {
@@ -133,7 +141,7 @@ impl Bound {
 
     /// Starts to serve. The relay extends circuits to the relays of `view` only.
     pub fn start(self, view: View) -> Relay {
-        let Self { setup, endpoint } = self;
+        let Self { mut setup, endpoint } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
         let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
         let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
@@ -154,6 +162,7 @@ impl Bound {
             effort: Mutex::new(Effort::new(Instant::now().into_std())),
             rng: Mutex::new(StdRng::from_seed(setup.seed)),
         });
+        setup.seed.zeroize();
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
@@ -264,5 +273,28 @@ async fn watch_memory(node: Arc<Node>) {
         if killed > 0 {
             warn!(circuits = killed, "circuits were closed because memory is full: raise `memory` if this goes on");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::Internet;
+
+    #[tokio::test]
+    async fn what_peers_see_and_handshakes_have_seeds_of_their_own() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut setup = Setup {
+            params: NetworkParams::testnet("test".parse().unwrap()),
+            identity: Arc::new(RelaySecret::generate(&mut rng)),
+            onion: OnionSecret::generate(&mut rng),
+            exit: ExitPolicy::default(),
+            outside: Arc::new(Internet::new(&[]).unwrap()),
+            memory: 1 << 30,
+            congestion: Congestion::Cubic,
+            seed: [7; 32],
+        };
+        let visible = setup.split_seed();
+        assert!(visible != [7; 32] && setup.seed != [7; 32] && visible != setup.seed);
     }
 }
