@@ -16,7 +16,7 @@ use trefoil_client::{
     testnet::Testnet,
     tunnel::Client,
 };
-use trefoil_relay::{log, network::NetworkFile, seed::seed};
+use trefoil_relay::{log, network::NetworkFile, open_files, seed::seed};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     start_log(&arguments.log)?;
+    open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let done = runtime.block_on(async {
         let shutdown = on_signal()?;

@@ -19,7 +19,6 @@ use trefoil_protocol::{
 use trefoil_relay::{
     endpoint::Congestion,
     network::NetworkFile,
-    open_files,
     outside::Internet,
     relay::{Bound, Relay, Setup, View},
     seed::seed,
@@ -65,7 +64,6 @@ impl Testnet {
         if !(3..=MAX_RELAYS).contains(&relays) {
             return Err(TestnetError::Size);
         }
-        open_files::raise();
         let mut params = NetworkParams::testnet("testnet".parse().expect("a good name"));
         params.allow_same_netgroup = !cfg!(target_os = "linux");
         let outside = Arc::new(Internet::new(&[]).map_err(io::Error::other)?);
