@@ -3,6 +3,8 @@
 //! The same functions run in two places: under a fuzzer (`tests/fuzz`), and over the saved inputs of
 //! `tests/fuzz/corpus` as an ordinary test. A function panics if a rule does not hold; it never reads anything else.
 
+mod machines;
+
 use std::{
     fmt::{Debug, Display},
     str::FromStr,
@@ -11,12 +13,15 @@ use std::{
 use trefoil_protocol::{
     cell::{self, Create, Created},
     identity::{OnionKey, RelayId},
-    limits::CELL,
-    message::Message,
+    limits::{CELL, MESSAGE},
+    message::{Message, StreamId},
     policy::ExitPolicy,
     resolve,
     uri::RelayUri,
 };
+use trefoil_relay::{config::Settings, network::NetworkFile};
+
+pub use self::machines::{onion_hop, socks, streams};
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +36,21 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("create", create),
     ("created", created),
     ("exit_policy", exit_policy),
     ("message", message),
+    ("network_file", network_file),
+    ("onion_hop", onion_hop),
     ("onion_key", onion_key),
+    ("relay_config", relay_config),
     ("relay_id", relay_id),
     ("relay_uri", relay_uri),
     ("resolved", resolved),
+    ("socks", socks),
+    ("streams", streams),
+    ("target", target),
 ];
 
 /// The fields of a `Create` cell make the same cell again, and are read alike inside an `Extend`.
@@ -106,6 +117,32 @@ pub fn relay_uri(data: &[u8]) -> Verdict {
 /// An exit policy survives its text form.
 pub fn exit_policy(data: &[u8]) -> Verdict {
     text_again::<ExitPolicy>(data).map_or(Verdict::Refused, |_| Verdict::Accepted)
+}
+
+/// What stands in a network file survives being written.
+pub fn network_file(data: &[u8]) -> Verdict {
+    let Some(file) = str::from_utf8(data).ok().and_then(|text| toml::from_str::<NetworkFile>(text).ok()) else {
+        return Verdict::Refused;
+    };
+    assert_eq!(toml::from_str(&file.to_toml()).ok(), Some(file.clone()));
+    file.check().map_or(Verdict::Refused, |()| Verdict::Accepted)
+}
+
+/// A relay's configuration is read or refused, and never more than that.
+pub fn relay_config(data: &[u8]) -> Verdict {
+    let settings = str::from_utf8(data).ok().and_then(|text| toml::from_str::<Settings>(text).ok());
+    settings.map_or(Verdict::Refused, |_| Verdict::Accepted)
+}
+
+/// `HOST:PORT` that is read can be asked of an exit: the message survives.
+pub fn target(data: &[u8]) -> Verdict {
+    let Some(target) = str::from_utf8(data).ok().and_then(|text| trefoil_client::target::parse(text).ok()) else {
+        return Verdict::Refused;
+    };
+    let (message, mut space) = (Message::Open { stream: StreamId(1), target }, [0; MESSAGE]);
+    message.encode(&mut space);
+    assert_eq!(Message::decode(&space), Ok(message));
+    Verdict::Accepted
 }
 
 /// A text that can be read, and what is written for it; that is read as the same value.
