@@ -21,7 +21,7 @@ use trefoil_protocol::{
 };
 use trefoil_relay::{config::Settings, network::NetworkFile};
 
-pub use self::machines::{onion_hop, socks, streams};
+pub use self::machines::{onion_hop, rules, socks, streams};
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("create", create),
     ("created", created),
     ("exit_policy", exit_policy),
@@ -48,6 +48,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("relay_id", relay_id),
     ("relay_uri", relay_uri),
     ("resolved", resolved),
+    ("rules", rules),
     ("socks", socks),
     ("streams", streams),
     ("target", target),

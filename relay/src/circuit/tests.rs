@@ -19,6 +19,7 @@ use trefoil_protocol::{
 use super::*;
 use crate::{
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
+    link::LinkId,
     node::View,
     outside::Internet,
     relay::{Relay, Setup},
@@ -122,6 +123,34 @@ async fn a_solved_puzzle_buys_one_handshake() {
     assert!(scene.ask(first.create()).await.0.is_ok());
     assert_eq!(scene.ask(first.create()).await.0, Err(Refusal::Busy(effort)));
     assert!(scene.ask(second.create()).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn a_relay_whose_handshakes_pile_up_serves_only_who_solves_its_puzzle() {
+    let mut scene = Scene::new(1 << 30, View::new()).await;
+    let node = Arc::clone(scene.relay.node());
+    let mut held = vec![];
+    while let Ok(pass) = timeout(Duration::ZERO, node.handshakes.enter(LinkId::for_tests(1))).await {
+        held.push(pass.unwrap()); // all handshakes that may run at once
+    }
+    let waiting: Vec<_> = (0..MANY)
+        .map(|_| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { drop(node.handshakes.enter(LinkId::for_tests(2)).await) })
+        })
+        .collect();
+    while node.handshakes.waiting() < MANY {
+        tokio::task::yield_now().await;
+    }
+    let unsolved = scene.handshake(0);
+    let Err(Refusal::Busy(effort)) = scene.ask(unsolved.create()).await.0 else { panic!("it is not busy") };
+    drop(held);
+    for job in waiting {
+        job.await.unwrap();
+    }
+    assert_eq!(scene.ask(unsolved.create()).await.0, Err(Refusal::Busy(effort)), "it calms down slowly");
+    let solved = scene.handshake(effort);
+    assert!(scene.ask(solved.create()).await.0.is_ok());
 }
 
 /// A relay that takes packets and never answers.

@@ -6,9 +6,11 @@ use rand::{SeedableRng, rngs::StdRng};
 use trefoil_client::socks::{Negotiation, Request, SocksError, Step};
 use trefoil_protocol::{
     crypto::Secret,
-    limits::{CELL, MAX_CREDIT, MAX_STREAMS, MESSAGE, SEND_BUFFER},
-    message::{Message, Reason, StreamId, Target},
+    identity::RelayId,
+    limits::{CELL, MAX_CREDIT, MAX_EXTENDS, MAX_HOPS, MAX_PAD_BUDGET, MAX_STREAMS, MESSAGE, SEND_BUFFER},
+    message::{ExtendError, Message, Reason, StreamId, Target},
     onion::{self, BackwardLayer, BackwardLayers, Cell, ForwardLayer, ForwardLayers},
+    rules::{HopRules, OriginRules},
     streams::{End, Streams, Violation},
 };
 
@@ -48,6 +50,56 @@ fn greet<'a>(mut pieces: impl Iterator<Item = &'a [u8]>) -> Greeted {
         };
     }
     (replies, Ok(None))
+}
+
+/// Whatever a peer says in whatever order, the rules hold their bounds: hops, extensions, and padding that was asked
+/// for. Two bytes a step: what is said or done, and by which hop or how often.
+pub fn rules(data: &[u8]) -> Verdict {
+    let (mut hop, mut origin) = (HopRules::default(), OriginRules::new());
+    let (mut extends, mut asked, mut padding) = (0, 0u32, 0u32);
+    let mut verdict = Verdict::Accepted;
+    for step in data.as_chunks::<2>().0 {
+        let [act, value] = step.map(usize::from);
+        let speaker = value % MAX_HOPS;
+        match act % 14 {
+            10 => hop.extend_done(),
+            11 => hop.extend_failed(),
+            12 => drop(origin.start_extend()),
+            13 => {
+                asked += u32::from(step[1]);
+                origin.start_padding(speaker, u16::from(step[1]));
+            }
+            kind => {
+                let message = one_of_each(kind, value);
+                let allowed = (hop.check(&message).is_ok(), origin.check(speaker, &message).is_ok());
+                extends += usize::from(allowed.0 && matches!(message, Message::Extend { .. }));
+                padding += u32::from(allowed.1 && message == Message::Padding);
+                if allowed == (false, false) {
+                    verdict = Verdict::Refused;
+                }
+            }
+        }
+        assert!(origin.hops() <= MAX_HOPS && extends <= usize::from(MAX_EXTENDS) && padding <= asked);
+    }
+    assert!(hop.take_padding() <= MAX_PAD_BUDGET);
+    verdict
+}
+
+fn one_of_each(kind: usize, value: usize) -> Message<'static> {
+    let stream = StreamId(1);
+    let budget = u16::try_from(value).unwrap_or(u16::MAX);
+    match kind {
+        0 => Message::Extend { relay: RelayId::from_bytes([1; 32]), create: b"" },
+        1 => Message::Extended { created: b"\0" },
+        2 => Message::ExtendFailed(ExtendError::Unknown),
+        3 => Message::Open { stream, target: Target::Directory },
+        4 => Message::Opened { stream },
+        5 => Message::Data { stream, bytes: b"x" },
+        6 => Message::Credit { stream, bytes: 1 },
+        7 => Message::Close { stream, reason: Reason::Done },
+        8 => Message::PadStart { budget },
+        _ => Message::Padding,
+    }
 }
 
 /// Bytes of a stranger open in no layer, nor does a cell of the right peer with any bit changed. The bytes are both:
