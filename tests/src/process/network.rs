@@ -17,8 +17,8 @@ use super::{
     program::{Ended, PATIENCE, Program},
 };
 
-/// What the relays connect to for others.
-const EXIT_POLICY: &str = "accept 127.0.0.1:*";
+/// What the relays connect to for others; and the addresses that tell exits apart, which they may then resolve.
+const EXIT_POLICY: &str = r#"["accept 127.0.0.1:*", "accept 127.9.9.0/24:9"]"#;
 /// A port that is free when asked for may be taken when it is used: another network is tried then.
 const TRIES: usize = 5;
 
@@ -126,7 +126,7 @@ fn prepare(network: &Path, number: u8) -> String {
     fs::create_dir(&directory).expect("the directory is ours");
     let socket = UdpSocket::bind((Ipv4Addr::new(127, number, 0, 1), 0)).expect("loopback has a free port");
     let config = format!(
-        "network = \"../network.toml\"\ndata_dir = \"data\"\nlisten = \"{}\"\nexit_policy = [\"{EXIT_POLICY}\"]\n\
+        "network = \"../network.toml\"\ndata_dir = \"data\"\nlisten = \"{}\"\nexit_policy = {EXIT_POLICY}\n\
          resolver = [\"{}\"]\n",
         socket.local_addr().expect("a bound socket has an address"),
         names::serve(number),
