@@ -65,7 +65,11 @@ async fn carry(socket: TcpStream, client: Client, isolation: Isolation, target: 
     let local = LocalSocket::new(socket);
     match client.open(&isolation, target).await {
         Ok(stream) => local.carry(&[], stream, Bytes::new()).await,
-        Err(OpenError::NoPath(reason) | OpenError::NoExit(reason)) => {
+        Err(OpenError::NoExit(reason)) => {
+            warn!("a forwarded connection was not made: no exit allows its target");
+            debug!(%reason, "there is no exit"); // it names the target
+        }
+        Err(OpenError::NoPath(reason)) => {
             warn!("a forwarded connection was not made: no path through the network; --log debug says more");
             debug!(%reason, "there is no path"); // it may name the target
         }

@@ -60,9 +60,9 @@ pub const STREAM_WINDOW: u32 = 1024 * 1024;
 pub const CELL_BATCH: usize = 16;
 /// Bidirectional streams an unauthenticated peer may open at once.
 pub const STREAMS_UNAUTHENTICATED: u32 = 8;
-/// Circuits that one client link may have at once.
+/// Circuits that the dialler of a link may have at once; a relay of the view gets more as it uses them.
 pub const STREAMS_CLIENT: u32 = 256;
-/// Circuits that a relay link may have at once, at first.
+/// Circuits that a relay which was dialled may have at once on that link, at first.
 pub const STREAMS_RELAY: u32 = 128;
 /// Circuits that a relay link may have at once, at most.
 pub const STREAMS_RELAY_MAX: u32 = 65_535;
