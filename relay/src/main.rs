@@ -18,7 +18,7 @@ use trefoil_relay::{
     config::{Config, Settings},
     log, open_files,
     outside::Internet,
-    relay::{Relay, Setup},
+    relay::{Relay, Setup, View},
     seed::seed,
     state::{State, StateLock},
 };
@@ -109,7 +109,8 @@ fn start(config: Config) -> anyhow::Result<(Relay, StateLock)> {
     if !config.network.relays.iter().any(|relay| relay.id == entry.id) {
         info!("this relay is not in its network file, and nobody will use it: add what --show-relay prints");
     }
-    let view = config.network.relays.into_iter().map(|relay| (relay.id, relay)).collect();
+    let mut view: View = config.network.relays.into_iter().map(|relay| (relay.id, relay)).collect();
+    view.insert(entry.id, entry); // its own addresses as they are now, for the exit to keep streams away from them
     Ok((bound.start(view), state.lock))
 }
 
