@@ -29,6 +29,7 @@ use crate::{
     backward::Backward,
     cells::{self, CellError, CellReader},
     forward::Forward,
+    gate::Pass,
     link::Link,
     memory::OpenAccount,
     node::Node,
@@ -151,13 +152,23 @@ async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, R
     if asked > 0 {
         node.spent.take(create.x).map_err(|_| Refusal::Busy(asked))?;
     }
-    let shared = Shared::new(node).ok_or(Refusal::Limit)?; // its place is taken before the work is done
-    let _pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
+    let (shared, _pass) = enter(node, link).await.inspect_err(|_| {
+        if asked > 0 {
+            node.spent.give_back(create.x);
+        }
+    })?;
     let (created, keys) = handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
         debug!(%error, "a handshake failed");
         Refusal::Refused
     })?;
     Ok(Answer { created, keys, shared })
+}
+
+/// Waits for this link's turn; the circuit's place is taken before the work is done.
+async fn enter(node: &Arc<Node>, link: &Link) -> Result<(Arc<Shared>, Pass), Refusal> {
+    let shared = Shared::new(node).ok_or(Refusal::Limit)?;
+    let pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
+    Ok((shared, pass))
 }
 
 impl CircuitError {

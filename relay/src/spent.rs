@@ -41,6 +41,16 @@ impl Spent {
         }
         Ok(())
     }
+
+    /// Gives back a puzzle that was just taken and bought nothing, since there was no room.
+    pub(crate) fn give_back(&self, key: &Key) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.known.remove(key)
+            && let Some(at) = keys.by_age.iter().rposition(|taken| taken == key)
+        {
+            keys.by_age.remove(at);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +74,15 @@ mod tests {
         assert_eq!(spent.take(&key(0)), Ok(()), "it was the oldest, and is forgotten");
         let keys = spent.0.into_inner().unwrap();
         assert_eq!((keys.known.len(), keys.by_age.len()), (SPENT_PUZZLES, SPENT_PUZZLES));
+    }
+
+    #[test]
+    fn a_puzzle_that_was_given_back_can_be_taken_again_and_the_others_stay_taken() {
+        let spent = Spent::default();
+        assert_eq!([spent.take(&key(1)), spent.take(&key(2))], [Ok(()), Ok(())]);
+        spent.give_back(&key(1));
+        assert_eq!([spent.take(&key(1)), spent.take(&key(2))], [Ok(()), Err(Replayed)]);
+        let keys = spent.0.into_inner().unwrap();
+        assert_eq!((keys.known.len(), keys.by_age.len()), (2, 2));
     }
 }

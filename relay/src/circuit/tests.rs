@@ -10,7 +10,7 @@ use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     handshake::{OriginHandshake, Peer},
     identity::{OnionSecret, RelaySecret},
-    limits::{CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT},
+    limits::{CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT, GATE_WAITING, GATE_WAITING_PER_LINK},
     message::Message,
     onion::{self, ForwardLayers},
     params::NetworkParams,
@@ -123,6 +123,38 @@ async fn a_solved_puzzle_buys_one_handshake() {
     assert!(scene.ask(first.create()).await.0.is_ok());
     assert_eq!(scene.ask(first.create()).await.0, Err(Refusal::Busy(effort)));
     assert!(scene.ask(second.create()).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn a_solved_puzzle_that_finds_no_room_is_not_spent() {
+    let mut scene = Scene::new(CIRCUITS_SHARE * CIRCUIT_MEMORY, View::new()).await;
+    let first = scene.circuit().await;
+    let effort = scene.relay.node().effort.lock().unwrap().asked(MANY, Instant::now());
+    let (first_solved, solved) = (scene.handshake(effort), scene.handshake(effort + 4)); // it rises while many wait
+    assert_eq!(scene.ask(first_solved.create()).await.0, Err(Refusal::Limit));
+    drop(first);
+    scene.has_no_circuits().await;
+    let (answer, again) = scene.ask(first_solved.create()).await;
+    assert!(answer.is_ok());
+    drop(again);
+    scene.has_no_circuits().await;
+
+    let gate = &scene.relay.node().handshakes;
+    let mut held = vec![];
+    while let Ok(pass) = timeout(Duration::ZERO, gate.enter(LinkId::for_tests(1))).await {
+        held.push(pass.unwrap());
+    }
+    let mut queue: Vec<_> = (0..GATE_WAITING)
+        .map(|job| Box::pin(gate.enter(LinkId::for_tests(2 + u64::try_from(job / GATE_WAITING_PER_LINK).unwrap()))))
+        .collect();
+    for waiting in &mut queue {
+        let _ = timeout(Duration::ZERO, waiting).await;
+    }
+    assert_eq!(gate.waiting(), GATE_WAITING);
+    assert!(matches!(scene.ask(solved.create()).await.0, Err(Refusal::Busy(_))), "the queue is full");
+    drop(held);
+    drop(queue);
+    assert!(scene.ask(solved.create()).await.0.is_ok());
 }
 
 #[tokio::test]
