@@ -2,7 +2,7 @@
 //!
 //! Specification: docs/protocol.md, "Links". Dials of one relay at the same time are one dial, and a relay that failed
 //! is left alone for a while. Links of anonymous clients are not here, and no task is spawned: what is over goes when
-//! the table is next changed, or by [`Links::remove`].
+//! the table is next changed, by [`Links::remove`], or while somebody runs [`Links::keep_clean`].
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, interval},
 };
 use trefoil_protocol::{
     identity::RelayId,
@@ -25,6 +25,9 @@ use crate::{
     link::{Dialler, Link},
     reason::CloseReason,
 };
+
+/// Between two looks at which links are over.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The links of one endpoint to relays. A clone is the same table.
 #[derive(Clone)]
@@ -39,7 +42,7 @@ struct Inner {
 struct Table {
     own: Option<RelayId>,
     entries: HashMap<RelayId, Entry>,
-    /// Second links, which take no new circuits, and since when.
+    /// Second links, which take no new circuits, and when they were last seen to have any.
     draining: Vec<(Link, Instant)>,
 }
 
@@ -138,6 +141,15 @@ impl Links {
             && table.open(relay).is_some_and(|open| open.id() == link.id())
         {
             table.entries.remove(&relay);
+        }
+    }
+
+    /// Lets go of what is over, for as long as it is polled: second links close here even if nothing else changes.
+    pub async fn keep_clean(&self) {
+        let mut ticks = interval(SWEEP_EVERY);
+        loop {
+            let now = ticks.tick().await;
+            self.table().sweep(now);
         }
     }
 
@@ -275,8 +287,11 @@ impl Table {
                 !failures.is_empty()
             }
         });
-        self.draining.retain(|(link, since)| {
-            let over = link.circuits() == 0 && now >= *since + LINK_DRAIN;
+        self.draining.retain_mut(|(link, used)| {
+            if link.circuits() > 0 {
+                *used = now;
+            }
+            let over = now >= *used + LINK_DRAIN;
             if over {
                 link.close(CloseReason::Duplicate);
             }

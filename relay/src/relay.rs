@@ -166,6 +166,7 @@ impl Bound {
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_links(Arc::clone(&node))));
         Relay { node, endpoint }
     }
 }
@@ -274,6 +275,10 @@ async fn watch_memory(node: Arc<Node>) {
             warn!(circuits = killed, "circuits were closed because memory is full: raise `memory` if this goes on");
         }
     }
+}
+
+async fn watch_links(node: Arc<Node>) {
+    node.links.keep_clean().await;
 }
 
 #[cfg(test)]

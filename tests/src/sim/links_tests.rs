@@ -1,11 +1,14 @@
 //! Scenarios of a node's table of links, over a simulated network.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use trefoil_protocol::limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HANDSHAKE_TIMEOUT, LINK_DRAIN};
 use trefoil_relay::{
-    endpoint::{DialError, Endpoint},
+    endpoint::{DialError, Endpoint, LinkIdentity},
     link::{Dialler, Link, LinkError},
     links::Links,
     reason::CloseReason,
@@ -13,7 +16,8 @@ use trefoil_relay::{
 
 use super::{
     link_tests::{accept, address, client, linked, net, relay, relay_id},
-    udp::SimNet,
+    nodes::{Plan, relay_address, secrets},
+    udp::{LinkModel, SimNet},
 };
 
 fn links(endpoint: &Endpoint) -> (Links, mpsc::Receiver<Link>) {
@@ -45,7 +49,7 @@ async fn a_caller_that_gives_up_leaves_its_turn_to_the_next() {
     let net = net(1);
     let (a, b) = (client(&net, 1), relay(&net, 2));
     let links = Links::new(a);
-    let first = tokio::time::timeout(Duration::from_millis(10), links.get(relay_id(2), address(2)));
+    let first = timeout(Duration::from_millis(10), links.get(relay_id(2), address(2)));
     let (first, second, _) = tokio::join!(first, links.get(relay_id(2), address(2)), async {
         let arriving = b.accept().await.unwrap(); // the first dial, given up
         let _ = arriving.finish().await;
@@ -142,7 +146,7 @@ async fn of_two_links_dialled_at_once_both_sides_keep_that_of_the_smaller_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_link_closes_when_it_has_no_circuits() {
+async fn a_second_link_closes_a_while_after_its_last_circuit_though_nothing_else_happens() {
     let net = net(1);
     let (a, b) = (relay(&net, 1), relay(&net, 2));
     let (links, _dialled) = links(&b);
@@ -153,11 +157,25 @@ async fn a_second_link_closes_when_it_has_no_circuits() {
     let on_second = second.accept_circuit().await.unwrap();
     links.insert(&second);
     links.insert(&first); // the newcomer stays: now the second drains
-    tokio::time::advance(LINK_DRAIN).await;
-    links.insert(&first);
-    assert!(!second.is_closed());
+    let watch = links.clone();
+    let watch = tokio::spawn(async move { watch.keep_clean().await });
+    timeout(3 * LINK_DRAIN, second.closed()).await.expect_err("it has a circuit");
     drop(on_second);
-    links.insert(&first);
-    assert!(second.is_closed());
+    timeout(LINK_DRAIN - Duration::from_secs(2), second.closed()).await.expect_err("not at once");
+    let closed = timeout(Duration::from_secs(4), second.closed()).await;
+    assert!(matches!(closed, Ok(LinkError::ClosedHere)), "{closed:?}");
     assert!(!first.is_closed());
+    watch.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_closes_a_second_link_of_another_by_itself() {
+    let network = Plan { by_hand: 1, ..Plan::new(1, 2, LinkModel::with_delay(Duration::from_millis(25))) }.start();
+    let identity = LinkIdentity::Relay(Arc::new(secrets(2).0));
+    let other = network.endpoint(relay_address(2), identity);
+    let first = other.dial(network.entries()[0].id, relay_address(1)).await.unwrap();
+    let second = other.dial(network.entries()[0].id, relay_address(1)).await.unwrap();
+    let closed = timeout(LINK_DRAIN + Duration::from_secs(3), first.closed()).await;
+    assert!(matches!(closed, Ok(LinkError::Closed(CloseReason::Duplicate))), "{closed:?}");
+    assert!(!second.is_closed());
 }
