@@ -214,7 +214,8 @@ impl Pool {
         error
     }
 
-    /// Draws a path around the relays to avoid and those that failed lately; if none is left, around the former only.
+    /// Draws a path around the relays to avoid and those that failed lately. Where too few are left, around the former
+    /// only, and at last among all: what failed may be back, and an attempt that fails says more than a refusal to try.
     fn draw(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoPath> {
         let mut state = self.lock();
         state.failed.retain(|_, failed| failed.elapsed() < RELAY_FAILURE_MEMORY);

@@ -39,23 +39,14 @@ pub enum Need<'a> {
     Target(&'a Target),
 }
 
-/// Why there is no path, in words for a person.
+/// Why there is no path, in words for a person. A caller who leaves relays out tries again without doing so before it
+/// shows these: relays that failed lately are better than none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoPath {
     /// The network is too small.
     #[error("too few relays are known: {known}, and a circuit needs {hops}")]
     TooFew {
-        /// Relays known.
-        known: usize,
-        /// Relays needed.
-        hops: usize,
-    },
-    /// The network would be large enough.
-    #[error("too few relays are left: {left} of {known}, the others failed lately, and a circuit needs {hops}")]
-    TooFewLeft {
-        /// Relays not left out.
-        left: usize,
-        /// Relays known.
+        /// Relays known and not left out.
         known: usize,
         /// Relays needed.
         hops: usize,
@@ -63,15 +54,9 @@ pub enum NoPath {
     /// No relay can be the last.
     #[error("none of the {known} relays {what}")]
     NoExit {
-        /// Relays known.
+        /// Relays known and not left out.
         known: usize,
         /// What they do not do: "exits to port 25".
-        what: String,
-    },
-    /// Some relays could be the last, but all of them are left out.
-    #[error("no relay that {what} is left: all of them failed lately")]
-    NoExitLeft {
-        /// What no relay that is left does.
         what: String,
     },
     /// The relays are too close to each other.
@@ -102,7 +87,7 @@ pub fn choose<'r>(
     let left = relays_left(relays, rules)?;
     let lasts: Vec<_> = left.iter().filter(|candidate| rules.need.is_met_by(candidate.entry)).copied().collect();
     if lasts.is_empty() {
-        return Err(no_exit(relays, rules));
+        return Err(NoPath::NoExit { known: left.len(), what: rules.need.in_words() });
     }
     let mut search = Search { relays: &left, rules, chosen: Vec::with_capacity(rules.hops), scans: MAX_PATH_SCANS };
     if !search.draw_from(lasts, rng) {
@@ -121,25 +106,12 @@ struct Candidate<'r> {
 
 /// The relays that are not left out, if they are enough.
 fn relays_left<'r>(relays: &'r [RelayEntry], rules: &PathRules<'_>) -> Result<Vec<Candidate<'r>>, NoPath> {
-    let (known, hops) = (relays.len(), rules.hops);
-    if known < hops {
-        return Err(NoPath::TooFew { known, hops });
-    }
     let usable = relays.iter().filter(|entry| !rules.exclude.contains(&entry.id));
     let left: Vec<_> = usable.map(|entry| Candidate { entry, netgroups: entry.addresses.netgroups() }).collect();
-    if left.len() < hops {
-        return Err(NoPath::TooFewLeft { left: left.len(), known, hops });
+    if left.len() < rules.hops {
+        return Err(NoPath::TooFew { known: left.len(), hops: rules.hops });
     }
     Ok(left)
-}
-
-fn no_exit(relays: &[RelayEntry], rules: &PathRules<'_>) -> NoPath {
-    let what = rules.need.in_words();
-    if relays.iter().any(|entry| rules.need.is_met_by(entry)) {
-        NoPath::NoExitLeft { what }
-    } else {
-        NoPath::NoExit { known: relays.len(), what }
-    }
 }
 
 /// The draw of one path, hop by hop.
@@ -265,7 +237,7 @@ mod tests {
         assert_eq!(choose(&two, &rules(3), rng), Err(NoPath::TooFew { known: 2, hops: 3 }));
         let exclude = [two[0].id];
         let excluding = PathRules { exclude: &exclude, ..rules(2) };
-        assert_eq!(choose(&two, &excluding, rng), Err(NoPath::TooFewLeft { left: 1, known: 2, hops: 2 }));
+        assert_eq!(choose(&two, &excluding, rng), Err(NoPath::TooFew { known: 1, hops: 2 }));
         let words = choose(&two, &rules(3), rng).unwrap_err().to_string();
         assert_eq!(words, "too few relays are known: 2, and a circuit needs 3");
     }
@@ -284,7 +256,7 @@ mod tests {
         assert_eq!(words, "none of the 8 relays exits to port 80");
         let exclude = [view[5].id];
         let failed = PathRules { need: Need::Port(25), exclude: &exclude, ..rules(3) };
-        assert!(matches!(choose(&view, &failed, rng), Err(NoPath::NoExitLeft { .. })));
+        assert!(matches!(choose(&view, &failed, rng), Err(NoPath::NoExit { .. })));
     }
 
     #[test]
