@@ -18,6 +18,7 @@ use trefoil_protocol::{
 };
 use trefoil_relay::pump::StreamError;
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use crate::circuit::Hop;
 use crate::{
@@ -30,8 +31,9 @@ use crate::{
 #[derive(Clone)]
 pub struct Client(Arc<Pool>);
 
-/// What decides whether two streams may share a circuit: equal tokens do. It may hold a password, so it never prints.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+/// What decides whether two streams may share a circuit: equal tokens do. It may hold a password, so it never prints,
+/// and is zeroized when dropped.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 pub struct Isolation(Vec<Vec<u8>>);
 
 /// Why there is no stream.

@@ -139,14 +139,16 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// HKDF-SHA256 after its extract step.
+/// HKDF-SHA256 after its extract step. Its state is zeroized when dropped (sha2's feature `zeroize`).
 pub struct KeySchedule(Hkdf<Sha256>);
 
 impl KeySchedule {
     /// HKDF-Extract over secret parts put one after the other.
     pub fn extract(salt: &[u8], secrets: &[&[u8]]) -> Self {
         let joined = Zeroizing::new(secrets.concat());
-        Self(Hkdf::new(Some(salt), &joined))
+        let (mut prk, schedule) = Hkdf::extract(Some(salt), &joined);
+        prk.as_mut_slice().zeroize();
+        Self(schedule)
     }
 
     /// HKDF-Expand to `N` 32-byte keys, read off one output in order.
