@@ -19,6 +19,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     endpoint::Congestion,
     network::NetworkFile,
+    open_files,
     outside::Internet,
     relay::{Bound, Relay, Setup, View},
     seed::seed,
@@ -67,8 +68,9 @@ impl Testnet {
         let mut params = NetworkParams::testnet("testnet".parse().expect("a good name"));
         params.allow_same_netgroup = !cfg!(target_os = "linux");
         let outside = Arc::new(Internet::new(&[]).map_err(io::Error::other)?);
+        let outlets = open_files::outlets(relays); // all are exits, and share this process's
         let bound = (1..=relays)
-            .map(|number| bind(&params, number, Arc::clone(&outside)))
+            .map(|number| bind(&params, number, Arc::clone(&outside), outlets))
             .collect::<Result<Vec<_>, TestnetError>>()?;
         let entries = bound.iter().map(entry).collect::<Result<Vec<_>, TestnetError>>()?;
         let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
@@ -91,7 +93,7 @@ impl Testnet {
     }
 }
 
-fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>) -> Result<Bound, TestnetError> {
+fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>, outlets: usize) -> Result<Bound, TestnetError> {
     let mut rng = StdRng::from_seed(seed());
     let setup = Setup {
         params: params.clone(),
@@ -99,6 +101,7 @@ fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>) -> Result
         onion: OnionSecret::generate(&mut rng),
         exit: EXIT_POLICY.parse::<ExitPolicy>().expect("a good policy"),
         outside,
+        outlets,
         memory: MEMORY,
         congestion: Congestion::default(),
         seed: seed(),

@@ -96,6 +96,7 @@ fn start(config: Config) -> anyhow::Result<(Relay, StateLock)> {
         onion: state.onion,
         exit: config.exit_policy.clone(),
         outside: Arc::new(outside),
+        outlets: open_files::outlets(1),
         memory: config.memory.bytes(),
         congestion: config.congestion,
         seed: seed(),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use trefoil_protocol::limits::{OPEN_FILES_KEPT, OUTLETS_MAX, OUTLETS_SHARE};
+use trefoil_protocol::limits::{OUTLETS_MAX, OUTLETS_SHARE};
 
 /// Those of one exit.
 pub(crate) struct Outlets {
@@ -28,10 +28,9 @@ pub(crate) struct Outlet {
 }
 
 impl Outlets {
-    /// For a process that may have `open_files` files and sockets open.
-    pub(crate) fn new(open_files: u64) -> Self {
-        let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
-        let all = open_files.saturating_sub(OPEN_FILES_KEPT).clamp(OUTLETS_SHARE, OUTLETS_MAX);
+    /// As many as this, within [`OUTLETS_SHARE`] and [`OUTLETS_MAX`].
+    pub(crate) fn new(all: usize) -> Self {
+        let all = all.clamp(OUTLETS_SHARE, OUTLETS_MAX);
         Self { all: Arc::new(Semaphore::new(all)), share: all / OUTLETS_SHARE }
     }
 
@@ -59,9 +58,9 @@ mod tests {
     }
 
     #[test]
-    fn one_circuit_has_its_share_and_all_together_what_the_system_leaves() {
-        let outlets = Outlets::new(1024);
-        let all = 1024 - OPEN_FILES_KEPT;
+    fn one_circuit_has_its_share_and_all_together_have_all() {
+        let all = 768;
+        let outlets = Outlets::new(all);
         let held: Vec<_> = (0..OUTLETS_SHARE).map(|_| take_all(&outlets.circuit())).collect();
         assert!(held.iter().all(|own| own.len() == all / OUTLETS_SHARE));
         let late = outlets.circuit();
@@ -71,8 +70,8 @@ mod tests {
     }
 
     #[test]
-    fn where_the_system_sets_no_limit_or_a_tiny_one_there_is_one_all_the_same() {
-        assert_eq!(Outlets::new(u64::MAX).all.available_permits(), OUTLETS_MAX);
+    fn where_there_is_no_limit_or_a_tiny_one_there_is_one_all_the_same() {
+        assert_eq!(Outlets::new(usize::MAX).all.available_permits(), OUTLETS_MAX);
         assert_eq!(take_all(&Outlets::new(0).circuit()).len(), 1);
     }
 }

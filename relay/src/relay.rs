@@ -41,7 +41,6 @@ use crate::{
     links::Links,
     memory::{Memory, SWEEP_EVERY},
     node::Node,
-    open_files,
     outlets::Outlets,
     outside::Outside,
     reason::CloseReason,
@@ -62,6 +61,8 @@ pub struct Setup {
     pub exit: ExitPolicy,
     /// How it reaches the outside.
     pub outside: Arc<dyn Outside>,
+    /// Sockets that it may have open to the outside; see [`crate::open_files::outlets`].
+    pub outlets: usize,
     /// Most bytes that its circuits may hold together.
     pub memory: u64,
     /// How its links behave where the network is full.
@@ -151,7 +152,7 @@ impl Bound {
             onion: setup.onion,
             view,
             links: Links::serving(endpoint.clone(), dialled),
-            exit: Exit::new(setup.exit, setup.outside, Outlets::new(open_files::limit()), own),
+            exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),
             handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
             spent: Spent::default(),
             extends: Gate::new(gate_limits(EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK)),
@@ -295,6 +296,7 @@ mod tests {
             onion: OnionSecret::generate(&mut rng),
             exit: ExitPolicy::default(),
             outside: Arc::new(Internet::new(&[]).unwrap()),
+            outlets: 4,
             memory: 1 << 30,
             congestion: Congestion::Cubic,
             seed: [7; 32],

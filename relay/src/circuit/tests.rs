@@ -73,6 +73,7 @@ impl Scene {
             onion,
             exit: "accept *:*".parse().unwrap(),
             outside: Arc::new(Internet::new(&[]).unwrap()),
+            outlets: 4,
             memory,
             congestion: Congestion::Cubic,
             seed: [1; 32],

@@ -105,6 +105,7 @@ impl Plan {
             onion,
             exit: exit.parse().expect("the test's policy is one"),
             outside: Arc::new(outside.clone()),
+            outlets: usize::MAX,
             memory: self.memory,
             congestion: Congestion::default(),
             seed: seed(self.seed, number),
