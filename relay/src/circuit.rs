@@ -13,7 +13,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use trefoil_protocol::{
@@ -168,6 +168,9 @@ async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, R
 async fn enter(node: &Arc<Node>, link: &Link) -> Result<(Arc<Shared>, Pass), Refusal> {
     let shared = Shared::new(node).ok_or(Refusal::Limit)?;
     let pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
+    if let Some(time) = node.slow_handshakes {
+        sleep(time).await;
+    }
     Ok((shared, pass))
 }
 

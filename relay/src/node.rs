@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) links: Links,
     pub(crate) exit: Exit,
     pub(crate) handshakes: Gate,
+    /// How long each handshake takes in a simulation; see [`crate::relay::Bound::with_slow_handshakes`].
+    pub(crate) slow_handshakes: Option<Duration>,
     pub(crate) spent: Spent,
     pub(crate) extends: Gate,
     pub(crate) shares: Shares,

@@ -75,6 +75,7 @@ pub struct Setup {
 pub struct Bound {
     setup: Setup,
     endpoint: Endpoint,
+    slow_handshakes: Option<Duration>,
 }
 
 /// A relay at work. It stops when [`Relay::stop`] is called; dropped, it goes on.
@@ -116,7 +117,7 @@ impl Setup {
             loopback: if self.params.allow_loopback { Loopback::Exempt } else { Loopback::Counted },
         };
         let endpoint = endpoint(&options)?;
-        Ok(Bound { setup: self, endpoint })
+        Ok(Bound { setup: self, endpoint, slow_handshakes: None })
     }
 }
 
@@ -140,12 +141,19 @@ impl Bound {
         }
     }
 
+    /// For simulations, where computing takes no time: the relay makes one handshake at once, and each takes this long.
+    #[must_use]
+    pub fn with_slow_handshakes(self, each: Duration) -> Self {
+        Self { slow_handshakes: Some(each), ..self }
+    }
+
     /// Starts to serve. The relay extends circuits to the relays of `view` only.
     pub fn start(self, view: View) -> Relay {
-        let Self { mut setup, endpoint } = self;
+        let Self { mut setup, endpoint, slow_handshakes } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
         let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
         let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
+        let at_once = slow_handshakes.map_or_else(handshakes_at_once, |_| 1);
         let node = Arc::new(Node {
             network: setup.params.id(),
             relay: setup.identity.id(),
@@ -153,7 +161,8 @@ impl Bound {
             view,
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),
-            handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
+            handshakes: Gate::new(gate_limits(at_once, at_once)),
+            slow_handshakes,
             spent: Spent::default(),
             extends: Gate::new(gate_limits(EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK)),
             shares: Shares::default(),

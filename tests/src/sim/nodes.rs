@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicU8, AtomicU16, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -47,6 +48,8 @@ pub struct Plan {
     pub first_exit: u8,
     /// Memory for the circuits of one relay, in bytes.
     pub memory: u64,
+    /// How long each handshake takes a relay, one at a time; zero if it shall take as long as the computing does.
+    pub handshake: Duration,
     /// How many of the last relays are not started: the others know them, and a test plays them.
     pub by_hand: u8,
 }
@@ -71,7 +74,16 @@ thread_local! {
 impl Plan {
     /// This many relays, all exits to anywhere public, with room for everything.
     pub fn new(seed: u64, relays: u8, model: LinkModel) -> Self {
-        Self { seed, relays, model, exit: "accept *:*", first_exit: 1, memory: 256 << 20, by_hand: 0 }
+        Self {
+            seed,
+            relays,
+            model,
+            exit: "accept *:*",
+            first_exit: 1,
+            memory: 256 << 20,
+            handshake: Duration::ZERO,
+            by_hand: 0,
+        }
     }
 
     /// Starts the network.
@@ -83,7 +95,8 @@ impl Plan {
         let bound: Vec<_> = (1..=self.relays)
             .map(|number| {
                 let setup = self.setup(number, &params, &outside);
-                setup.over(net.socket(relay_address(number))).expect("a simulated socket has an address")
+                let bound = setup.over(net.socket(relay_address(number))).expect("a simulated socket has an address");
+                if self.handshake.is_zero() { bound } else { bound.with_slow_handshakes(self.handshake) }
             })
             .collect();
         let entries: Vec<_> = (1..=self.relays)

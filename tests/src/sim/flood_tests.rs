@@ -1,0 +1,146 @@
+//! Scenarios of floods: strangers who ask for circuits faster than a relay can make them, beside an honest client.
+//!
+//! Each handshake takes a relay 5 ms here, one at a time, because in virtual time computing takes none. The floods solve
+//! no puzzle. What these scenarios do not show is how dear puzzles and links are in real time.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::{task::JoinSet, time::Instant};
+use trefoil_client::tunnel::Client;
+use trefoil_protocol::{
+    cell::{self, Refusal},
+    entry::RelayEntry,
+    handshake::{OriginHandshake, Peer},
+    limits::MAX_EXTENDS,
+    message::ExtendError,
+    params::NetworkId,
+    puzzle::Puzzle,
+};
+use trefoil_relay::{endpoint::LinkIdentity, link::Link};
+
+use super::{
+    nodes::{Plan, SimNetwork, relay_address},
+    origin::{Origin, one},
+    outside::ECHO,
+    transfer_tests::{echo, isolation, open, plan},
+};
+
+/// A relay makes 200 circuits per second.
+const HANDSHAKE: Duration = Duration::from_millis(5);
+/// Without a flood an honest client has its answer after 0.8 s: a link, three hops, a stream and an echo.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Honest clients that come one after the other.
+const CLIENTS: usize = 6;
+
+/// What a flood was told.
+#[derive(Default)]
+struct Told {
+    made: AtomicUsize,
+    busy: AtomicUsize,
+}
+
+fn network(seed: u64, relays: u8) -> SimNetwork {
+    Plan { handshake: HANDSHAKE, ..plan(seed, relays) }.start()
+}
+
+/// A link of a stranger of its own to relay 1.
+async fn link(network: &SimNetwork, stranger: u8) -> Link {
+    let address = SocketAddr::from(([192, 168, 200, stranger], 1));
+    let endpoint = network.endpoint(address, LinkIdentity::Anonymous);
+    endpoint.dial(network.entries()[0].id, relay_address(1)).await.unwrap()
+}
+
+/// Asks for circuits for ever, one after the other, with the same cell: that costs a flood nothing.
+async fn create_for_ever(link: Link, network: NetworkId, relay: RelayEntry, told: Arc<Told>) {
+    let peer = Peer { network, relay: relay.id, onion: relay.onion_key };
+    let handshake = OriginHandshake::start(peer, Puzzle::NONE, &mut StdRng::seed_from_u64(1));
+    let create = cell::create_cell(handshake.create());
+    loop {
+        let mut circuit = link.open_circuit().await.unwrap();
+        circuit.writer.write(one(&create)).await.unwrap();
+        let answer = circuit.reader.cells().await.unwrap();
+        match cell::read_created(&answer.as_ref().try_into().unwrap()).unwrap() {
+            Ok(_) => told.made.fetch_add(1, Relaxed),
+            Err(Refusal::Busy(_)) => told.busy.fetch_add(1, Relaxed),
+            Err(refusal) => panic!("{refusal}"),
+        };
+    }
+}
+
+/// Extends circuits to this relay for ever; each as often as it may.
+async fn extend_for_ever(link: Link, network: NetworkId, guard: RelayEntry, next: RelayEntry, told: Arc<Told>) {
+    loop {
+        let Ok(mut circuit) = Origin::create(&link, network, &guard).await else { continue };
+        for _ in 0..MAX_EXTENDS {
+            match circuit.extend(&next).await {
+                Ok(()) => {
+                    told.made.fetch_add(1, Relaxed);
+                    break;
+                }
+                Err(ExtendError::Busy(_)) => told.busy.fetch_add(1, Relaxed),
+                Err(error) => panic!("{error}"),
+            };
+        }
+    }
+}
+
+/// How long a new client takes from nothing to an answer through three relays.
+async fn first_echo(client: Client) -> Duration {
+    let start = Instant::now();
+    let mut stream = open(&client, &isolation(1), ECHO).await;
+    echo(&mut stream, b"beside a flood").await;
+    let took = start.elapsed();
+    client.close().await;
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_flood_of_creates_an_honest_client_gets_its_circuits() {
+    let network = network(1, 3);
+    let alone = first_echo(network.client()).await;
+    let (told, mut flood) = (Arc::new(Told::default()), JoinSet::new());
+    for stranger in 0..8 {
+        let link = link(&network, stranger).await;
+        for _ in 0..16 {
+            let relay = network.entries()[0].clone();
+            flood.spawn(create_for_ever(link.clone(), network.params().id(), relay, Arc::clone(&told)));
+        }
+    }
+    for _ in 0..CLIENTS {
+        let took = first_echo(network.client()).await; // with three relays, relay 1 is on every path
+        assert!(took < PATIENCE, "{took:?}, alone {alone:?}");
+    }
+    assert!(told.busy.load(Relaxed) > 1000, "the relay asks for puzzles");
+    assert!(told.made.load(Relaxed) > 64, "and did not before it was flooded");
+    assert!(flood.try_join_next().is_none(), "the flood goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_through_one_relay_spoils_that_relays_share_only() {
+    let network = network(2, 4);
+    let around = network.entries()[1..].to_vec(); // through any relays but the flood's
+    let alone = first_echo(network.client_of(around.clone())).await;
+    let (told, mut flood) = (Arc::new(Told::default()), JoinSet::new());
+    for stranger in 0..12 {
+        let link = link(&network, stranger).await;
+        for _ in 0..8 {
+            let [guard, .., next] = network.entries() else { panic!("there are four") };
+            let (guard, next) = (guard.clone(), next.clone());
+            flood.spawn(extend_for_ever(link.clone(), network.params().id(), guard, next, Arc::clone(&told)));
+        }
+    }
+    for _ in 0..CLIENTS {
+        let took = first_echo(network.client_of(around.clone())).await;
+        assert!(took < PATIENCE, "{took:?}, alone {alone:?}");
+    }
+    assert!(told.busy.load(Relaxed) + told.made.load(Relaxed) > 100, "relay 4 is flooded through relay 1");
+    assert!(flood.try_join_next().is_none(), "the flood goes on");
+}
