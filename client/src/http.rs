@@ -29,20 +29,23 @@ use crate::{
 };
 
 /// A connection whose request was answered.
-pub(crate) struct Answered<I, S> {
+pub struct Answered<I, S> {
     /// The connection.
-    pub(crate) io: I,
+    pub io: I,
     /// What the program sent after its request.
-    pub(crate) pipelined: Bytes,
+    pub pipelined: Bytes,
     /// What `open` made, if the answer was 200: the connection is a tunnel to it from here on.
-    pub(crate) stream: Option<S>,
+    pub stream: Option<S>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 /// Reads one request, whose head must be there within `patience`, and answers it when `open` has made the stream that
 /// it asks for.
-pub(crate) async fn answer<I, S, F>(
+///
+/// # Errors
+/// When the connection breaks, or what comes is no HTTP; the program has been told then, if it could be.
+pub async fn answer<I, S, F>(
     io: I,
     patience: Duration,
     open: impl Fn(Isolation, Target) -> F,

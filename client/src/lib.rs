@@ -8,7 +8,7 @@ pub mod cli;
 pub mod demo;
 pub mod forward;
 pub mod guards;
-mod http;
+pub mod http;
 mod listener;
 mod local;
 mod pool;

@@ -21,7 +21,7 @@ use trefoil_protocol::{
 };
 use trefoil_relay::{config::Settings, network::NetworkFile};
 
-pub use self::machines::{onion_hop, rules, socks, streams};
+pub use self::machines::{http, onion_hop, rules, socks, streams};
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +36,11 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("create", create),
     ("created", created),
     ("exit_policy", exit_policy),
+    ("http", http),
     ("message", message),
     ("network_file", network_file),
     ("onion_hop", onion_hop),

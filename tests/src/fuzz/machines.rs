@@ -3,11 +3,17 @@
 use std::time::{Duration, Instant};
 
 use rand::{SeedableRng, rngs::StdRng};
-use trefoil_client::socks::{Negotiation, Request, SocksError, Step};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use trefoil_client::{
+    http,
+    socks::{Negotiation, Request, SocksError, Step},
+};
 use trefoil_protocol::{
     crypto::Secret,
     identity::RelayId,
-    limits::{CELL, MAX_CREDIT, MAX_EXTENDS, MAX_HOPS, MAX_PAD_BUDGET, MAX_STREAMS, MESSAGE, SEND_BUFFER},
+    limits::{
+        CELL, GREETING_TIMEOUT, MAX_CREDIT, MAX_EXTENDS, MAX_HOPS, MAX_PAD_BUDGET, MAX_STREAMS, MESSAGE, SEND_BUFFER,
+    },
     message::{ExtendError, Message, Reason, StreamId, Target},
     onion::{self, BackwardLayer, BackwardLayers, Cell, ForwardLayer, ForwardLayers},
     rules::{HopRules, OriginRules},
@@ -51,6 +57,32 @@ fn greet<'a>(mut pieces: impl Iterator<Item = &'a [u8]>) -> Greeted {
     }
     (replies, Ok(None))
 }
+
+/// Whatever a program sends to the HTTP door, it hears one answer: 200 if a tunnel to a target that can be asked for is
+/// open, and then what it sent behind its request is the tunnel's; else a refusal, or nothing when it asked nothing.
+pub fn http(data: &[u8]) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without threads").block_on(async {
+        let (mut program, proxy) = duplex(data.len() + ANSWERS);
+        program.write_all(data).await.expect("there is room");
+        program.shutdown().await.expect("a pipe ends");
+        let answered = http::answer(proxy, GREETING_TIMEOUT, async |_, target| Ok(target)).await;
+        let tunnel = answered.ok().and_then(|answered| Some((answered.stream?, answered.pipelined)));
+        let mut said = Vec::new();
+        program.read_to_end(&mut said).await.expect("a pipe does not fail");
+        let Some((target, pipelined)) = tunnel else {
+            assert!(said.is_empty() || said.starts_with(b"HTTP/1."), "{said:?}");
+            return Verdict::Refused;
+        };
+        assert!(said.starts_with(b"HTTP/1.") && said.get(8..12) == Some(b" 200"), "{said:?}");
+        assert!(data.ends_with(&pipelined));
+        Message::Open { stream: StreamId(1), target }.encode(&mut [0; MESSAGE]);
+        Verdict::Accepted
+    })
+}
+
+/// Room for what the HTTP door says to one program.
+const ANSWERS: usize = 64 * 1024;
 
 /// Whatever a peer says in whatever order, the rules hold their bounds: hops, extensions, and padding that was asked
 /// for. Two bytes a step: what is said or done, and by which hop or how often.
