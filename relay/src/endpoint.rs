@@ -22,6 +22,7 @@ use trefoil_protocol::{
 };
 
 use crate::{
+    congestion::TolerantConfig,
     link::{Dialler, Link},
     reason::CloseReason,
     socket::{self, BindError, Load},
@@ -45,6 +46,8 @@ pub enum Congestion {
     /// Fair to others (RFC 9438); slow where packets are lost.
     #[default]
     Cubic,
+    /// Cubic that keeps its window at losses which neither a queue explains nor a smaller window ends.
+    Tolerant,
     /// Fast where packets are lost; experimental, and takes the share of everything beside it.
     Bbr,
 }
@@ -317,6 +320,7 @@ fn transport(congestion: Congestion) -> TransportConfig {
         .mtu_discovery_config(Some(discovery));
     match congestion {
         Congestion::Cubic => transport.congestion_controller_factory(Arc::new(congestion::CubicConfig::default())),
+        Congestion::Tolerant => transport.congestion_controller_factory(Arc::new(TolerantConfig)),
         Congestion::Bbr => transport.congestion_controller_factory(Arc::new(congestion::BbrConfig::default())),
     };
     transport

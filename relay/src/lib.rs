@@ -6,6 +6,7 @@ mod backward;
 pub mod cells;
 mod circuit;
 pub mod config;
+mod congestion;
 mod effort;
 pub mod endpoint;
 mod exit;

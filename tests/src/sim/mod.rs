@@ -1,9 +1,12 @@
 //! Simulated networks: the production code over sockets in memory, under tokio's paused time.
 
+pub mod flows;
 pub mod nodes;
 pub mod outside;
 pub mod udp;
 
+#[cfg(test)]
+mod congestion_tests;
 #[cfg(test)]
 mod exit_tests;
 #[cfg(test)]

@@ -65,6 +65,17 @@ pub struct Traffic {
     pub lost: u64,
 }
 
+/// What has come to a bottleneck that several senders share.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passed {
+    /// Packets that went through.
+    pub packets: u64,
+    /// Packets that found the queue full.
+    pub dropped: u64,
+    /// The time that all that went through waited in the queue.
+    pub waited: Duration,
+}
+
 /// A network. A clone is the same network.
 #[derive(Clone)]
 pub struct SimNet(Arc<Mutex<State>>);
@@ -75,6 +86,7 @@ struct State {
     model: LinkModel,
     models: HashMap<(SocketAddr, SocketAddr), LinkModel>,
     directions: HashMap<(SocketAddr, SocketAddr), Direction>,
+    narrows: HashMap<SocketAddr, Narrow>,
     sockets: HashMap<SocketAddr, Arc<Mutex<Inbox>>>,
     cut: HashSet<SocketAddr>,
     traffic: Traffic,
@@ -89,6 +101,13 @@ struct Direction {
     free: Instant,
     /// When the last packet arrives.
     last: Instant,
+}
+
+/// A bottleneck before an address, whoever sends there.
+struct Narrow {
+    bottleneck: Bottleneck,
+    free: Instant,
+    passed: Passed,
 }
 
 #[derive(Default)]
@@ -126,6 +145,7 @@ impl SimNet {
             model,
             models: HashMap::new(),
             directions: HashMap::new(),
+            narrows: HashMap::new(),
             sockets: HashMap::new(),
             cut: HashSet::new(),
             traffic: Traffic::default(),
@@ -144,6 +164,17 @@ impl SimNet {
     /// Sets how packets fare between two addresses, both ways.
     pub fn set_link(&self, a: SocketAddr, b: SocketAddr, model: LinkModel) {
         self.state().models.extend([((a, b), model), ((b, a), model)]);
+    }
+
+    /// Puts a bottleneck before this address, which all who send there share.
+    pub fn narrow(&self, address: SocketAddr, bottleneck: Bottleneck) {
+        let narrow = Narrow { bottleneck, free: Instant::now(), passed: Passed::default() };
+        self.state().narrows.insert(address, narrow);
+    }
+
+    /// What has come to the shared bottleneck before this address; nothing if there is none.
+    pub fn passed(&self, address: SocketAddr) -> Passed {
+        self.state().narrows.get(&address).map(|narrow| narrow.passed).unwrap_or_default()
     }
 
     /// Loses everything to and from this address, until healed. What is under way arrives.
@@ -211,25 +242,41 @@ impl State {
             return None;
         }
         let direction = self.directions.entry((from, to)).or_insert(Direction { free: now, last: now });
-        let sent = match model.bottleneck {
-            Some(bottleneck) => direction.queue(now, size as u64, bottleneck)?,
+        let mut sent = match model.bottleneck {
+            Some(bottleneck) => bottleneck.queue(&mut direction.free, now, size as u64)?,
             None => now,
         };
+        if let Some(narrow) = self.narrows.get_mut(&to) {
+            sent = narrow.queue(sent, size as u64)?;
+        }
         direction.last = direction.last.max(sent + model.delay + jitter);
         Some(direction.last)
     }
 }
 
-impl Direction {
-    /// When the last bit is through the bottleneck; `None` if the queue is full.
-    fn queue(&mut self, now: Instant, size: u64, bottleneck: Bottleneck) -> Option<Instant> {
-        let time = |bytes: u64| Duration::from_secs_f64(bytes as f64 / bottleneck.rate as f64);
-        let free = self.free.max(now);
-        if free - now > time(bottleneck.queue) {
+impl Bottleneck {
+    /// When the last bit is through, and when it is `free` again; `None` if the queue is full.
+    fn queue(&self, free: &mut Instant, now: Instant, size: u64) -> Option<Instant> {
+        let time = |bytes: u64| Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+        let start = (*free).max(now);
+        if start - now > time(self.queue) {
             return None;
         }
-        self.free = free + time(size);
-        Some(self.free)
+        *free = start + time(size);
+        Some(*free)
+    }
+}
+
+impl Narrow {
+    fn queue(&mut self, now: Instant, size: u64) -> Option<Instant> {
+        let waits = self.free.saturating_duration_since(now);
+        let Some(sent) = self.bottleneck.queue(&mut self.free, now, size) else {
+            self.passed.dropped += 1;
+            return None;
+        };
+        self.passed.packets += 1;
+        self.passed.waited += waits;
+        Some(sent)
     }
 }
 
