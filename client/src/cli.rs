@@ -92,7 +92,7 @@ pub struct Network {
     /// The network file: the network's parameters and its relays; `trefoil testnet` makes one
     #[arg(long, value_name = "FILE")]
     pub network: PathBuf,
-    /// The congestion control of links to guards; bbr is fast where packets are lost, and unfair to others
+    /// The congestion control of links to guards: cubic, tolerant (of lost packets), or bbr, which is unfair to others
     #[arg(long, default_value = "cubic", value_name = "NAME")]
     pub congestion: Congestion,
 }

@@ -107,7 +107,7 @@ const VAIN: u32 = 2;
 /// How long that holds.
 const TOLERANT_FOR: Duration = Duration::from_secs(30);
 /// Growth in a round while losses are tolerated and no queue is seen: this part of the window, and so many packets at
-/// most. It bounds the losses that it may bring about itself, to about 3 % on short lines and 1 % on long ones.
+/// most. It bounds the losses that it may bring about itself, to 3 % where lines hold little and 1 % where much.
 const REFILL_PART: u64 = 32;
 const REFILL_MAX: u64 = 8;
 

@@ -34,6 +34,7 @@ LOCK = Path(tempfile.gettempdir(), "trefoil-bench.lock")  # of the machine
 DIRECTORY = "trefoil-bench-"
 LOCK_TIMEOUT = 600.0  # seconds
 FULL, PATH = 8, 3  # relays
+CONGESTION = "tolerant/bbr,tolerant/cubic,cubic,bbr"
 LINK_REQUESTS = 40  # at most, of each latency figure on emulated links
 NEEDED = {"curl": "curl", "nginx": "nginx-light"}  # program: Debian's package
 NEEDED_FOR_LINKS = {"ip": "iproute2", "cc": "gcc", "sysctl": "procps"}
@@ -46,7 +47,7 @@ class Group:
     title: str
     cases: dict
     relays: int
-    congestion: str | None = None  # of the emulated links' TCP and QUIC; None = on loopback
+    congestion: str | None = None  # QUIC/TCP of the emulated links, or one word for both; None = on loopback
 
     def hosts(self) -> list[str]:
         relays = {*tor.RELAYS, *(f"r{number}" for number in range(1, self.relays + 1))}
@@ -77,7 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="runs of each bulk transfer and start (default: 5)")
     parser.add_argument("--requests", type=int, default=200, help="requests of each latency (default: 200; links: 40)")
     parser.add_argument("--circuits", type=int, default=200, help="circuits for their cost (default and most: 200)")
-    parser.add_argument("--congestion", default="cubic,bbr", help="on emulated links (default: cubic,bbr)")
+    parser.add_argument("--congestion", default=CONGESTION, help=f"QUIC/TCP on emulated links (default: {CONGESTION})")
     parser.add_argument("--quick", action="store_true", help="1 run, 5 requests, 20 circuits: to try it out")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where to write all samples")
     parser.add_argument("--binaries", type=Path, default=REPOSITORY / "target" / "release")
@@ -198,9 +199,10 @@ def network(group: Group, system: str, options: argparse.Namespace, directory: P
     processes = Processes(logs)
     wires = None
     try:
-        options.link_congestion = group.congestion
+        quic, _, tcp = (group.congestion or "").partition("/")
+        options.link_congestion = quic or None
         if group.congestion:
-            wires = Emulated(group.hosts(), group.congestion, processes, directory)
+            wires = Emulated(group.hosts(), tcp or quic, processes, directory)
             wires.set_links(cases.DELAY_MS, 0)
         else:
             wires = Loopback(group.hosts())

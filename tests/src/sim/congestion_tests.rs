@@ -25,7 +25,7 @@ fn alone(congestion: Congestion, line: Line) -> Shares {
 }
 
 fn together(flows: [Congestion; 2], line: Line) -> Shares {
-    let [apart, settle, measured] = [2, 8, 20].map(Duration::from_secs);
+    let [apart, settle, measured] = [2, 6, 12].map(Duration::from_secs);
     share(1, line, &flows, Times { apart, settle, measured })
 }
 

@@ -35,8 +35,9 @@ use super::{
 
 /// A relay makes 200 circuits per second.
 const HANDSHAKE: Duration = Duration::from_millis(5);
-/// Without a flood an honest client has its answer after 0.8 s: a link, three hops, a stream and an echo.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Without a flood an honest client has its answer after 0.8 s: a link, three hops, a stream and an echo; a puzzle adds a
+/// round trip.
+const PATIENCE: Duration = Duration::from_millis(950);
 /// Honest clients that come one after the other.
 const CLIENTS: usize = 6;
 
@@ -141,6 +142,6 @@ async fn a_flood_through_one_relay_spoils_that_relays_share_only() {
         let took = first_echo(network.client_of(around.clone())).await;
         assert!(took < PATIENCE, "{took:?}, alone {alone:?}");
     }
-    assert!(told.busy.load(Relaxed) + told.made.load(Relaxed) > 100, "relay 4 is flooded through relay 1");
+    assert!(told.made.load(Relaxed) > 800, "relay 4 made nearly 200 circuits per second for relay 1 meanwhile");
     assert!(flood.try_join_next().is_none(), "the flood goes on");
 }
