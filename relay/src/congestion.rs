@@ -35,6 +35,8 @@ struct Tolerant {
     reduced: Option<Instant>,
     /// The last acknowledgement.
     heard: Instant,
+    /// The smoothed round trip.
+    rtt: Duration,
     curve: Curve,
     delay: Delay,
     losses: Losses,
@@ -119,7 +121,8 @@ impl ControllerFactory for TolerantConfig {
 
 impl Controller for Tolerant {
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
-        self.handle_ack(now, sent, bytes, app_limited, rtt.get());
+        self.rtt = rtt.get();
+        self.handle_ack(now, sent, bytes, app_limited);
     }
 
     fn on_end_acks(&mut self, now: Instant, _in_flight: u64, _app_limited: bool, _largest: Option<u64>) {
@@ -179,6 +182,7 @@ impl Tolerant {
             earned: 0,
             reduced: None,
             heard: now,
+            rtt: Duration::ZERO,
             curve: Curve { began: now, plateau: INITIAL_WINDOW, rise: 0.0 },
             delay: Delay::new(now),
             losses: Losses::default(),
@@ -187,15 +191,15 @@ impl Tolerant {
         }
     }
 
-    fn handle_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: Duration) {
+    fn handle_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
         self.losses.count(bytes, 0);
         let new_round = self.delay.sample(now, sent);
         let silent = now.saturating_duration_since(mem::replace(&mut self.heard, now));
-        self.curve.began += if app_limited { silent } else { silent.saturating_sub(rtt) }; // RFC 9438, 5.8
+        self.curve.began += if app_limited { silent } else { silent.saturating_sub(self.rtt) }; // RFC 9438, 5.8
         if app_limited || self.reduced.is_some_and(|reduced| sent <= reduced) {
             return;
         }
-        let growth = if self.window < self.threshold { self.slow_start(now, new_round) } else { self.avoid(now, rtt) };
+        let growth = if self.window < self.threshold { self.slow_start(now, new_round) } else { self.avoid(now) };
         self.earned = self.earned.saturating_add(growth.saturating_mul(bytes));
         self.window += self.earned / self.window;
         self.earned %= self.window;
@@ -216,9 +220,9 @@ impl Tolerant {
     }
 
     /// By how much the window grows in this round of congestion avoidance.
-    fn avoid(&self, now: Instant, rtt: Duration) -> u64 {
+    fn avoid(&self, now: Instant) -> u64 {
         let most = self.window + self.window / 2; // RFC 9438, 4.2
-        let cubic = self.curve.at(now + rtt, self.mtu).min(most).saturating_sub(self.window);
+        let cubic = self.curve.at(now + self.rtt, self.mtu).min(most).saturating_sub(self.window);
         let reno = if self.window < self.curve.plateau { whole(self.mtu as f64 * RENO) } else { self.mtu };
         let refills = self.is_tolerant(now) && self.delay.queue() <= self.delay.queue_seen();
         let refill = if refills { (self.window / REFILL_PART).min(REFILL_MAX * self.mtu) } else { 0 };

@@ -27,8 +27,9 @@ impl Path {
     }
 
     fn ack(&mut self, rtt: Duration, app_limited: bool) {
+        self.control.rtt = rtt;
         for _ in 0..2 {
-            self.control.handle_ack(self.now, self.now - rtt, MTU, app_limited, rtt);
+            self.control.handle_ack(self.now, self.now - rtt, MTU, app_limited);
         }
         self.control.on_end_acks(self.now, 0, app_limited, None);
     }
