@@ -43,7 +43,7 @@ pub struct Testnet {
 #[derive(Debug, thiserror::Error)]
 pub enum TestnetError {
     /// Not a number of relays that works.
-    #[error("a test network has 3 to {MAX_RELAYS} relays, because a circuit needs 3")]
+    #[error("a test network has 3 (a circuit needs that many) to {MAX_RELAYS} relays")]
     Size,
     /// A relay has no socket.
     #[error(transparent)]
