@@ -66,6 +66,9 @@ pub const STREAMS_CLIENT: u32 = 256;
 pub const STREAMS_RELAY: u32 = 128;
 /// Circuits that a relay link may have at once, at most.
 pub const STREAMS_RELAY_MAX: u32 = 65_535;
+/// Directory streams that the peer of a link may have open at once: one for what it asks, one for what it pushes, and
+/// as many again while they end.
+pub const DIRECTORY_STREAMS: usize = 4;
 /// Circuits from one upstream link to one next relay that are always allowed.
 pub const EXTENDS_FREE: usize = 32;
 /// From [`EXTENDS_UNCONTENDED`] on, one upstream link gets at most one in this many of the circuits to one next relay,
