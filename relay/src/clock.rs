@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use trefoil_protocol::{
     epoch::UnixSeconds,
     identity::RelayId,
-    limits::{CLOCK_SAMPLES, CLOCK_SAMPLES_LEAST, CLOCK_SAMPLES_MAX, CLOCK_SAMPLE_AGE, CLOCK_TOLERANCE},
+    limits::{CLOCK_SAMPLE_AGE, CLOCK_SAMPLES, CLOCK_SAMPLES_LEAST, CLOCK_SAMPLES_MAX, CLOCK_TOLERANCE},
 };
 
 /// Where the time comes from.

@@ -32,8 +32,7 @@ use trefoil_protocol::{
 use zeroize::Zeroize;
 
 use crate::{
-    answer,
-    circuit,
+    answer, circuit,
     clock::Clock,
     directory::{self, Directory},
     effort::Effort,
