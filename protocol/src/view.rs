@@ -267,7 +267,7 @@ impl View {
         let waiting = self.known.iter().filter(|(_, known)| !known.established);
         let mut waiting: Vec<_> =
             waiting.map(|(relay, known)| (place(self.epoch, relay), Netgroup::of(known.record.record()))).collect();
-        waiting.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        waiting.sort_unstable_by_key(|(place, _)| *place);
         let room = self.room_beside(self.known.len() - waiting.len());
         for (place, netgroup) in waiting {
             if self.pending.victim(netgroup, room).is_some() {
