@@ -3,6 +3,7 @@
 //! The same functions run in two places: under a fuzzer (`tests/fuzz`), and over the saved inputs of
 //! `tests/fuzz/corpus` as an ordinary test. A function panics if a rule does not hold; it never reads anything else.
 
+mod directory;
 mod machines;
 
 use std::{
@@ -21,7 +22,10 @@ use trefoil_protocol::{
 };
 use trefoil_relay::{config::Settings, network::NetworkFile};
 
-pub use self::machines::{onion_hop, rules, socks, streams};
+pub use self::{
+    directory::{directory_answer, directory_request, reconcile, saved_view},
+    machines::{onion_hop, rules, socks, streams},
+};
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +40,23 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("create", create),
     ("created", created),
+    ("directory_answer", directory_answer),
+    ("directory_request", directory_request),
     ("exit_policy", exit_policy),
     ("message", message),
     ("network_file", network_file),
     ("onion_hop", onion_hop),
     ("onion_key", onion_key),
+    ("reconcile", reconcile),
     ("relay_config", relay_config),
     ("relay_id", relay_id),
     ("relay_uri", relay_uri),
     ("resolved", resolved),
     ("rules", rules),
+    ("saved_view", saved_view),
     ("socks", socks),
     ("streams", streams),
     ("target", target),
