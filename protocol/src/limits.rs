@@ -305,6 +305,7 @@ pub const RECONCILE_FRAME: usize = 16 * 1024;
 pub const RECONCILE_ROUNDS: usize = 32;
 /// Most records that one session finds the asker, or the other, to lack; what is left is for the next session.
 pub const RECONCILE_WANTS: usize = 2048;
+
 // relay: clock.rs
 
 /// Clocks of other relays that say whether one's own is right.
@@ -392,8 +393,6 @@ pub const VERIFY_RUNNING: usize = 8;
 pub const VERIFY_BACKOFF_MIN: Duration = Duration::from_secs(60);
 /// Longest time until then.
 pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
-/// Hashes that are tried for a proof of work before other tasks have their turn.
-pub const WORK_STEP: u32 = 64;
 
 // relay: store.rs
 
@@ -401,3 +400,13 @@ pub const WORK_STEP: u32 = 64;
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// A saved view is at most so many bytes; larger files are none.
 pub const VIEW_FILE_MAX: usize = 64 * 1024 * 1024;
+
+// relay: onion_keys.rs
+
+/// Age at which an onion key is replaced: a stolen one opens no handshake after this and [`ONION_KEY_OVERLAP`].
+pub const ONION_KEY_LIFETIME: Duration = Duration::from_secs(28 * 24 * 3600);
+/// For how long the key before is accepted beside the present one: three times as long as records that still name it
+/// are valid in the public network.
+pub const ONION_KEY_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often a running relay looks at the age of its onion key.
+pub const ONION_KEY_CHECK: Duration = Duration::from_secs(60);
