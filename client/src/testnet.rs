@@ -11,19 +11,21 @@ use std::{
 
 use rand::{SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
-    entry::{AddressError, RelayAddresses},
+    entry::{AddressError, RelayAddresses, RelayEntry},
     identity::{OnionSecret, RelaySecret},
     params::NetworkParams,
     policy::ExitPolicy,
 };
 use trefoil_relay::{
+    clock::Clock,
     endpoint::Congestion,
     network::NetworkFile,
     open_files,
     outside::Internet,
-    relay::{Bound, Relay, Setup, View},
+    relay::{Bound, Relay, Setup},
     seed::seed,
     socket::BindError,
+    store::Store,
 };
 
 /// Most relays of such a network: they share one machine, and on Linux one byte tells them apart.
@@ -73,8 +75,8 @@ impl Testnet {
             .map(|number| bind(&params, number, Arc::clone(&outside), outlets))
             .collect::<Result<Vec<_>, TestnetError>>()?;
         let entries = bound.iter().map(entry).collect::<Result<Vec<_>, TestnetError>>()?;
-        let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
-        let relays = bound.into_iter().map(|bound| bound.start(view.clone())).collect();
+        let start = |(bound, entry): (Bound, &RelayEntry)| bound.start(entry.addresses, entries.iter().cloned());
+        let relays = bound.into_iter().zip(&entries).map(start).collect();
         Ok(Self { relays, file: NetworkFile { params, relays: entries } })
     }
 
@@ -98,12 +100,14 @@ fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>, outlets: 
     let setup = Setup {
         params: params.clone(),
         identity: Arc::new(RelaySecret::generate(&mut rng)),
-        onion: OnionSecret::generate(&mut rng),
+        onion: OnionSecret::generate(&mut rng).into(),
         exit: EXIT_POLICY.parse::<ExitPolicy>().expect("a good policy"),
         outside,
         outlets,
         memory: MEMORY,
         congestion: Congestion::default(),
+        clock: Clock::System,
+        store: Store::default(),
         seed: seed(),
     };
     Ok(setup.bind(SocketAddr::new(address(number), 0))?)
@@ -114,7 +118,7 @@ fn address(number: usize) -> IpAddr {
     Ipv4Addr::new(127, number, 0, 1).into()
 }
 
-fn entry(bound: &Bound) -> Result<trefoil_protocol::entry::RelayEntry, TestnetError> {
+fn entry(bound: &Bound) -> Result<RelayEntry, TestnetError> {
     let address = bound.local_address()?;
     Ok(bound.entry(RelayAddresses::new([address])?))
 }

@@ -39,6 +39,11 @@ pub enum IpNetError {
 }
 
 impl IpNet {
+    /// All of IPv4.
+    pub(crate) const ALL_V4: Self = Self::v4(Ipv4Addr::UNSPECIFIED, 0);
+    /// All of IPv6.
+    pub(crate) const ALL_V6: Self = Self::v6(Ipv6Addr::UNSPECIFIED, 0);
+
     /// The network of the first `length` bits of `address`; `length` above the family's maximum means that.
     pub fn around(address: IpAddr, length: u8) -> Self {
         match address {
@@ -164,7 +169,7 @@ const EMBEDDING: [IpNet; 2] =
     [IpNet::v6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96), IpNet::v6(Ipv6Addr::from_bits(NAT64), 96)];
 
 /// Loopback, private, link-local.
-const LOCAL: [IpNet; 8] = [
+pub(crate) const LOCAL: [IpNet; 8] = [
     v4(127, 0, 0, 8),
     v4(10, 0, 0, 8),
     v4(172, 16, 0, 12),

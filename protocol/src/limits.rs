@@ -3,7 +3,7 @@
 //! Specification: docs/protocol.md, "Limits". Nothing here depends on a network's parameters
 //! (those are in `params.rs`); a value that a peer can make us exceed has its name here.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///
@@ -66,6 +66,9 @@ pub const STREAMS_CLIENT: u32 = 256;
 pub const STREAMS_RELAY: u32 = 128;
 /// Circuits that a relay link may have at once, at most.
 pub const STREAMS_RELAY_MAX: u32 = 65_535;
+/// Directory streams that the peer of a link may have open at once: one for what it asks, one for what it pushes, and
+/// as many again while they end.
+pub const DIRECTORY_STREAMS: usize = 4;
 /// Circuits from one upstream link to one next relay that are always allowed.
 pub const EXTENDS_FREE: usize = 32;
 /// From [`EXTENDS_UNCONTENDED`] on, one upstream link gets at most one in this many of the circuits to one next relay,
@@ -154,6 +157,8 @@ pub const LINKS_MAX: usize = 8192;
 pub const DIAL_BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// Longest time for which a failed dial is remembered.
 pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A link that a relay has dialled, on which nothing was open for this long, is closed.
+pub const LINK_IDLE_KEPT: Duration = Duration::from_secs(600);
 /// A second link to the same relay is closed when it had no circuits for about this long.
 pub const LINK_DRAIN: Duration = Duration::from_secs(30);
 // The client's local front doors (`client/src/{socks,http,proxy,forward}.rs`).
@@ -244,3 +249,225 @@ pub const CIRCUITS_SHARE: u64 = 2;
 
 /// After [`SHUTDOWN_TIMEOUT`], for telling peers that their links close.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_millis(200);
+
+// params.rs, epoch.rs, descriptor.rs, exit_summary.rs, work.rs, fraud.rs
+
+/// Most bytes of a record: what 10,000 relays make of a view, and of a download, is this many times 10,000.
+pub const MAX_RECORD: usize = 320;
+/// Seconds that clocks may differ by: a record of a future epoch counts if its epoch starts no later than this.
+pub const CLOCK_TOLERANCE: u64 = 30 * 60;
+/// Most epochs that a network may let a record be valid for: a relay that is gone must be forgotten.
+pub const LIFETIME_MAX: u8 = 64;
+/// Most port ranges of an exit summary, so that a record stays small.
+pub const MAX_SUMMARY_RANGES: usize = 8;
+/// Most zero bits that a network may ask of a hashcash: 2^40 hashes are days of one core.
+pub const HASHCASH_BITS_MAX: u8 = 40;
+/// KiB of memory that a network may ask of Argon2id: from the least that the algorithm has, up to what a small relay
+/// can spare.
+pub const ARGON2_KIB: RangeInclusive<u32> = 8..=256 * 1024;
+/// Most zero bits that a network may ask of an Argon2id result.
+pub const ARGON2_BITS_MAX: u8 = 16;
+/// Epochs from `issued` on for which a fraud proof keeps a relay out: 7 days of the public network.
+pub const FRAUD_EPOCHS: u32 = 28;
+
+// directory.rs
+
+/// Most bytes of a frame on a directory stream, without its length: what a peer can make us buffer at once.
+pub const DIRECTORY_FRAME: usize = 64 * 1024;
+/// Most records, fraud proofs or names of records in one frame.
+pub const DIRECTORY_LIST: usize = 256;
+/// Most members of a usable set in one frame: as many as fit.
+pub const DIRECTORY_MEMBERS: usize = (DIRECTORY_FRAME - 9) / 9;
+/// Requests on one directory stream; whoever has more to ask opens another, and has its turn again.
+pub const DIRECTORY_REQUESTS: usize = 128;
+/// Most bytes of a fraud proof: two records, and the length of the first.
+pub const MAX_FRAUD: usize = 2 + 2 * MAX_RECORD;
+
+// view.rs
+
+/// Relays that may be pending in a view at least, however few are established: a small network must be able to grow.
+pub const PENDING_MIN: usize = 1000;
+/// Relays that may be pending in a young view, which has nobody established yet and must be able to take in a whole
+/// network; about 20 MB.
+pub const PENDING_YOUNG: usize = 65_536;
+/// Epochs for which a view is young: the first whole one is the second.
+pub const VIEW_YOUNG_EPOCHS: u32 = 2;
+/// Pending relays of one netgroup. One /16 of a large hosting company may have a few dozen honest newcomers; a flood
+/// from there gets no further.
+pub const PENDING_PER_NETGROUP: usize = 32;
+/// Fraud proofs that a view holds; about 2 MB. Each has cost the work of a relay.
+pub const FRAUDS_MAX: usize = 4096;
+
+// reconcile.rs
+
+/// Most bytes of one message of a reconciliation.
+pub const RECONCILE_FRAME: usize = 16 * 1024;
+/// Most messages of each side in one session. Thousands of records of which none is shared take fewer until the next
+/// bound is reached, so only a peer that lies needs more.
+pub const RECONCILE_ROUNDS: usize = 32;
+/// Most records that one session finds the asker, or the other, to lack; what is left is for the next session.
+pub const RECONCILE_WANTS: usize = 2048;
+
+// relay: clock.rs
+
+/// Clocks of other relays that say whether one's own is right.
+pub const CLOCK_SAMPLES: usize = 5;
+/// In a network of fewer relays, so many at least.
+pub const CLOCK_SAMPLES_LEAST: usize = 3;
+/// Clocks that are remembered.
+pub const CLOCK_SAMPLES_MAX: usize = 256;
+/// For how long.
+pub const CLOCK_SAMPLE_AGE: Duration = Duration::from_secs(3 * 3600);
+
+// relay: frames.rs, answer.rs
+
+/// For the rest of a frame on a directory stream, for writing one, and for an answer.
+pub const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(15);
+/// A directory stream on which nothing is asked for this long ends.
+pub const DIRECTORY_IDLE: Duration = Duration::from_secs(60);
+/// Directory streams through circuits that a relay answers at once.
+pub const DIRECTORY_ASKERS: usize = 256;
+/// For the records of one push; what is not checked by then was pushed for nothing. Less than [`DIRECTORY_TIMEOUT`],
+/// for which the pusher waits.
+pub const PUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+// relay: senders.rs
+
+/// Pieces of garbage that an address may send within [`GARBAGE_MEMORY`], before its links are closed. An honest node
+/// sends none, but for one of another version, or with a broken memory.
+pub const GARBAGE_MAX: f64 = 16.0;
+/// How long garbage is remembered.
+pub const GARBAGE_MEMORY: Duration = Duration::from_secs(3600);
+/// New relays that one netgroup may push within [`NEW_IDENTITIES_SPAN`]. A network grows more slowly; a newcomer does not
+/// learn of it by pushes.
+pub const NEW_IDENTITIES: f64 = 256.0;
+/// See [`NEW_IDENTITIES`].
+pub const NEW_IDENTITIES_SPAN: Duration = Duration::from_secs(3600);
+/// Reconciliations that one netgroup, or all circuits together, may begin at once.
+pub const SESSIONS_BURST: f64 = 32.0;
+/// After a burst, one more in so much time. Each costs a hash per record.
+pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
+/// An address is dialled at most once in this time for being listed, or for asking to be.
+pub const REACH_PAUSE: Duration = Duration::from_secs(60);
+/// Senders whose use is remembered, of each kind.
+pub const SENDERS_MAX: usize = 16_384;
+
+// relay: directory.rs, directory/intake.rs, news.rs
+
+/// The clock is looked at this often at least, since it may be set.
+pub const DIRECTORY_TICK: Duration = Duration::from_secs(10);
+/// Relays that were dialled before their record came, and are remembered for it.
+pub const PROVED_MAX: usize = 1024;
+/// Checks of memory-hard work have one part in so many of a core.
+pub const MEMORY_HARD_SHARE: u32 = 10;
+/// Such checks that wait for their turn.
+pub const MEMORY_HARD_WAITING: usize = 256;
+/// For how long one waits.
+pub const MEMORY_HARD_PATIENCE: Duration = Duration::from_secs(20);
+/// News that wait to be pushed; what is above is found by reconciliation.
+pub const NEWS_MAX: usize = 1024;
+
+// relay: gossip.rs
+
+/// Relays that a relay talks to of its own accord.
+pub const NEIGHBOURS: usize = 4;
+/// Relays that are asked at once when a relay starts.
+pub const FIRST_ASKED: usize = 8;
+/// Pushes that are under way at once. A neighbour that does not take them must not keep them from the others.
+pub const PUSHES_RUNNING: usize = 16;
+/// What is learnt within this time is pushed together.
+pub const PUSH_DELAY: Duration = Duration::from_millis(500);
+/// When nobody answers, the next relay is tried after this long; doubled each time, up to the pause between
+/// reconciliations.
+pub const RETRY_MIN: Duration = Duration::from_secs(1);
+/// For one talk with a neighbour, whatever it does.
+pub const TALK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Records that are asked for, or pushed, in one frame: as many as fit in any case.
+pub const WANTS_AT_ONCE: usize = DIRECTORY_FRAME / (MAX_RECORD + 2) - 3;
+
+// relay: reach.rs, verify.rs, publish.rs
+
+/// Relays that are asked whether they can dial one that is about to list itself.
+pub const REACH_ASKED: usize = 3;
+/// After they could not, it is asked again so much later.
+pub const REACH_RETRY: Duration = Duration::from_secs(300);
+/// Relays that are dialled at once, to see whether they are there.
+pub const VERIFY_RUNNING: usize = 8;
+/// A relay that is not there is dialled again after this long, doubled each time.
+pub const VERIFY_BACKOFF_MIN: Duration = Duration::from_secs(60);
+/// Longest time until then.
+pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
+
+// relay: store.rs
+
+/// The view is saved this often.
+pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// A saved view is at most so many bytes; larger files are none.
+pub const VIEW_FILE_MAX: usize = 64 * 1024 * 1024;
+
+// relay: onion_keys.rs
+
+/// Age at which an onion key is replaced: a stolen one opens no handshake after this and [`ONION_KEY_OVERLAP`].
+pub const ONION_KEY_LIFETIME: Duration = Duration::from_secs(28 * 24 * 3600);
+/// For how long the key before is accepted beside the present one: three times as long as records that still name it
+/// are valid in the public network.
+pub const ONION_KEY_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often a running relay looks at the age of its onion key.
+pub const ONION_KEY_CHECK: Duration = Duration::from_secs(60);
+// usable.rs, majority.rs, relays.rs, path.rs
+
+/// Relays that one usable set has, at most: beyond, it would not be held whole by everyone.
+pub const MAX_USABLE: usize = 100_000;
+/// Sources that a client's usable set needs at least: of fewer, one liar could decide.
+pub const SOURCES_MIN: usize = 3;
+/// Guards come from the highest age class that this many relays have reached; in a network with fewer, from all.
+pub const GUARDS_WANTED: usize = 20;
+/// Newcomers together have at most one part in this many of the mass of a draw: a flood of them gains no more.
+pub const NEWCOMERS_SHARE: u64 = 10;
+
+// guard.rs
+
+/// Guards that a client draws at once, so that who makes some of them fail does not choose the others.
+pub const GUARDS_SAMPLED: usize = 20;
+/// Guards that circuits begin at: one that fails leaves another, and more would only be more who see the client.
+pub const GUARDS_IN_USE: usize = 2;
+/// A guard is kept for this long at most. Shorter, and a client meets more of them in its life.
+pub const GUARD_LIFETIME: Duration = Duration::from_secs(120 * DAY);
+/// A guard's time is drawn, up to this much shorter, so that not all of them end at once.
+pub const GUARD_LIFETIME_SPREAD: Duration = Duration::from_secs(30 * DAY);
+/// Most time that counts as passed between two looks at the clock: one wrong clock must not end all guards.
+pub const GUARD_CLOCK_STEP: Duration = Duration::from_secs(7 * DAY);
+/// Most seconds that a sample can have counted: a thousand years.
+pub const GUARD_LIVED_MAX: u64 = 1000 * 366 * DAY;
+/// A guard that the usable set does not have is kept for this long: outages pass.
+pub const GUARD_UNLISTED: Duration = Duration::from_secs(20 * DAY);
+/// Guards that are dialled within [`GUARDS_DIALLED_SPAN`] before a person is told: the two in use, and two more.
+pub const GUARDS_DIALLED: usize = 4;
+/// See [`GUARDS_DIALLED`].
+pub const GUARDS_DIALLED_SPAN: Duration = Duration::from_secs(30 * DAY);
+/// Guards that were dialled within [`GUARDS_DIALLED_SPAN`] and are remembered, however often a person goes on.
+pub const GUARDS_DIALLED_KEPT: usize = 64;
+/// Circuits through a guard before their share that failed says something about it.
+pub const GUARD_CIRCUITS_JUDGED: u32 = 20;
+/// At this many, a guard's counts are halved: what is long ago counts less.
+pub const GUARD_CIRCUITS_KEPT: u32 = 200;
+/// A guard is dropped when this many in a hundred of its circuits failed: more than dead relays in the paths explain.
+pub const GUARD_FAILED_PERCENT: u32 = 70;
+/// Dropped guards that are remembered, so that they are not drawn again.
+pub const GUARDS_DROPPED: usize = 64;
+/// After a failed dial, for how long a guard is not dialled; doubled by each further failure.
+pub const GUARD_RETRY_MIN: Duration = Duration::from_secs(5);
+/// Longest time for which a guard that does not answer is left alone while no other may be dialled.
+pub const GUARD_RETRY_ALONE: Duration = Duration::from_secs(60);
+/// Longest time for which a guard that does not answer is left alone.
+pub const GUARD_RETRY_MAX: Duration = Duration::from_secs(3600);
+/// Between two feelers, on average: each member of a sample is tried about every three days.
+pub const FEELER_EVERY: Duration = Duration::from_secs(4 * 3600);
+/// Feelers in a row that must fail, each through other relays, before a guard goes behind the others: one may lie.
+pub const FEELER_MISSES: u8 = 2;
+/// Epochs after its first whose usable sets confirm a view: who feeds a newcomer lies must do so for as long.
+pub const VIEW_CONFIRMED: u8 = 2;
+/// After this many epochs without a usable set a view counts as a new one: 7 days of the public network.
+pub const VIEW_STALE_EPOCHS: u32 = 28;
+
+const DAY: u64 = 24 * 3600;

@@ -12,13 +12,17 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use tokio::{sync::mpsc, time::sleep};
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use trefoil_protocol::{
     cell::{self, Create, Refusal},
     handshake::{self, CircuitKeys, HandshakeError},
+    limits::DIRECTORY_STREAMS,
     message::{ExtendError, MessageError, Reason},
     onion::{BackwardLayer, Cell, ForwardLayer, LayerError},
     puzzle::Puzzle,
@@ -47,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) streams: CircuitStreams,
     pub(crate) account: OpenAccount,
     pub(crate) outlets: CircuitOutlets,
+    /// Places for its streams to the directory.
+    pub(crate) askers: Semaphore,
     pub(crate) closed: CancellationToken,
     /// Why the task that ended first did, for both halves of the link towards the origin.
     reason: OnceLock<CloseReason>,
@@ -93,10 +99,10 @@ pub(crate) enum CircuitError {
 }
 
 /// Serves a circuit that a peer has opened, from its first cell to its end.
-pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
+pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit, first: BytesMut) {
     let created = tokio::select! {
         // Boxed: what a handshake needs is not kept for the circuit's life.
-        created = Box::pin(create(&node, &link, &mut circuit)) => created,
+        created = Box::pin(create(&node, &link, &mut circuit, first)) => created,
         () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown),
     };
     let (keys, shared) = match created {
@@ -125,8 +131,8 @@ async fn create(
     node: &Arc<Node>,
     link: &Link,
     circuit: &mut cells::Circuit,
+    mut first: BytesMut,
 ) -> Result<(CircuitKeys, Arc<Shared>), CircuitError> {
-    let mut first = circuit.reader.first_cell().await?;
     match answer(node, link, as_cell(&mut first)).await {
         Ok(Answer { created, keys, shared }) => {
             circuit.writer.write(one(&cell::created_cell(&created))).await?;
@@ -143,7 +149,7 @@ async fn create(
 async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, Refusal> {
     let create = Create::from_cell(first).map_err(|_| Refusal::Refused)?;
     let onion = node.onion_secret(create.onion_key).ok_or(Refusal::Refused)?;
-    let peer = node.peer_for(onion);
+    let peer = node.peer_for(&onion);
     let asked = node.effort();
     let puzzle = Puzzle { effort: asked, hour: node.hour() };
     if !puzzle.is_solved_by(&peer.relay, create.x, &create.solution) {
@@ -157,7 +163,7 @@ async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, R
             node.spent.give_back(create.x);
         }
     })?;
-    let (created, keys) = handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
+    let (created, keys) = handshake::respond(&peer, &onion, &create, &mut node.rng()).map_err(|error| {
         debug!(%error, "a handshake failed");
         Refusal::Refused
     })?;
@@ -178,8 +184,6 @@ impl CircuitError {
     /// What the neighbour that sent the offending cell is told; see docs/protocol.md, "Closing".
     fn reason_for_peer(&self) -> CloseReason {
         match self {
-            Self::Cells(CellError::Silent) => CloseReason::Timeout, // this and the next are about a first cell only
-            Self::Cells(CellError::StreamType(_)) => CloseReason::Protocol,
             Self::Cells(_) | Self::Closed => CloseReason::Unspecified,
             Self::Refused(_) => CloseReason::Limit,
             Self::Layer(_)
@@ -199,7 +203,8 @@ impl Shared {
         let streams = CircuitStreams::new(streams::End::Hop);
         let account = node.memory.open(streams.clone(), closed.clone())?;
         let outlets = node.exit.circuit_outlets();
-        Some(Arc::new(Self { node: Arc::clone(node), streams, account, outlets, closed, reason: OnceLock::new() }))
+        let (node, askers) = (Arc::clone(node), Semaphore::new(DIRECTORY_STREAMS));
+        Some(Arc::new(Self { node, streams, account, outlets, askers, closed, reason: OnceLock::new() }))
     }
 
     /// What the neighbour towards the origin is told: the same by both tasks, whichever ended first.

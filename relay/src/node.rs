@@ -1,13 +1,12 @@
 //! What all of a relay's circuits share: its keys, its view of the network, its links and its limits.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trefoil_protocol::{
     entry::RelayEntry,
@@ -17,17 +16,35 @@ use trefoil_protocol::{
     puzzle::Hour,
 };
 
-use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory, spent::Spent};
-
-/// The relays that a node knows.
-pub type View = HashMap<RelayId, RelayEntry>;
+use crate::{
+    clock,
+    directory::Directory,
+    effort::Effort,
+    endpoint::{DialError, Sockets},
+    exit::Exit,
+    extend::Shares,
+    gate::Gate,
+    gossip::Neighbours,
+    link::Link,
+    links::Links,
+    memory::Memory,
+    onion_keys::OnionKeys,
+    publish::Publisher,
+    spent::Spent,
+};
 
 /// See the file's head.
 pub(crate) struct Node {
     pub(crate) network: NetworkId,
     pub(crate) relay: RelayId,
-    pub(crate) onion: OnionSecret,
-    pub(crate) view: View,
+    pub(crate) onion: OnionKeys,
+    pub(crate) directory: Directory,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) publisher: Publisher,
+    /// For dialling others from a port that they have not heard of.
+    pub(crate) sockets: Sockets,
+    /// Places for those who ask the directory through circuits.
+    pub(crate) askers: Semaphore,
     pub(crate) links: Links,
     pub(crate) exit: Exit,
     pub(crate) handshakes: Gate,
@@ -50,8 +67,26 @@ impl Node {
     }
 
     /// The onion secret that a `Create` names.
-    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<&OnionSecret> {
-        (self.onion.public().id() == id).then_some(&self.onion)
+    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<Arc<OnionSecret>> {
+        self.onion.find(id)
+    }
+
+    /// A link to the relay, at the first of its addresses that answers.
+    pub(crate) async fn link(&self, entry: &RelayEntry) -> Result<Link, DialError> {
+        let mut failed = DialError::Timeout;
+        for address in entry.addresses.iter() {
+            match self.links.get(entry.id, address).await {
+                Ok(link) => return Ok(link),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// The peer is a relay that is known: the link is used for new circuits to it, and it may open more.
+    pub(crate) fn trust(&self, link: &Link) {
+        link.trust();
+        self.links.insert(link);
     }
 
     /// This relay as a handshake's transcript has it.
@@ -67,7 +102,7 @@ impl Node {
 
     /// This machine's hour.
     pub(crate) fn hour(&self) -> Hour {
-        Hour::of_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        Hour::of_unix(clock::now().0)
     }
 
     /// A generator for one handshake, so that handshakes do not wait for each other.

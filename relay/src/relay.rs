@@ -1,4 +1,5 @@
-//! A whole relay, to be embedded: bound to its socket first, so that its address is known, then started with its view.
+//! A whole relay, to be embedded: bound to its socket first, so that its address is known, then started with the relays
+//! through which it gets to know the network.
 //!
 //! The daemon around it is `main.rs`; the client's testnet runs several in one process.
 
@@ -12,41 +13,49 @@ use std::{
 use quinn::AsyncUdpSocket;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
-    identity::{OnionSecret, RelayId, RelaySecret},
+    exit_summary::ExitSummary,
+    identity::{OnionKey, RelayId, RelaySecret},
     limits::{
-        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
-        GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
+        DIALLED_QUEUE, DIRECTORY_ASKERS, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
+        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
 };
 use zeroize::Zeroize;
 
-pub use crate::node::View;
 use crate::{
-    circuit,
+    answer, circuit,
+    clock::Clock,
+    directory::{self, Directory},
     effort::Effort,
-    endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions},
+    endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions, Sockets},
     exit::Exit,
     extend::Shares,
     gate::{Gate, GateLimits},
+    gossip::{self, Neighbours},
     link::Link,
     links::Links,
     memory::{Memory, SWEEP_EVERY},
     node::Node,
+    onion_keys::{OnionKeys, Rotation},
+    opened::{Arrival, Opened},
     outlets::Outlets,
     outside::Outside,
+    publish::{self, Publisher},
     reason::CloseReason,
     socket::BindError,
     sources::Loopback,
     spent::Spent,
+    store::{self, Store},
+    verify,
 };
 
 /// What makes a relay.
@@ -55,8 +64,8 @@ pub struct Setup {
     pub params: NetworkParams,
     /// Who it is.
     pub identity: Arc<RelaySecret>,
-    /// Its key for circuit handshakes.
-    pub onion: OnionSecret,
+    /// Its keys for circuit handshakes.
+    pub onion: OnionKeys,
     /// What it connects to for others.
     pub exit: ExitPolicy,
     /// How it reaches the outside.
@@ -67,6 +76,10 @@ pub struct Setup {
     pub memory: u64,
     /// How its links behave where the network is full.
     pub congestion: Congestion,
+    /// Where its time comes from.
+    pub clock: Clock,
+    /// Where it keeps its directory.
+    pub store: Store,
     /// Seeds its generators: secret, and never used twice.
     pub seed: [u8; 32],
 }
@@ -75,6 +88,7 @@ pub struct Setup {
 pub struct Bound {
     setup: Setup,
     endpoint: Endpoint,
+    sockets: Sockets,
     slow_handshakes: Option<Duration>,
 }
 
@@ -82,6 +96,7 @@ pub struct Bound {
 pub struct Relay {
     node: Arc<Node>,
     endpoint: Endpoint,
+    store: Store,
 }
 
 impl Setup {
@@ -90,16 +105,19 @@ impl Setup {
     /// # Errors
     /// [`BindError`] when the address cannot be had.
     pub fn bind(self, listen: SocketAddr) -> Result<Bound, BindError> {
-        self.bound(|options| Endpoint::bind(listen, options))
+        let fresh = LinkOptions { identity: LinkIdentity::Anonymous, ..self.link_options() };
+        let local = SocketAddr::new(listen.ip(), 0);
+        let sockets: Sockets = Arc::new(move |_| Endpoint::bind(local, &fresh));
+        self.bound(|options| Endpoint::bind(listen, options), sockets)
     }
 
-    /// Takes a socket of a simulated network.
+    /// Takes a socket of a simulated network, and what makes others there.
     ///
     /// # Errors
     /// [`BindError`] when it is of no use.
-    pub fn over(mut self, socket: Arc<dyn AsyncUdpSocket>) -> Result<Bound, BindError> {
+    pub fn over(mut self, socket: Arc<dyn AsyncUdpSocket>, sockets: Sockets) -> Result<Bound, BindError> {
         let visible = self.split_seed();
-        self.bound(|options| Endpoint::over(socket, options, Some(visible)))
+        self.bound(|options| Endpoint::over(socket, options, Some(visible)), sockets)
     }
 
     /// Takes a seed for what peers see, such as connection ids; handshakes must not come from the same.
@@ -109,15 +127,22 @@ impl Setup {
         parent.random()
     }
 
-    fn bound(self, endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>) -> Result<Bound, BindError> {
-        let options = LinkOptions {
+    fn bound(
+        self,
+        endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>,
+        sockets: Sockets,
+    ) -> Result<Bound, BindError> {
+        let endpoint = endpoint(&self.link_options())?;
+        Ok(Bound { setup: self, endpoint, sockets, slow_handshakes: None })
+    }
+
+    fn link_options(&self) -> LinkOptions {
+        LinkOptions {
             identity: LinkIdentity::Relay(Arc::clone(&self.identity)),
             network: *self.params.id().as_bytes(),
             congestion: self.congestion,
             loopback: if self.params.allow_loopback { Loopback::Exempt } else { Loopback::Counted },
-        };
-        let endpoint = endpoint(&options)?;
-        Ok(Bound { setup: self, endpoint, slow_handshakes: None })
+        }
     }
 }
 
@@ -134,7 +159,7 @@ impl Bound {
     pub fn entry(&self, addresses: RelayAddresses) -> RelayEntry {
         RelayEntry {
             id: self.setup.identity.id(),
-            onion_key: self.setup.onion.public(),
+            onion_key: self.setup.onion.present(),
             addresses,
             weight: Weight::default(),
             exit: self.setup.exit.clone(),
@@ -147,18 +172,25 @@ impl Bound {
         Self { slow_handshakes: Some(each), ..self }
     }
 
-    /// Starts to serve. The relay extends circuits to the relays of `view` only.
-    pub fn start(self, view: View) -> Relay {
-        let Self { mut setup, endpoint, slow_handshakes } = self;
+    /// Starts to serve, reachable at these addresses. The relay gets to know the network through `bootstrap`, relays
+    /// that its operator trusts to be there; it extends circuits to these and to those that it has reached itself.
+    pub fn start(self, addresses: RelayAddresses, bootstrap: impl IntoIterator<Item = RelayEntry>) -> Relay {
+        let Self { mut setup, endpoint, sockets, slow_handshakes } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
-        let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
-        let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
+        let own = addresses.iter().chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
+        let view = setup.store.load_view(&setup.params, setup.clock.now());
+        let identity = setup.identity.id();
+        let exit = ExitSummary::of(&setup.exit);
         let at_once = slow_handshakes.map_or_else(handshakes_at_once, |_| 1);
         let node = Arc::new(Node {
             network: setup.params.id(),
-            relay: setup.identity.id(),
+            relay: identity,
             onion: setup.onion,
-            view,
+            directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view),
+            neighbours: Neighbours::default(),
+            publisher: Publisher::new(setup.identity, addresses, exit, setup.store.clone()),
+            sockets,
+            askers: Semaphore::new(DIRECTORY_ASKERS),
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),
             handshakes: Gate::new(gate_limits(at_once, at_once)),
@@ -173,11 +205,18 @@ impl Bound {
             rng: Mutex::new(StdRng::from_seed(setup.seed)),
         });
         setup.seed.zeroize();
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_links(Arc::clone(&node))));
-        Relay { node, endpoint }
+        spawn(&node, accept_links(Arc::clone(&node), endpoint.clone()));
+        spawn(&node, accept_on_dialled(Arc::clone(&node), arrivals));
+        spawn(&node, watch_memory(Arc::clone(&node)));
+        spawn(&node, watch_links(Arc::clone(&node)));
+        spawn(&node, rotate_onion_keys(Arc::clone(&node)));
+        spawn(&node, publish::run(Arc::clone(&node)));
+        spawn(&node, gossip::reconcile(Arc::clone(&node)));
+        spawn(&node, gossip::push(Arc::clone(&node)));
+        spawn(&node, verify::run(Arc::clone(&node)));
+        spawn(&node, directory::keep_time(Arc::clone(&node)));
+        spawn(&node, store::keep_saved(Arc::clone(&node), setup.store.clone()));
+        Relay { node, endpoint, store: setup.store }
     }
 }
 
@@ -190,6 +229,16 @@ impl Relay {
     /// Circuits that go through it.
     pub fn circuits(&self) -> usize {
         self.node.memory.circuits()
+    }
+
+    /// The relays that it knows.
+    pub fn directory(&self) -> &Directory {
+        &self.node.directory
+    }
+
+    /// The onion key to tell others of, as it is now.
+    pub fn onion_key(&self) -> OnionKey {
+        self.node.onion.present()
     }
 
     #[cfg(test)]
@@ -216,6 +265,7 @@ impl Relay {
             self.endpoint.close(CloseReason::Shutdown);
             let _ = timeout(FAREWELL_TIMEOUT, self.endpoint.wait_idle()).await; // else nothing is sent any more
         }
+        store::save(&self.node, &self.store);
     }
 }
 
@@ -228,6 +278,11 @@ fn handshakes_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
+/// Runs this for as long as the node does.
+fn spawn(node: &Arc<Node>, work: impl Future<Output = ()> + Send + 'static) {
+    node.tracker.spawn(until_shutdown(Arc::clone(node), work));
+}
+
 async fn until_shutdown(node: Arc<Node>, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => {}
@@ -237,18 +292,17 @@ async fn until_shutdown(node: Arc<Node>, work: impl Future<Output = ()>) {
 
 async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
     while let Some(arriving) = endpoint.accept().await {
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_link(Arc::clone(&node), arriving)));
+        spawn(&node, accept_link(Arc::clone(&node), arriving));
     }
 }
 
 async fn accept_link(node: Arc<Node>, arriving: Arriving) {
     match arriving.finish().await {
         Ok(link) => {
-            if link.peer().is_some_and(|peer| node.view.contains_key(&peer)) {
-                link.trust();
-                node.links.insert(&link); // strangers with keys of their own would fill the table
+            if link.peer().is_some_and(|peer| node.directory.knows(&peer)) {
+                node.trust(&link); // strangers with keys of their own would fill the table
             }
-            accept_circuits(node, link).await;
+            accept_streams(node, link).await;
         }
         Err(error) => debug!(%error, "a link did not come to be"),
     }
@@ -257,15 +311,15 @@ async fn accept_link(node: Arc<Node>, arriving: Arriving) {
 /// The peers of links that this relay has dialled open circuits on them too.
 async fn accept_on_dialled(node: Arc<Node>, mut arrivals: mpsc::Receiver<Link>) {
     while let Some(link) = arrivals.recv().await {
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_circuits(Arc::clone(&node), link)));
+        spawn(&node, accept_streams(Arc::clone(&node), link));
     }
 }
 
-async fn accept_circuits(node: Arc<Node>, link: Link) {
+async fn accept_streams(node: Arc<Node>, link: Link) {
     loop {
-        match link.accept_circuit().await {
-            Ok(circuit) => {
-                let serve = circuit::serve(Arc::clone(&node), link.clone(), circuit);
+        match link.accept().await {
+            Ok(opened) => {
+                let serve = serve(Arc::clone(&node), link.clone(), opened);
                 node.tracker.spawn(serve);
             }
             Err(error) => {
@@ -273,6 +327,19 @@ async fn accept_circuits(node: Arc<Node>, link: Link) {
                 return node.links.remove(&link);
             }
         }
+    }
+}
+
+/// Serves what the peer has opened.
+async fn serve(node: Arc<Node>, link: Link, opened: Opened) {
+    let arrived = tokio::select! {
+        arrived = opened.arrive() => arrived,
+        () = node.shutdown.cancelled() => return,
+    };
+    match arrived {
+        Ok(Arrival::Circuit(circuit, first)) => circuit::serve(node, link, circuit, first).await,
+        Ok(Arrival::Directory(stream)) => answer::serve_link(node, link, stream).await,
+        Err(error) => debug!(%error, "a stream did not come to be"),
     }
 }
 
@@ -291,8 +358,25 @@ async fn watch_links(node: Arc<Node>) {
     node.links.keep_clean().await;
 }
 
+async fn rotate_onion_keys(node: Arc<Node>) {
+    let mut ticks = interval(ONION_KEY_CHECK);
+    loop {
+        ticks.tick().await;
+        match node.onion.rotate(node.directory.now(), &mut node.rng()) {
+            Ok(Rotation::NewKey) => {
+                info!("a new onion key; the one before is accepted for 7 days more");
+                node.directory.own_changed.notify_one();
+            }
+            Ok(Rotation::PreviousDropped | Rotation::Unchanged) => {}
+            Err(error) => warn!(%error, "the onion key is due to change, but the data directory cannot be written"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use trefoil_protocol::identity::OnionSecret;
+
     use super::*;
     use crate::outside::Internet;
 
@@ -302,12 +386,14 @@ mod tests {
         let mut setup = Setup {
             params: NetworkParams::testnet("test".parse().unwrap()),
             identity: Arc::new(RelaySecret::generate(&mut rng)),
-            onion: OnionSecret::generate(&mut rng),
+            onion: OnionSecret::generate(&mut rng).into(),
             exit: ExitPolicy::default(),
             outside: Arc::new(Internet::new(&[]).unwrap()),
             outlets: 4,
             memory: 1 << 30,
             congestion: Congestion::Cubic,
+            clock: Clock::System,
+            store: Store::default(),
             seed: [7; 32],
         };
         let visible = setup.split_seed();

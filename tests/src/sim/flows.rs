@@ -20,6 +20,7 @@ use trefoil_relay::{
     cells::Circuit,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
     link::Link,
+    opened::Arrival,
     sources::Loopback,
 };
 
@@ -146,10 +147,10 @@ async fn send(mut circuit: Circuit) {
 }
 
 async fn receive(link: Link, received: Arc<AtomicU64>) {
-    while let Ok(mut circuit) = link.accept_circuit().await {
+    while let Ok(opened) = link.accept().await {
         let received = Arc::clone(&received);
         tokio::spawn(async move {
-            let Ok(_) = circuit.reader.first_cell().await else { return };
+            let Ok(Arrival::Circuit(mut circuit, _)) = opened.arrive().await else { return };
             while let Ok(cells) = circuit.reader.cells().await {
                 received.fetch_add(cells.len() as u64, Relaxed);
             }

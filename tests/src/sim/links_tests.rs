@@ -6,7 +6,10 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
-use trefoil_protocol::limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HANDSHAKE_TIMEOUT, LINK_DRAIN};
+use trefoil_protocol::{
+    identity::RelayId,
+    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HANDSHAKE_TIMEOUT, LINK_DRAIN, LINK_IDLE_KEPT},
+};
 use trefoil_relay::{
     endpoint::{DialError, Endpoint, LinkIdentity},
     link::{Dialler, Link, LinkError},
@@ -15,7 +18,7 @@ use trefoil_relay::{
 };
 
 use super::{
-    link_tests::{accept, address, client, linked, net, relay, relay_id},
+    link_tests::{accept, address, arrive, client, linked, net, relay, relay_id},
     nodes::{Plan, relay_address, secrets},
     udp::{LinkModel, SimNet},
 };
@@ -154,7 +157,7 @@ async fn a_second_link_closes_a_while_after_its_last_circuit_though_nothing_else
     let (a2, second) = linked(&a, &b, 2).await;
     let mut circuit = a2.open_circuit().await.unwrap();
     circuit.writer.write(vec![1; trefoil_protocol::limits::CELL].into()).await.unwrap();
-    let on_second = second.accept_circuit().await.unwrap();
+    let on_second = arrive(&second).await.unwrap();
     links.insert(&second);
     links.insert(&first); // the newcomer stays: now the second drains
     let watch = links.clone();
@@ -178,4 +181,28 @@ async fn a_relay_closes_a_second_link_of_another_by_itself() {
     let closed = timeout(LINK_DRAIN + Duration::from_secs(3), first.closed()).await;
     assert!(matches!(closed, Ok(LinkError::Closed(CloseReason::Duplicate))), "{closed:?}");
     assert!(!second.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_link_is_let_go_by_its_dialler_unless_it_is_kept() {
+    let net = net(1);
+    let (a, b) = (relay(&net, 1), relay(&net, 2));
+    let (links, _dialled) = links(&a);
+    let (link, _accepted) = tokio::join!(links.get(relay_id(2), address(2)), accept(&b));
+    let link = link.unwrap();
+    let wait = async |kept: &[RelayId]| {
+        for _ in 0..2 {
+            links.let_go_of_idle(kept);
+            tokio::time::sleep(LINK_IDLE_KEPT / 2).await;
+        }
+        links.let_go_of_idle(kept);
+    };
+    wait(&[relay_id(2)]).await;
+    let circuit = link.open_circuit().await.unwrap();
+    wait(&[]).await;
+    assert!(!link.is_closed());
+    drop(circuit);
+    wait(&[]).await;
+    assert!(link.is_closed());
+    assert_eq!(links.count(), 0);
 }

@@ -6,6 +6,8 @@ pub mod outside;
 pub mod udp;
 
 #[cfg(test)]
+mod bad_gossip_tests;
+#[cfg(test)]
 mod congestion_tests;
 #[cfg(test)]
 mod exit_tests;
@@ -13,6 +15,8 @@ mod exit_tests;
 mod failure_tests;
 #[cfg(test)]
 mod flood_tests;
+#[cfg(test)]
+mod gossip_tests;
 #[cfg(test)]
 mod hostile_relay_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     panic,
     sync::{
         Arc, Once,
@@ -16,16 +16,22 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
 use trefoil_client::{guards::Sockets, tunnel::Client};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry},
+    epoch::UnixSeconds,
     identity::{OnionSecret, RelaySecret},
+    limits::ONION_KEY_LIFETIME,
     params::NetworkParams,
 };
 use trefoil_relay::{
+    clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
-    relay::{Relay, Setup, View},
+    onion_keys::OnionKeys,
+    relay::{Bound, Relay, Setup},
     sources::Loopback,
+    store::Store,
 };
 
 use super::{
@@ -52,6 +58,14 @@ pub struct Plan {
     pub handshake: Duration,
     /// How many of the last relays are not started: the others know them, and a test plays them.
     pub by_hand: u8,
+    /// Through how many of the first relays each gets to know the network.
+    pub bootstrap: u8,
+    /// How many of the last relays are not started, and not known to anyone, until [`SimNetwork::start_again`].
+    pub late: u8,
+    /// A relay whose clock is ahead, and by how many seconds.
+    pub ahead: Option<(u8, u64)>,
+    /// A relay whose onion key is replaced, and how many seconds after the network's start.
+    pub rotates: Option<(u8, u64)>,
 }
 
 /// A running network.
@@ -62,10 +76,14 @@ pub struct SimNetwork {
     pub outside: SimOutside,
     plan: Plan,
     params: NetworkParams,
+    started: Instant,
     relays: Vec<Option<Relay>>,
     entries: Vec<RelayEntry>,
     clients: AtomicU8,
 }
+
+/// What the clocks of nodes show when their network starts, unless a test sets them otherwise.
+pub const START: UnixSeconds = UnixSeconds(1_800_000_000);
 
 thread_local! {
     static PANICS: Cell<usize> = const { Cell::new(0) };
@@ -83,45 +101,53 @@ impl Plan {
             memory: 256 << 20,
             handshake: Duration::ZERO,
             by_hand: 0,
+            bootstrap: relays,
+            late: 0,
+            ahead: None,
+            rotates: None,
         }
+    }
+
+    /// With this many relays that come late.
+    pub fn late(self, late: u8) -> Self {
+        Self { late, ..self }
     }
 
     /// Starts the network.
     pub fn start(self) -> SimNetwork {
         count_panics();
-        let net = SimNet::new(self.seed, self.model);
-        let outside = SimOutside::default();
-        let params = NetworkParams::testnet("simulated".parse().expect("a good name"));
-        let bound: Vec<_> = (1..=self.relays)
-            .map(|number| {
-                let setup = self.setup(number, &params, &outside);
-                let bound = setup.over(net.socket(relay_address(number))).expect("a simulated socket has an address");
-                if self.handshake.is_zero() { bound } else { bound.with_slow_handshakes(self.handshake) }
-            })
-            .collect();
-        let entries: Vec<_> = (1..=self.relays)
-            .zip(&bound)
-            .map(|(number, bound)| bound.entry(RelayAddresses::new([relay_address(number)]).expect("one good address")))
-            .collect();
-        let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
-        let started = usize::from(self.relays - self.by_hand);
-        let relays = bound.into_iter().take(started).map(|bound| Some(bound.start(view.clone()))).collect();
-        SimNetwork { net, outside, plan: self, params, relays, entries, clients: AtomicU8::new(1) }
+        let mut network = SimNetwork {
+            net: SimNet::new(self.seed, self.model),
+            outside: SimOutside::default(),
+            params: NetworkParams::testnet("simulated".parse().expect("a good name")),
+            started: Instant::now(),
+            relays: Vec::new(),
+            entries: Vec::new(),
+            clients: AtomicU8::new(1),
+            plan: self,
+        };
+        let plan = network.plan.clone();
+        let bound: Vec<_> =
+            (1..=plan.relays).map(|number| network.bind(number, relay_address(number), plan.seed)).collect();
+        let addresses = |number| RelayAddresses::new([relay_address(number)]).expect("one good address");
+        network.entries = (1..).zip(&bound).map(|(number, bound)| bound.entry(addresses(number))).collect();
+        let started = usize::from(plan.relays - plan.by_hand - plan.late);
+        let named = &network.entries[..usize::from(plan.bootstrap.min(plan.relays - plan.late))];
+        let start = |(bound, entry): (Bound, &RelayEntry)| Some(bound.start(entry.addresses, named.iter().cloned()));
+        network.relays = bound.into_iter().zip(&network.entries).take(started).map(start).collect();
+        network
     }
 
-    fn setup(&self, number: u8, params: &NetworkParams, outside: &SimOutside) -> Setup {
-        let (identity, onion) = secrets(number);
-        let exit = if number >= self.first_exit { self.exit } else { "" };
-        Setup {
-            params: params.clone(),
-            identity: Arc::new(identity),
-            onion,
-            exit: exit.parse().expect("the test's policy is one"),
-            outside: Arc::new(outside.clone()),
-            outlets: usize::MAX,
-            memory: self.memory,
-            congestion: Congestion::default(),
-            seed: seed(self.seed, number),
+    fn ahead(&self, number: u8) -> u64 {
+        self.ahead.filter(|(relay, _)| *relay == number).map_or(0, |(_, seconds)| seconds)
+    }
+
+    fn onion_keys(&self, number: u8, secret: OnionSecret) -> OnionKeys {
+        match self.rotates {
+            Some((relay, after)) if relay == number => {
+                OnionKeys::made_at(secret, UnixSeconds(START.0 + after - ONION_KEY_LIFETIME.as_secs()))
+            }
+            _ => secret.into(),
         }
     }
 }
@@ -140,6 +166,52 @@ impl SimNetwork {
     /// A relay that was not stopped, by its number.
     pub fn relay(&self, number: u8) -> &Relay {
         self.relays[usize::from(number) - 1].as_ref().expect("the test did not stop it")
+    }
+
+    fn bind(&self, number: u8, address: SocketAddr, seed: u64) -> Bound {
+        let sockets = sockets(&self.net, &self.params, address.ip());
+        let bound = self.setup(number, seed).over(self.net.socket(address), sockets);
+        let bound = bound.expect("a simulated socket has an address");
+        let handshake = self.plan.handshake;
+        if handshake.is_zero() { bound } else { bound.with_slow_handshakes(handshake) }
+    }
+
+    fn setup(&self, number: u8, run: u64) -> Setup {
+        let (identity, onion) = secrets(number);
+        let exit = if number >= self.plan.first_exit { self.plan.exit } else { "" };
+        Setup {
+            params: self.params.clone(),
+            identity: Arc::new(identity),
+            onion: self.plan.onion_keys(number, onion),
+            exit: exit.parse().expect("the test's policy is one"),
+            outside: Arc::new(self.outside.clone()),
+            outlets: usize::MAX,
+            memory: self.plan.memory,
+            congestion: Congestion::default(),
+            clock: Clock::Simulated { at: self.started, unix: START.plus(self.plan.ahead(number)) },
+            store: Store::default(),
+            seed: seed(run, number),
+        }
+    }
+
+    fn named(&self, numbers: &[u8]) -> Vec<RelayEntry> {
+        numbers.iter().map(|number| self.entries[usize::from(*number) - 1].clone()).collect()
+    }
+
+    /// Starts a second relay with the keys of this one, at another address, in the same network.
+    pub fn start_thief(&self, number: u8, address: SocketAddr, bootstrap: &[u8]) -> Relay {
+        let addresses = RelayAddresses::new([address]).expect("one good address");
+        self.bind(number, address, self.plan.seed + 1).start(addresses, self.named(bootstrap))
+    }
+
+    /// Starts a relay that comes late, or one that was stopped, which gets to know the network through these.
+    pub fn start_again(&mut self, number: u8, bootstrap: &[u8]) {
+        let bound = self.bind(number, relay_address(number), self.plan.seed + 1);
+        let addresses = self.entries[usize::from(number) - 1].addresses;
+        let relay = bound.start(addresses, self.named(bootstrap));
+        let at = usize::from(number) - 1;
+        self.relays.resize_with(self.relays.len().max(at + 1), || None);
+        self.relays[at] = Some(relay);
     }
 
     /// Stops a relay in order.
@@ -166,13 +238,18 @@ impl SimNetwork {
     }
 
     fn sockets(&self, client: u8) -> Sockets {
-        let (net, params) = (self.net.clone(), self.params.clone());
-        let port = AtomicU16::new(10_000);
-        Arc::new(move |_| {
-            let address = SocketAddr::from(([192, 168, client, 1], port.fetch_add(1, Relaxed)));
-            Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))
-        })
+        sockets(&self.net, &self.params, [192, 168, client, 1].into())
     }
+}
+
+/// Makes sockets at this address, each at a port of its own.
+pub fn sockets(net: &SimNet, params: &NetworkParams, address: IpAddr) -> Sockets {
+    let (net, params) = (net.clone(), params.clone());
+    let port = AtomicU16::new(10_000);
+    Arc::new(move |_| {
+        let address = SocketAddr::new(address, port.fetch_add(1, Relaxed));
+        Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))
+    })
 }
 
 /// The address of the relay of this number.

@@ -21,7 +21,8 @@ use toml::{Table, Value};
 const LINE: [&str; 4] = ["protocol", "relay", "client", "tests"];
 
 /// All that `protocol` may depend on: bytes, words and algorithms; no runtime, no network, no files.
-const PROTOCOL_DEPENDENCIES: [&str; 17] = [
+const PROTOCOL_DEPENDENCIES: [&str; 19] = [
+    "argon2",
     "aws-lc-rs",
     "blake3",
     "bytes",
@@ -31,6 +32,7 @@ const PROTOCOL_DEPENDENCIES: [&str; 17] = [
     "ed25519-dalek",
     "hkdf",
     "ml-kem",
+    "negentropy",
     "postcard",
     "rand",
     "serde",
@@ -85,7 +87,8 @@ const IMPURE: [&str; 35] = [
 ];
 
 /// Crates of algorithms, as paths name them.
-const ALGORITHMS: [&str; 11] = [
+const ALGORITHMS: [&str; 12] = [
+    "argon2",
     "aws_lc_rs",
     "blake3",
     "chacha20",
