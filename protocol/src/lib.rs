@@ -14,6 +14,7 @@ pub mod entry;
 pub mod epoch;
 pub mod exit_summary;
 pub mod family;
+pub mod fraud;
 pub mod guard;
 pub mod handshake;
 pub mod host;
