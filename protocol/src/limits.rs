@@ -414,6 +414,7 @@ pub const ONION_KEY_LIFETIME: Duration = Duration::from_secs(28 * 24 * 3600);
 pub const ONION_KEY_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a running relay looks at the age of its onion key.
 pub const ONION_KEY_CHECK: Duration = Duration::from_secs(60);
+
 // usable.rs, majority.rs, relays.rs, path.rs
 
 /// Relays that one usable set has, at most: beyond, it would not be held whole by everyone.
