@@ -1,5 +1,6 @@
 //! What Trefoil's tests share: rules for fuzzing, simulated networks, and networks of real processes.
 
+pub mod experiments;
 pub mod fuzz;
 pub mod process;
 pub mod sim;

@@ -1,0 +1,420 @@
+//! Gossip: how records move between the nodes of a simulated network.
+//!
+//! As DESIGN.md §7 has it: what is new is pushed to 4 neighbours at once; each node reconciles with a random neighbour
+//! every minute, redraws one neighbour every 30 minutes, and has at most one in a netgroup. Neighbours that went away
+//! are replaced when that is noticed. A reconciliation is one event: the two exchange all that differs, after the time
+//! that its messages take. What production code costs for it is measured beside (`cost.rs`). Checks take
+//! [`CHECKING`]; bandwidth and processor queues are not modelled.
+
+use std::mem;
+
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use trefoil_protocol::{
+    epoch::{Epoch, UnixSeconds},
+    fraud::FraudProof,
+    usable::{Seen, UsableSet},
+    view::{Offer, View},
+};
+
+use super::{
+    bits::Bits,
+    knowledge::{Facts, Knowledge},
+    queue::{MINUTE, Millis, Queue, SECOND},
+    trace::Trace,
+    traffic::{Kind, Traffic},
+    world::{self, FIRST, Relay, World},
+};
+
+/// Neighbours that a node chooses.
+pub const NEIGHBOURS: usize = 4;
+/// What it takes to check a record's signature and a newcomer's work.
+pub const CHECKING: Millis = 20;
+
+/// What a node does with what it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// All that it should.
+    Honest,
+    /// Takes everything, and never says anything but that its link lives.
+    Silent,
+}
+
+/// A node.
+pub struct Node {
+    /// Whose it is.
+    pub relay: Relay,
+    /// What it does.
+    pub habit: Habit,
+    /// Whether it runs.
+    pub up: bool,
+    /// Whom it pushes to and reconciles with.
+    pub neighbours: Vec<usize>,
+    /// What it has.
+    pub knowledge: Knowledge,
+}
+
+/// How the network is, and what goes wrong in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How many relays there are at the start.
+    pub relays: usize,
+    /// How many of them are silent, as a share.
+    pub silent: f64,
+    /// How many messages are lost, as a share.
+    pub loss: f64,
+    /// How many of the nodes are witnesses.
+    pub witnesses: usize,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A pushed record arrives.
+    Push { to: usize, from: usize, fact: usize },
+    /// A pushed fraud proof arrives.
+    Proof { to: usize, proof: usize },
+    /// A node's minute is over.
+    Reconcile(usize),
+    /// Two nodes have exchanged what differs.
+    Exchange(usize, usize),
+    /// A node's half hour is over.
+    Redraw(usize),
+    /// A node tries to reach a relay that is new to it.
+    Reach { by: usize, relay: usize },
+    /// An affair of the experiment's.
+    Other(usize),
+}
+
+/// A network that gossips.
+pub struct Gossip {
+    /// Where everything is.
+    pub world: World,
+    /// Draws everything.
+    pub rng: StdRng,
+    /// What happens next.
+    pub queue: Queue<Event>,
+    /// The time.
+    pub now: Millis,
+    /// Of all events.
+    pub trace: Trace,
+    /// All nodes that there ever were.
+    pub nodes: Vec<Node>,
+    /// All records.
+    pub facts: Facts,
+    /// What was sent.
+    pub traffic: Traffic,
+    /// New records, or renewals, since they were last taken: which node got which when.
+    pub learned: Vec<(usize, usize, Millis)>,
+    /// Which part of the network a node is in; only nodes of one part can meet.
+    pub part: fn(usize) -> usize,
+    proofs: Vec<FraudProof>,
+    rules: Rules,
+}
+
+impl Gossip {
+    /// A network that has run for long: everyone has everybody's record and has reached everybody.
+    pub fn new(rules: Rules, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let world = World::new(&mut rng);
+        let mut gossip = Self {
+            world,
+            rng,
+            queue: Queue::default(),
+            now: 0,
+            trace: Trace::default(),
+            nodes: vec![],
+            facts: Facts::default(),
+            traffic: Traffic::default(),
+            learned: vec![],
+            part: |_| 0,
+            proofs: vec![],
+            rules,
+        };
+        for number in 0..rules.relays {
+            let relay = gossip.world.relay(&mut gossip.rng);
+            let ago = gossip.rng.random_range(0..RENEW_AFTER);
+            let described = gossip.world.describe(&relay, Epoch(FIRST.0 - ago));
+            gossip.facts.add(number, gossip.world.record(&relay, &described));
+            let habit = if gossip.rng.random_bool(rules.silent) { Habit::Silent } else { Habit::Honest };
+            let knowledge = Knowledge { has: Bits::below(rules.relays), witness: None };
+            gossip.nodes.push(Node { relay, habit, up: true, neighbours: vec![], knowledge });
+        }
+        for node in 0..rules.relays {
+            if node < rules.witnesses {
+                gossip.nodes[node].knowledge.witness = Some(Box::new(gossip.settled_view()));
+            }
+            gossip.start(node);
+        }
+        gossip
+    }
+
+    /// The view of a node that has known everyone for long: first seen between 1 and 100 days ago.
+    fn settled_view(&mut self) -> View {
+        let start = FIRST.start(&self.world.params.directory);
+        let mut view = View::new(&self.world.params, UnixSeconds(start.0 - 100 * 86_400));
+        for (number, node) in self.nodes.iter().enumerate() {
+            // Everyone saw it at about the same time, which its name decides.
+            let [a, b, ..] = *node.relay.id.as_bytes();
+            let days = 1 + u64::from(u16::from_le_bytes([a, b])) % 100;
+            let first_seen = UnixSeconds(start.0 - days * 86_400);
+            view.offer(self.facts.fact(number).checked.clone(), first_seen);
+            view.mark_reached(&node.relay.id);
+        }
+        view.begin_epoch(start, |_| true);
+        view
+    }
+
+    /// Gives a node its neighbours and its rhythm.
+    pub fn start(&mut self, node: usize) {
+        while self.nodes[node].neighbours.len() < NEIGHBOURS {
+            let Some(drawn) = self.draw_neighbour(node) else { break };
+            self.nodes[node].neighbours.push(drawn);
+        }
+        let directory = &self.world.params.directory;
+        let (reconcile, redraw) = (seconds(directory.reconcile), seconds(directory.redraw));
+        let phase = |rng: &mut StdRng, period| rng.random_range(0..period);
+        self.queue.put(self.now + phase(&mut self.rng, reconcile), Event::Reconcile(node));
+        self.queue.put(self.now + phase(&mut self.rng, redraw), Event::Redraw(node));
+    }
+
+    /// Lets the network run until `end`; stops at the first event of the experiment's own, and gives it.
+    pub fn run_until(&mut self, end: Millis) -> Option<usize> {
+        while let Some((at, event)) = self.queue.take_before(end) {
+            self.now = at;
+            match event {
+                Event::Push { to, from, fact } => self.handle_push(to, from, fact),
+                Event::Proof { to, proof } => self.handle_proof(to, proof),
+                Event::Reconcile(node) => self.reconcile(node),
+                Event::Exchange(a, b) => self.exchange(a, b),
+                Event::Redraw(node) => self.redraw(node),
+                Event::Reach { by, relay } => self.reach(by, relay),
+                Event::Other(number) => return Some(number),
+            }
+        }
+        self.now = end;
+        None
+    }
+
+    /// A relay publishes this record of itself: it has it, and pushes it.
+    pub fn publish(&mut self, node: usize, fact: usize) {
+        self.take(node, usize::MAX, fact);
+    }
+
+    /// The usable set that a witness freezes for this epoch.
+    ///
+    /// # Panics
+    /// If the node is no witness.
+    pub fn freeze(&self, node: usize, epoch: Epoch) -> UsableSet {
+        let view = self.nodes[node].knowledge.witness.as_ref().expect("a witness");
+        let now = epoch.start(&self.world.params.directory);
+        let seen = view.iter().map(|(relay, known)| Seen {
+            relay: *relay,
+            first_seen: known.first_seen,
+            reached: known.reached,
+            withdrawn: known.record.record().is_leaving() || view.is_barred(relay, now),
+        });
+        UsableSet::freeze(epoch, seen, &self.world.params.directory)
+    }
+
+    /// An epoch begins: all forget what no longer counts, and witnesses establish what they can use. Gives the usable
+    /// sets of the witnesses.
+    pub fn begin_epoch(&mut self) -> Vec<UsableSet> {
+        let now = self.unix();
+        let epoch = Epoch::of(now, &self.world.params.directory);
+        let over = self.facts.expiring(epoch);
+        let mut sets = vec![];
+        for node in 0..self.nodes.len() {
+            let usable = self.nodes[node].knowledge.witness.is_some().then(|| self.freeze(node, epoch));
+            let Knowledge { has, witness } = &mut self.nodes[node].knowledge;
+            over.iter().for_each(|fact| has.remove(*fact));
+            if let (Some(view), Some(usable)) = (witness, usable) {
+                view.begin_epoch(now, |relay| usable.class(relay).is_some());
+                assert_eq!(view.len(), has.len(), "a witness forgot other records than its numbers");
+                sets.push(usable);
+            }
+        }
+        sets
+    }
+
+    /// The time as nodes tell it.
+    pub fn unix(&self) -> UnixSeconds {
+        world::unix(&self.world.params, self.now)
+    }
+
+    /// Sends a record to a node, as a push.
+    pub fn push(&mut self, from: usize, to: usize, fact: usize) {
+        self.traffic.count(Kind::Push, self.facts.fact(fact).checked.record().bytes().len());
+        let latency = self.latency(from, to);
+        if !self.is_lost() {
+            self.queue.put(self.now + latency + CHECKING, Event::Push { to, from, fact });
+        }
+    }
+
+    fn handle_push(&mut self, to: usize, from: usize, fact: usize) {
+        if self.nodes[to].up {
+            self.take(to, from, fact);
+        }
+    }
+
+    /// A node is offered a record, and passes it on if it is news.
+    pub fn take(&mut self, node: usize, from: usize, fact: usize) {
+        let now = self.unix();
+        let offer = self.facts.offer(&mut self.nodes[node].knowledge, fact, now);
+        match offer {
+            Offer::New | Offer::Renewed | Offer::Barred | Offer::Fraud(_) => {}
+            Offer::Known | Offer::Older | Offer::Expired | Offer::NoRoom => return,
+        }
+        self.trace.add([self.now, 1, node as u64, fact as u64]);
+        self.learned.push((node, fact, self.now));
+        if offer == Offer::New {
+            let wait = self.rng.random_range(SECOND..MINUTE);
+            self.queue.put(self.now + wait, Event::Reach { by: node, relay: self.facts.fact(fact).relay });
+        }
+        if self.nodes[node].habit == Habit::Silent {
+            return;
+        }
+        for at in 0..self.nodes[node].neighbours.len() {
+            if let Some(to) = self.neighbour(node, at).filter(|to| *to != from) {
+                self.push(node, to, fact);
+            }
+        }
+        if let Offer::Fraud(proof) = offer {
+            self.proofs.push(*proof);
+            self.pass_on_proof(node, self.proofs.len() - 1);
+        }
+    }
+
+    fn handle_proof(&mut self, to: usize, proof: usize) {
+        let now = self.unix();
+        let taken = self.nodes[to].knowledge.witness.as_mut().map(|view| view.offer_fraud(self.proofs[proof].clone(), now));
+        if taken == Some(true) {
+            self.pass_on_proof(to, proof);
+        }
+    }
+
+    fn pass_on_proof(&mut self, node: usize, proof: usize) {
+        if self.nodes[node].habit == Habit::Silent {
+            return;
+        }
+        for at in 0..self.nodes[node].neighbours.len() {
+            let Some(to) = self.neighbour(node, at) else { continue };
+            self.traffic.count(Kind::Proof, 2 * self.facts.fact(0).checked.record().bytes().len());
+            if !self.is_lost() {
+                let latency = self.latency(node, to);
+                self.queue.put(self.now + latency + CHECKING, Event::Proof { to, proof });
+            }
+        }
+    }
+
+    fn reconcile(&mut self, node: usize) {
+        let period = seconds(self.world.params.directory.reconcile);
+        if !self.nodes[node].up {
+            return;
+        }
+        self.queue.put(self.now + period, Event::Reconcile(node));
+        let at = self.rng.random_range(0..NEIGHBOURS);
+        let silent = self.nodes[node].habit == Habit::Silent;
+        let Some(other) = self.neighbour(node, at).filter(|_| !silent) else { return };
+        let answers = self.nodes[other].habit == Habit::Honest;
+        let arrives = (0..SESSION_MESSAGES).all(|_| !self.is_lost());
+        if answers && arrives {
+            let latency = self.latency(node, other);
+            self.queue.put(self.now + u64::from(SESSION_MESSAGES) * latency + CHECKING, Event::Exchange(node, other));
+        }
+    }
+
+    fn exchange(&mut self, a: usize, b: usize) {
+        if !(self.nodes[a].up && self.nodes[b].up) {
+            return;
+        }
+        let (one, other) = (&self.nodes[a].knowledge.has, &self.nodes[b].knowledge.has);
+        let (haves, wants) = (one.without(other), other.without(one));
+        self.traffic.count_session(haves.len() + wants.len());
+        for (to, from, facts) in [(a, b, wants), (b, a, haves)] {
+            for fact in facts {
+                self.traffic.count(Kind::Records, self.facts.fact(fact).checked.record().bytes().len());
+                self.take(to, from, fact);
+            }
+        }
+    }
+
+    fn redraw(&mut self, node: usize) {
+        if !self.nodes[node].up {
+            return;
+        }
+        self.queue.put(self.now + seconds(self.world.params.directory.redraw), Event::Redraw(node));
+        if let Some(drawn) = self.draw_neighbour(node) {
+            let at = self.rng.random_range(0..NEIGHBOURS);
+            match self.nodes[node].neighbours.get_mut(at) {
+                Some(old) => *old = drawn,
+                None => self.nodes[node].neighbours.push(drawn),
+            }
+        }
+    }
+
+    fn reach(&mut self, by: usize, relay: usize) {
+        let reached = self.nodes[by].up && self.is_reachable(by, relay);
+        self.traffic.count_dial(reached);
+        if let (true, Some(view)) = (reached, &mut self.nodes[by].knowledge.witness) {
+            view.mark_reached(&self.nodes[relay].relay.id.clone());
+        }
+    }
+
+    /// The neighbour at this place; one that went away is replaced.
+    fn neighbour(&mut self, node: usize, at: usize) -> Option<usize> {
+        let neighbour = *self.nodes[node].neighbours.get(at)?;
+        if self.is_reachable(node, neighbour) {
+            return Some(neighbour);
+        }
+        let drawn = self.draw_neighbour(node)?;
+        self.nodes[node].neighbours[at] = drawn;
+        Some(drawn)
+    }
+
+    /// A relay that the node knows, that can be reached, and in whose netgroup it has no neighbour yet.
+    fn draw_neighbour(&mut self, node: usize) -> Option<usize> {
+        for _ in 0..DRAWS {
+            let drawn = self.rng.random_range(0..self.nodes.len());
+            let Node { neighbours, knowledge, .. } = &self.nodes[node];
+            let netgroup = |number: usize| self.nodes[number].relay.address.to_bits() >> 16;
+            let apart = neighbours.iter().chain([&node]).all(|other| netgroup(*other) != netgroup(drawn));
+            if !apart || !self.facts.knows(knowledge, drawn) {
+                continue;
+            }
+            let reached = self.is_reachable(node, drawn);
+            self.traffic.count_dial(reached);
+            if reached {
+                return Some(drawn);
+            }
+        }
+        None
+    }
+
+    fn is_reachable(&self, by: usize, relay: usize) -> bool {
+        self.nodes[relay].up && (self.part)(by) == (self.part)(relay)
+    }
+
+    fn latency(&mut self, a: usize, b: usize) -> Millis {
+        self.nodes[a].relay.place.latency(self.nodes[b].relay.place, &mut self.rng)
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.rules.loss > 0.0 && self.rng.random_bool(self.rules.loss)
+    }
+
+    /// What was learned since this was last asked.
+    pub fn take_learned(&mut self) -> Vec<(usize, usize, Millis)> {
+        mem::take(&mut self.learned)
+    }
+}
+
+/// Epochs after which a relay signs a new record: two before the old one is over.
+pub const RENEW_AFTER: u32 = 6;
+/// Messages of a session of which none may be lost: question, answer, wants, records.
+const SESSION_MESSAGES: u32 = 4;
+/// Relays that are tried as a neighbour before a node gives up for this time.
+const DRAWS: usize = 100;
+
+fn seconds(count: u32) -> Millis {
+    u64::from(count) * SECOND
+}
