@@ -6,19 +6,18 @@
 //! that its messages take. What production code costs for it is measured beside (`cost.rs`). Checks take
 //! [`CHECKING`]; bandwidth and processor queues are not modelled.
 
-use std::mem;
-
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
     epoch::{Epoch, UnixSeconds},
     fraud::FraudProof,
-    usable::{Seen, UsableSet},
+    usable::UsableSet,
     view::{Offer, View},
 };
 
 use super::{
     bits::Bits,
     knowledge::{Facts, Knowledge},
+    life::RENEW_AFTER,
     queue::{MINUTE, Millis, Queue, SECOND},
     trace::Trace,
     traffic::{Kind, Traffic},
@@ -29,6 +28,7 @@ use super::{
 pub const NEIGHBOURS: usize = 4;
 /// What it takes to check a record's signature and a newcomer's work.
 pub const CHECKING: Millis = 20;
+
 
 /// What a node does with what it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,19 @@ pub struct Rules {
     pub loss: f64,
     /// How many of the nodes are witnesses.
     pub witnesses: usize,
+    /// How many of the relays leave for good in a day, as a share; as many come.
+    pub churn: f64,
+    /// What becomes of a neighbour that does not answer a reconciliation.
+    pub unanswered: Unanswered,
+}
+
+/// What a node does when a neighbour does not answer its reconciliation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Nothing: the neighbour stays until it is redrawn, and the next minute comes.
+    Wait,
+    /// It replaces the neighbour and asks another at once.
+    Replace,
 }
 
 /// What happens.
@@ -75,12 +88,20 @@ pub enum Event {
     Proof { to: usize, proof: usize },
     /// A node's minute is over.
     Reconcile(usize),
+    /// A neighbour has not answered a node.
+    Silence { node: usize, neighbour: usize },
     /// Two nodes have exchanged what differs.
     Exchange(usize, usize),
     /// A node's half hour is over.
     Redraw(usize),
     /// A node tries to reach a relay that is new to it.
     Reach { by: usize, relay: usize },
+    /// A relay's record is soon over.
+    Renew(usize),
+    /// A relay leaves, and another comes.
+    Churn,
+    /// An epoch begins.
+    Epoch,
     /// An affair of the experiment's.
     Other(usize),
 }
@@ -103,12 +124,17 @@ pub struct Gossip {
     pub facts: Facts,
     /// What was sent.
     pub traffic: Traffic,
-    /// New records, or renewals, since they were last taken: which node got which when.
+    /// Which node got which record when, of those from `watched` on.
     pub learned: Vec<(usize, usize, Millis)>,
+    /// The first record that is watched.
+    pub watched: usize,
+    /// The usable set of each node that is a witness, of this epoch.
+    pub usable: Vec<Option<UsableSet>>,
     /// Which part of the network a node is in; only nodes of one part can meet.
     pub part: fn(usize) -> usize,
     proofs: Vec<FraudProof>,
-    rules: Rules,
+    /// How the network is.
+    pub rules: Rules,
 }
 
 impl Gossip {
@@ -126,6 +152,8 @@ impl Gossip {
             facts: Facts::default(),
             traffic: Traffic::default(),
             learned: vec![],
+            watched: usize::MAX,
+            usable: vec![],
             part: |_| 0,
             proofs: vec![],
             rules,
@@ -185,9 +213,13 @@ impl Gossip {
                 Event::Push { to, from, fact } => self.handle_push(to, from, fact),
                 Event::Proof { to, proof } => self.handle_proof(to, proof),
                 Event::Reconcile(node) => self.reconcile(node),
+                Event::Silence { node, neighbour } => self.handle_silence(node, neighbour),
                 Event::Exchange(a, b) => self.exchange(a, b),
                 Event::Redraw(node) => self.redraw(node),
                 Event::Reach { by, relay } => self.reach(by, relay),
+                Event::Renew(node) => self.renew(node),
+                Event::Churn => self.churn(),
+                Event::Epoch => self.begin_epoch(),
                 Event::Other(number) => return Some(number),
             }
         }
@@ -198,42 +230,6 @@ impl Gossip {
     /// A relay publishes this record of itself: it has it, and pushes it.
     pub fn publish(&mut self, node: usize, fact: usize) {
         self.take(node, usize::MAX, fact);
-    }
-
-    /// The usable set that a witness freezes for this epoch.
-    ///
-    /// # Panics
-    /// If the node is no witness.
-    pub fn freeze(&self, node: usize, epoch: Epoch) -> UsableSet {
-        let view = self.nodes[node].knowledge.witness.as_ref().expect("a witness");
-        let now = epoch.start(&self.world.params.directory);
-        let seen = view.iter().map(|(relay, known)| Seen {
-            relay: *relay,
-            first_seen: known.first_seen,
-            reached: known.reached,
-            withdrawn: known.record.record().is_leaving() || view.is_barred(relay, now),
-        });
-        UsableSet::freeze(epoch, seen, &self.world.params.directory)
-    }
-
-    /// An epoch begins: all forget what no longer counts, and witnesses establish what they can use. Gives the usable
-    /// sets of the witnesses.
-    pub fn begin_epoch(&mut self) -> Vec<UsableSet> {
-        let now = self.unix();
-        let epoch = Epoch::of(now, &self.world.params.directory);
-        let over = self.facts.expiring(epoch);
-        let mut sets = vec![];
-        for node in 0..self.nodes.len() {
-            let usable = self.nodes[node].knowledge.witness.is_some().then(|| self.freeze(node, epoch));
-            let Knowledge { has, witness } = &mut self.nodes[node].knowledge;
-            over.iter().for_each(|fact| has.remove(*fact));
-            if let (Some(view), Some(usable)) = (witness, usable) {
-                view.begin_epoch(now, |relay| usable.class(relay).is_some());
-                assert_eq!(view.len(), has.len(), "a witness forgot other records than its numbers");
-                sets.push(usable);
-            }
-        }
-        sets
     }
 
     /// The time as nodes tell it.
@@ -265,7 +261,9 @@ impl Gossip {
             Offer::Known | Offer::Older | Offer::Expired | Offer::NoRoom => return,
         }
         self.trace.add([self.now, 1, node as u64, fact as u64]);
-        self.learned.push((node, fact, self.now));
+        if fact >= self.watched {
+            self.learned.push((node, fact, self.now));
+        }
         if offer == Offer::New {
             let wait = self.rng.random_range(SECOND..MINUTE);
             self.queue.put(self.now + wait, Event::Reach { by: node, relay: self.facts.fact(fact).relay });
@@ -312,6 +310,11 @@ impl Gossip {
             return;
         }
         self.queue.put(self.now + period, Event::Reconcile(node));
+        self.ask(node);
+    }
+
+    /// Reconciles with a random neighbour.
+    fn ask(&mut self, node: usize) {
         let at = self.rng.random_range(0..NEIGHBOURS);
         let silent = self.nodes[node].habit == Habit::Silent;
         let Some(other) = self.neighbour(node, at).filter(|_| !silent) else { return };
@@ -320,6 +323,18 @@ impl Gossip {
         if answers && arrives {
             let latency = self.latency(node, other);
             self.queue.put(self.now + u64::from(SESSION_MESSAGES) * latency + CHECKING, Event::Exchange(node, other));
+        } else if self.rules.unanswered == Unanswered::Replace {
+            self.queue.put(self.now + PATIENCE, Event::Silence { node, neighbour: other });
+        }
+    }
+
+    fn handle_silence(&mut self, node: usize, neighbour: usize) {
+        let at = self.nodes[node].neighbours.iter().position(|other| *other == neighbour);
+        if let (true, Some(at)) = (self.nodes[node].up, at) {
+            self.nodes[node].neighbours.remove(at);
+            let drawn = self.draw_neighbour(node);
+            self.nodes[node].neighbours.extend(drawn);
+            self.ask(node);
         }
     }
 
@@ -355,8 +370,9 @@ impl Gossip {
     fn reach(&mut self, by: usize, relay: usize) {
         let reached = self.nodes[by].up && self.is_reachable(by, relay);
         self.traffic.count_dial(reached);
-        if let (true, Some(view)) = (reached, &mut self.nodes[by].knowledge.witness) {
-            view.mark_reached(&self.nodes[relay].relay.id.clone());
+        if reached {
+            let id = self.nodes[relay].relay.id;
+            self.nodes[by].knowledge.witness.iter_mut().for_each(|view| view.mark_reached(&id));
         }
     }
 
@@ -372,7 +388,7 @@ impl Gossip {
     }
 
     /// A relay that the node knows, that can be reached, and in whose netgroup it has no neighbour yet.
-    fn draw_neighbour(&mut self, node: usize) -> Option<usize> {
+    pub fn draw_neighbour(&mut self, node: usize) -> Option<usize> {
         for _ in 0..DRAWS {
             let drawn = self.rng.random_range(0..self.nodes.len());
             let Node { neighbours, knowledge, .. } = &self.nodes[node];
@@ -391,7 +407,8 @@ impl Gossip {
     }
 
     fn is_reachable(&self, by: usize, relay: usize) -> bool {
-        self.nodes[relay].up && (self.part)(by) == (self.part)(relay)
+        let is_up = self.nodes.get(relay).is_some_and(|node| node.up);
+        is_up && (self.part)(by) == (self.part)(relay)
     }
 
     fn latency(&mut self, a: usize, b: usize) -> Millis {
@@ -402,14 +419,10 @@ impl Gossip {
         self.rules.loss > 0.0 && self.rng.random_bool(self.rules.loss)
     }
 
-    /// What was learned since this was last asked.
-    pub fn take_learned(&mut self) -> Vec<(usize, usize, Millis)> {
-        mem::take(&mut self.learned)
-    }
 }
 
-/// Epochs after which a relay signs a new record: two before the old one is over.
-pub const RENEW_AFTER: u32 = 6;
+/// How long a node waits for an answer.
+const PATIENCE: Millis = 10 * SECOND;
 /// Messages of a session of which none may be lost: question, answer, wants, records.
 const SESSION_MESSAGES: u32 = 4;
 /// Relays that are tried as a neighbour before a node gives up for this time.

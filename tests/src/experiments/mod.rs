@@ -10,11 +10,21 @@ use std::fmt;
 use table::Table;
 use trefoil_protocol::crypto;
 
-pub mod compromised;
-pub mod queue;
-pub mod table;
-pub mod trace;
-pub mod world;
+mod bits;
+mod client;
+mod compromised;
+mod cost;
+mod gossip;
+mod knowledge;
+mod life;
+mod patient;
+mod queue;
+mod sessions;
+mod spread;
+mod table;
+mod trace;
+mod traffic;
+mod world;
 
 /// How an experiment is to run.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +64,8 @@ pub struct Line {
 pub type Experiment = (&'static str, fn(&Setup) -> Outcome);
 
 /// All of them.
-pub const EXPERIMENTS: [Experiment; 1] = [("compromised", compromised::run)];
+pub const EXPERIMENTS: [Experiment; 4] =
+    [("spread", spread::run), ("cost", cost::run), ("patient", patient::run), ("compromised", compromised::run)];
 
 impl Setup {
     /// `full`, or `small` in a small version; `--relays` goes before both.

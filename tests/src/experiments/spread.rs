@@ -6,7 +6,7 @@
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Gossip, Habit, NEIGHBOURS, Rules},
+    gossip::{Gossip, Habit, NEIGHBOURS, Rules, Unanswered},
     queue::{MINUTE, Millis, SECOND},
     table::{Table, duration, percent},
     world::{FIRST, pick},
@@ -16,17 +16,18 @@ use super::{
 pub fn run(setup: &Setup) -> Outcome {
     let sizes = match setup.relays {
         Some(relays) => vec![relays],
-        None => setup.pick(vec![1_000, 10_000], vec![300]),
+        None => setup.pick(vec![1_000, 10_000], vec![1_000]),
     };
     let mut table = Table::new(
         format!("Spread of a new descriptor, {} silent, 2 % of messages lost", percent(SILENT)),
-        &["relays", "descriptors", "50 % after", "99 % after", "99.9 % after", "all after", "at 2 min", "at 5 min"],
+        &["relays; a neighbour that does not answer", "descriptors", "50 % after", "99 % after", "99.9 % after", "all after", "at 2 min", "at 5 min"],
     );
     let (mut lines, mut trace) = (vec![], 0);
-    for relays in sizes {
-        let count = setup.pick(20, 5);
-        let (mut gossip, spreads) = spread(relays, count, setup.seed);
-        let all: Vec<Spread> = spreads;
+    let rules = [Unanswered::Wait, Unanswered::Replace];
+    for (relays, unanswered) in sizes.into_iter().flat_map(|relays| rules.map(|rule| (relays, rule))) {
+        let count = setup.pick(50, 5);
+        let rules = Rules { relays, silent: SILENT, loss: 0.02, witnesses: witnesses(relays), churn: 0.0, unanswered };
+        let (mut gossip, all) = spread(rules, count, setup.seed);
         let worst = |at: Millis| all.iter().map(|spread| spread.share_at(at)).fold(1.0, f64::min);
         let (two, five) = (worst(2 * MINUTE), worst(5 * MINUTE));
         let slowest = |share: f64| {
@@ -34,7 +35,7 @@ pub fn run(setup: &Setup) -> Outcome {
             times.map_or("never".to_owned(), |times| duration(times.into_iter().max().unwrap_or(0)))
         };
         table.row(vec![
-            relays.to_string(),
+            format!("{relays}; {}", in_words(unanswered)),
             count.to_string(),
             slowest(0.5),
             slowest(0.99),
@@ -43,8 +44,10 @@ pub fn run(setup: &Setup) -> Outcome {
             percent(two),
             percent(five),
         ]);
-        lines.push(Line::new(format!("{relays} relays: 99 % know it in 2 min"), percent(two), two >= 0.99));
-        lines.push(Line::new(format!("{relays} relays: 99.9 % in 5 min"), percent(five), five >= 0.999));
+        if unanswered == Unanswered::Replace {
+            lines.push(Line::new(format!("{relays} relays: 99 % know it in 2 min"), percent(two), two >= 0.99));
+            lines.push(Line::new(format!("{relays} relays: 99.9 % in 5 min"), percent(five), five >= 0.999));
+        }
         gossip.trace.add([trace, 0, 0, 0]);
         trace = gossip.trace.value();
     }
@@ -71,10 +74,11 @@ impl Spread {
 }
 
 /// Lets `count` descriptors spread, 40 s apart; gives how each did in 20 minutes.
-fn spread(relays: usize, count: usize, seed: u64) -> (Gossip, Vec<Spread>) {
-    let rules = Rules { relays, silent: SILENT, loss: 0.02, witnesses: setup_witnesses(relays) };
+fn spread(rules: Rules, count: usize, seed: u64) -> (Gossip, Vec<Spread>) {
+    let relays = rules.relays;
     let mut gossip = Gossip::new(rules, seed);
     let honest: Vec<_> = (0..relays).filter(|node| gossip.nodes[*node].habit == Habit::Honest).collect();
+    gossip.watched = relays;
     gossip.run_until(5 * MINUTE);
     let mut published = vec![];
     for number in 0..count {
@@ -88,7 +92,7 @@ fn spread(relays: usize, count: usize, seed: u64) -> (Gossip, Vec<Spread>) {
         gossip.run_until(gossip.now + 40 * SECOND);
     }
     gossip.run_until(gossip.now + 20 * MINUTE);
-    let learned = gossip.take_learned();
+    let learned = &gossip.learned;
     let spread = |(fact, at): &(usize, Millis)| {
         let of_honest = |(node, learned, _): &&(usize, usize, Millis)| {
             learned == fact && gossip.nodes[*node].habit == Habit::Honest
@@ -101,7 +105,14 @@ fn spread(relays: usize, count: usize, seed: u64) -> (Gossip, Vec<Spread>) {
     (gossip, spreads)
 }
 
+fn in_words(unanswered: Unanswered) -> &'static str {
+    match unanswered {
+        Unanswered::Wait => "stays",
+        Unanswered::Replace => "is replaced",
+    }
+}
+
 /// At least as many witnesses as a node has neighbours, and no more than memory allows.
-fn setup_witnesses(relays: usize) -> usize {
+fn witnesses(relays: usize) -> usize {
     (200_000 / relays).max(NEIGHBOURS)
 }

@@ -2,6 +2,16 @@
 
 use std::collections::BTreeMap;
 
+/// Bytes that go around a packet's content: headers of IP, UDP and QUIC, its tag, and the frame's own header.
+pub const PACKET: f64 = 70.0;
+/// Bytes of content that a packet takes.
+const CONTENT: usize = 1_150;
+
+/// Bytes of the packets that carry this many.
+pub fn on_wire(bytes: usize) -> f64 {
+    bytes as f64 + bytes.div_ceil(CONTENT) as f64 * PACKET
+}
+
 /// A kind of directory traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -11,6 +21,8 @@ pub enum Kind {
     Proof,
     /// A record that was found by reconciliation.
     Records,
+    /// All that a newcomer gets from the first node that it asks.
+    Whole,
     /// A handshake with a relay that is new to the node, or that is to be a neighbour.
     Dial,
     /// A dial that nobody answered.
