@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// The guards that it uses.
-    pub fn guards(&self) -> Vec<RelayId> {
-        self.sample.in_use()
+    pub fn guards(&mut self, now: UnixSeconds) -> Vec<RelayId> {
+        self.sample.in_use(now)
     }
 }

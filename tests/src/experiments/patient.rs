@@ -109,7 +109,7 @@ impl Network {
                 drawn += 1;
                 both += u32::from([0, HOPS - 1].iter().all(|at| self.bad.contains(&path[*at].id)));
             }
-            let in_use = client.guards();
+            let in_use = client.guards(now);
             guards += in_use.len();
             bad_guards += in_use.iter().filter(|guard| self.bad.contains(guard)).count();
         }

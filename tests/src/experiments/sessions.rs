@@ -6,7 +6,8 @@
 use std::time::Instant;
 
 use trefoil_protocol::{
-    directory::{Answer, Request},
+    directory::{Answer, Greeting, Request},
+    params::NetworkParams,
     reconcile::{Reconciler, Responder, Salt},
     view::View,
 };
@@ -91,6 +92,19 @@ fn session(asker: &View, other: &View) -> Cost {
         cost.frames += bytes as f64;
         cost.packets += on_wire(bytes);
     };
+    // As relays do: a greeting first, fraud proofs last, of which there are none.
+    let hello = Greeting {
+        minutes: 0,
+        network: NetworkParams::main().id(),
+        records: 0,
+        usable: [0; 32],
+        epoch: FIRST,
+        seen: Some(([192, 0, 2, 1], 9001).into()),
+    };
+    count(Request::Hello.encode().len());
+    count(Answer::Hello(hello).encode().len());
+    count(Request::Frauds { offset: 0 }.encode().len());
+    count(Answer::Frauds(vec![]).encode().len());
     let (mut reconciler, first) = Reconciler::start(asker, salt);
     let mut responder = Responder::new(other, salt);
     let mut message = Some((Some(salt), first));
