@@ -130,8 +130,10 @@ pub struct Gossip {
     pub watched: usize,
     /// The usable set of each node that is a witness, of this epoch.
     pub usable: Vec<Option<UsableSet>>,
-    /// Which part of the network a node is in; only nodes of one part can meet.
-    pub part: fn(usize) -> usize,
+    /// How many of the nodes, from the first on, can meet none of the others; 0 if all can meet.
+    pub cut: usize,
+    /// For each node, its dials since this was last looked at, and those of them that nobody answered.
+    pub dials: Vec<(u32, u32)>,
     proofs: Vec<FraudProof>,
     /// How the network is.
     pub rules: Rules,
@@ -154,7 +156,8 @@ impl Gossip {
             learned: vec![],
             watched: usize::MAX,
             usable: vec![],
-            part: |_| 0,
+            cut: 0,
+            dials: vec![],
             proofs: vec![],
             rules,
         };
@@ -368,12 +371,23 @@ impl Gossip {
     }
 
     fn reach(&mut self, by: usize, relay: usize) {
-        let reached = self.nodes[by].up && self.is_reachable(by, relay);
-        self.traffic.count_dial(reached);
-        if reached {
-            let id = self.nodes[relay].relay.id;
-            self.nodes[by].knowledge.witness.iter_mut().for_each(|view| view.mark_reached(&id));
+        if self.nodes[by].up && relay < self.nodes.len() {
+            self.dial(by, relay);
         }
+    }
+
+    /// Whether a node reaches a relay; its view takes note.
+    fn dial(&mut self, by: usize, relay: usize) -> bool {
+        let reached = self.is_reachable(by, relay);
+        self.traffic.count_dial(reached);
+        self.dials.resize(self.nodes.len(), (0, 0));
+        self.dials[by].0 += 1;
+        self.dials[by].1 += u32::from(!reached);
+        let id = self.nodes[relay].relay.id;
+        if let Some(view) = &mut self.nodes[by].knowledge.witness {
+            if reached { view.mark_reached(&id) } else { view.forget_reached(&id) }
+        }
+        reached
     }
 
     /// The neighbour at this place; one that went away is replaced.
@@ -397,9 +411,7 @@ impl Gossip {
             if !apart || !self.facts.knows(knowledge, drawn) {
                 continue;
             }
-            let reached = self.is_reachable(node, drawn);
-            self.traffic.count_dial(reached);
-            if reached {
+            if self.dial(node, drawn) {
                 return Some(drawn);
             }
         }
@@ -408,7 +420,7 @@ impl Gossip {
 
     fn is_reachable(&self, by: usize, relay: usize) -> bool {
         let is_up = self.nodes.get(relay).is_some_and(|node| node.up);
-        is_up && (self.part)(by) == (self.part)(relay)
+        is_up && (by < self.cut) == (relay < self.cut)
     }
 
     fn latency(&mut self, a: usize, b: usize) -> Millis {

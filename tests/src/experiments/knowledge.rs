@@ -38,11 +38,14 @@ pub struct Knowledge {
 }
 
 impl Facts {
-    /// Adds a record of this relay and gives its number.
+    /// Adds a record of this relay, unless it is there, and gives its number.
     pub fn add(&mut self, relay: usize, checked: Checked) -> usize {
         let number = self.facts.len();
         if self.of_relay.len() <= relay {
             self.of_relay.resize(relay + 1, vec![]);
+        }
+        if let Some(same) = self.of_relay[relay].iter().find(|other| self.facts[**other].checked == checked) {
+            return *same;
         }
         self.facts.push(Fact { checked, relay });
         let facts = &self.facts;
@@ -64,11 +67,6 @@ impl Facts {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.facts.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.facts.is_empty()
     }
 
     /// The newest record of a relay.

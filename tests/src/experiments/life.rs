@@ -7,6 +7,7 @@ use trefoil_protocol::{
 };
 
 use super::{
+    bits::Bits,
     gossip::{Event, Gossip, Habit, Node},
     knowledge::Knowledge,
     queue::{DAY, Millis, SECOND},
@@ -64,6 +65,12 @@ impl Gossip {
         let due = self.epoch().plus(RENEW_AFTER);
         self.renew_in(node, due);
         node
+    }
+
+    /// A relay comes that answers dials and nothing else, and knows nothing.
+    pub fn add_silent(&mut self, relay: Relay) {
+        let knowledge = Knowledge { has: Bits::default(), witness: None };
+        self.nodes.push(Node { relay, habit: Habit::Silent, up: true, neighbours: vec![], knowledge });
     }
 
     /// An honest node that runs.

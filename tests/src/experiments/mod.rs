@@ -10,13 +10,18 @@ use std::fmt;
 use table::Table;
 use trefoil_protocol::crypto;
 
+mod agreement;
 mod bits;
+mod bootstrap;
 mod client;
 mod compromised;
 mod cost;
+mod eclipse;
+mod flood;
 mod gossip;
 mod knowledge;
 mod life;
+mod partition;
 mod patient;
 mod queue;
 mod sessions;
@@ -64,8 +69,17 @@ pub struct Line {
 pub type Experiment = (&'static str, fn(&Setup) -> Outcome);
 
 /// All of them.
-pub const EXPERIMENTS: [Experiment; 4] =
-    [("spread", spread::run), ("cost", cost::run), ("patient", patient::run), ("compromised", compromised::run)];
+pub const EXPERIMENTS: [Experiment; 9] = [
+    ("spread", spread::run),
+    ("agreement", agreement::run),
+    ("cost", cost::run),
+    ("bootstrap", bootstrap::run),
+    ("eclipse", eclipse::run),
+    ("flood", flood::run),
+    ("patient", patient::run),
+    ("partition", partition::run),
+    ("compromised", compromised::run),
+];
 
 impl Setup {
     /// `full`, or `small` in a small version; `--relays` goes before both.

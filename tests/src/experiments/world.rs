@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use rand::{Rng, RngExt, rngs::StdRng};
 use trefoil_protocol::{
-    descriptor::{Checked, Descriptor},
+    descriptor::{Checked, Descriptor, Record},
     entry::{RelayAddresses, Weight},
     epoch::{Epoch, UnixSeconds},
     identity::{OnionKey, OnionSecret, RelayId, RelaySecret},
@@ -111,11 +111,19 @@ impl World {
         }
     }
 
-    /// The record of this, signed by the relay and checked as by anybody who gets it in the epoch in which it counts
-    /// first.
+    /// The record of this, signed by the relay and checked as by anybody who gets it.
     pub fn record(&self, relay: &Relay, descriptor: &Descriptor) -> Checked {
-        let record = descriptor.sign(&self.network, &relay.secret);
-        let now = descriptor.issued.start(&self.params.directory);
+        self.check(self.sign(relay, descriptor))
+    }
+
+    /// The record of this, signed by the relay.
+    pub fn sign(&self, relay: &Relay, descriptor: &Descriptor) -> Record {
+        descriptor.sign(&self.network, &relay.secret)
+    }
+
+    /// The record, checked as by anybody who gets it in the epoch in which it counts first.
+    pub fn check(&self, record: Record) -> Checked {
+        let now = record.issued().start(&self.params.directory);
         record.check(&self.params, now).expect("an honest record")
     }
 }
