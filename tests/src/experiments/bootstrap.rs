@@ -28,7 +28,13 @@ pub fn run(setup: &Setup) -> Outcome {
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
     let floods = setup.pick(
-        vec![(0, Where::Anywhere), (5_000, Where::Anywhere), (50_000, Where::Anywhere), (5_000, Where::Crowded), (20_000, Where::Crowded)],
+        vec![
+            (0, Where::Anywhere),
+            (5_000, Where::Anywhere),
+            (50_000, Where::Anywhere),
+            (5_000, Where::Crowded),
+            (20_000, Where::Crowded),
+        ],
         vec![(0, Where::Anywhere), (500, Where::Anywhere)],
     );
     for (fakes, place) in floods {
@@ -68,7 +74,8 @@ impl Found {
         let world = World::new(rng);
         let now = FIRST.start(&world.params.directory).plus(3600);
         let mut records = |count: usize, place: Where| -> Vec<Checked> {
-            let relay = |rng: &mut StdRng| if place == Where::Crowded { world.relay(rng) } else { world.spread_relay(rng) };
+            let relay =
+                |rng: &mut StdRng| if place == Where::Crowded { world.relay(rng) } else { world.spread_relay(rng) };
             (0..count)
                 .map(|_| {
                     let relay = relay(rng);

@@ -30,8 +30,19 @@ use super::{
 pub fn run(setup: &Setup) -> Outcome {
     let relays = setup.relays(2_000, 300);
     let mut table = Table::new(
-        format!("Circuits with both ends bad, of {relays} relays; the bad ones end all circuits but these and good ones"),
-        &["bad relays", "formula", "no guards", "off by", "guards: circuits", "clients with any", "guards dropped", "stops"],
+        format!(
+            "Circuits with both ends bad, of {relays} relays; the bad ones end all circuits but these and good ones"
+        ),
+        &[
+            "bad relays",
+            "formula",
+            "no guards",
+            "off by",
+            "guards: circuits",
+            "clients with any",
+            "guards dropped",
+            "stops",
+        ],
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
     for tenth in setup.pick(vec![0, 1, 2, 3, 4, 5], vec![0, 3, 5]) {

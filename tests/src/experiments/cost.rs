@@ -16,7 +16,7 @@ use trefoil_protocol::{
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Gossip, Rules, Unanswered},
+    gossip::{Gossip, Rules},
     queue::DAY,
     sessions::Sessions,
     table::{Table, bytes},
@@ -32,7 +32,16 @@ pub fn run(setup: &Setup) -> Outcome {
     };
     let mut table = Table::new(
         "What a node sends in a day, by kind of message; 10 % churn a day",
-        &["relays", "pushes", "reconciliations", "records found", "handshakes", "to newcomers", "frames in all", "packets in all"],
+        &[
+            "relays",
+            "pushes",
+            "reconciliations",
+            "records found",
+            "handshakes",
+            "to newcomers",
+            "frames in all",
+            "packets in all",
+        ],
     );
     let (mut trace, mut notes, mut all) = (Trace::default(), vec![], vec![]);
     for relays in sizes {
@@ -66,7 +75,11 @@ fn lines(all: &[(usize, f64, f64)]) -> Vec<Line> {
         let ((few, _, low), (many, _, high)) = (pair[0], pair[1]);
         let (growth, size) = (high / low, many as f64 / few as f64);
         let claim = format!("from {few} to {many} relays: linear, not worse");
-        lines.push(Line::new(claim, format!("{growth:.2} times as much for {size:.2} times as many"), growth <= 1.05 * size));
+        lines.push(Line::new(
+            claim,
+            format!("{growth:.2} times as much for {size:.2} times as many"),
+            growth <= 1.05 * size,
+        ));
     }
     lines
 }
@@ -82,14 +95,7 @@ struct Day {
 
 impl Day {
     fn of(relays: usize, seed: u64) -> Self {
-        let rules = Rules {
-            relays,
-            silent: 0.0,
-            loss: 0.02,
-            witnesses: (100_000 / relays).clamp(4, 50),
-            churn: 0.1,
-            unanswered: Unanswered::Replace,
-        };
+        let rules = Rules { loss: 0.02, churn: 0.1, ..Rules::quiet(relays) };
         let mut gossip = Gossip::new(rules, seed);
         let sessions = Sessions::measure(&gossip.world, &gossip.facts, relays);
         gossip.live();
@@ -108,7 +114,11 @@ impl Day {
         let parts = [of(Kind::Push), reconciled, of(Kind::Records), (dials, dials), of(Kind::Whole)];
         let each = relays as f64;
         let processor = processor(&mut gossip, sessions.seconds, count as f64 / each);
-        Self { parts: parts.map(|(frames, packets)| (frames / each, packets / each)), processor, trace: gossip.trace.value() }
+        Self {
+            parts: parts.map(|(frames, packets)| (frames / each, packets / each)),
+            processor,
+            trace: gossip.trace.value(),
+        }
     }
 }
 

@@ -20,7 +20,9 @@ use super::{
 pub fn run(setup: &Setup) -> Outcome {
     let relays = setup.relays(500, 100);
     let mut table = Table::new(
-        format!("A victim that knew {relays} relays restarts; it asks {ASKED} that answer, {NAMED} are in its configuration"),
+        format!(
+            "A victim that knew {relays} relays restarts; it asks {ASKED} that answer, {NAMED} are in its configuration"
+        ),
         &["attacker's addresses; pause", "records left", "sources s", "q^s", "eclipsed", "if nothing were over"],
     );
     let (mut lines, mut trace) = (vec![], Trace::default());

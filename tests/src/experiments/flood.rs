@@ -24,7 +24,7 @@ use trefoil_protocol::{
 use super::{
     Line, Outcome, Setup,
     client::{self, Client},
-    gossip::{Gossip, Rules, Unanswered},
+    gossip::{Gossip, Rules},
     queue::{DAY, Millis},
     table::{Table, percent},
     trace::Trace,
@@ -36,7 +36,16 @@ pub fn run(setup: &Setup) -> Outcome {
     let honest = setup.relays(1_000, 200);
     let mut table = Table::new(
         format!("A day's flood of fake relays on {honest} honest ones"),
-        &["fakes; who is established", "most records held", "times as many", "usable fakes", "of paths' hops", "of guards", "honest newcomers usable", "Argon2id checks"],
+        &[
+            "fakes; who is established",
+            "most records held",
+            "times as many",
+            "usable fakes",
+            "of paths' hops",
+            "of guards",
+            "honest newcomers usable",
+            "Argon2id checks",
+        ],
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
     for fakes in setup.pick(vec![5_000, 50_000, 700_000], vec![3_000]) {
@@ -56,9 +65,21 @@ pub fn run(setup: &Setup) -> Outcome {
             trace.add([fakes as u64, flood.most as u64, flood.selected.to_bits(), flood.checks as u64]);
             if rule == Established::Usable {
                 lines.extend([
-                    Line::new(format!("{fakes} fakes: at most 12 % of selection"), percent(flood.selected), flood.selected <= 0.12),
-                    Line::new(format!("{fakes} fakes: at most 1 % of guards"), percent(flood.guards), flood.guards <= 0.01),
-                    Line::new(format!("{fakes} fakes: view at most 1.5 times as large"), format!("{times:.2}"), times <= 1.5),
+                    Line::new(
+                        format!("{fakes} fakes: at most 12 % of selection"),
+                        percent(flood.selected),
+                        flood.selected <= 0.12,
+                    ),
+                    Line::new(
+                        format!("{fakes} fakes: at most 1 % of guards"),
+                        percent(flood.guards),
+                        flood.guards <= 0.01,
+                    ),
+                    Line::new(
+                        format!("{fakes} fakes: view at most 1.5 times as large"),
+                        format!("{times:.2}"),
+                        times <= 1.5,
+                    ),
                 ]);
             }
         }
@@ -90,8 +111,7 @@ const EPOCHS: u32 = 4;
 
 impl Flood {
     fn run(honest: usize, fakes: usize, rule: Established, setup: &Setup) -> Self {
-        let rules = Rules { relays: honest, silent: 0.0, loss: 0.0, witnesses: 1, churn: 0.0, unanswered: Unanswered::Wait };
-        let mut gossip = Gossip::new(rules, setup.seed);
+        let mut gossip = Gossip::new(Rules { witnesses: 1, ..Rules::quiet(honest) }, setup.seed);
         let mut view = *gossip.nodes[0].knowledge.witness.take().expect("a witness");
         let rng = &mut StdRng::seed_from_u64(setup.seed ^ 1);
         let newcomers = honest / 10;

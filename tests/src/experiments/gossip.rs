@@ -29,7 +29,6 @@ pub const NEIGHBOURS: usize = 4;
 /// What it takes to check a record's signature and a newcomer's work.
 pub const CHECKING: Millis = 20;
 
-
 /// What a node does with what it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
@@ -68,6 +67,26 @@ pub struct Rules {
     pub churn: f64,
     /// What becomes of a neighbour that does not answer a reconciliation.
     pub unanswered: Unanswered,
+    /// What a dial that fails says about a relay that was reached before.
+    pub reach: Reach,
+}
+
+/// What a dial that fails says about a relay that was reached before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// That it can't be reached, until it is again.
+    Forgotten,
+    /// Nothing, if the relay is established: it stays in use until its record is over.
+    Lasts,
+}
+
+impl Rules {
+    /// A network of so many relays, of which nothing is lost and nobody is silent or leaves; a few are witnesses.
+    pub fn quiet(relays: usize) -> Self {
+        let witnesses = (100_000 / relays).clamp(NEIGHBOURS, 50);
+        let (unanswered, reach) = (Unanswered::Replace, Reach::Forgotten);
+        Self { relays, silent: 0.0, loss: 0.0, witnesses, churn: 0.0, unanswered, reach }
+    }
 }
 
 /// What a node does when a neighbour does not answer its reconciliation.
@@ -287,7 +306,8 @@ impl Gossip {
 
     fn handle_proof(&mut self, to: usize, proof: usize) {
         let now = self.unix();
-        let taken = self.nodes[to].knowledge.witness.as_mut().map(|view| view.offer_fraud(self.proofs[proof].clone(), now));
+        let taken =
+            self.nodes[to].knowledge.witness.as_mut().map(|view| view.offer_fraud(self.proofs[proof].clone(), now));
         if taken == Some(true) {
             self.pass_on_proof(to, proof);
         }
@@ -385,7 +405,12 @@ impl Gossip {
         self.dials[by].1 += u32::from(!reached);
         let id = self.nodes[relay].relay.id;
         if let Some(view) = &mut self.nodes[by].knowledge.witness {
-            if reached { view.mark_reached(&id) } else { view.forget_reached(&id) }
+            let lasts = self.rules.reach == Reach::Lasts && view.get(&id).is_some_and(|known| known.established);
+            if reached {
+                view.mark_reached(&id);
+            } else if !lasts {
+                view.forget_reached(&id);
+            }
         }
         reached
     }
@@ -430,7 +455,6 @@ impl Gossip {
     fn is_lost(&mut self) -> bool {
         self.rules.loss > 0.0 && self.rng.random_bool(self.rules.loss)
     }
-
 }
 
 /// How long a node waits for an answer.

@@ -6,7 +6,7 @@
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Gossip, Rules, Unanswered},
+    gossip::{Gossip, Rules},
     queue::{HOUR, MINUTE, Millis, SECOND},
     table::{Table, duration, percent},
     trace::Trace,
@@ -17,7 +17,15 @@ pub fn run(setup: &Setup) -> Outcome {
     let relays = setup.relays(1_000, 200);
     let mut table = Table::new(
         format!("{relays} relays, apart for 6 hours"),
-        &["parts", "dials unanswered before", "larger part: unanswered", "noticed by", "smaller part: unanswered", "noticed by", "whole again after"],
+        &[
+            "parts",
+            "dials unanswered before",
+            "larger part: unanswered",
+            "noticed by",
+            "smaller part: unanswered",
+            "noticed by",
+            "whole again after",
+        ],
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
     for smaller in [50, 10] {
@@ -63,8 +71,7 @@ const EPOCH: Millis = 6 * HOUR;
 
 impl Found {
     fn run(relays: usize, smaller: usize, seed: u64) -> Self {
-        let rules =
-            Rules { relays, silent: 0.0, loss: 0.02, witnesses: 20, churn: 0.1, unanswered: Unanswered::Replace };
+        let rules = Rules { loss: 0.02, churn: 0.1, ..Rules::quiet(relays) };
         let mut gossip = Gossip::new(rules, seed);
         gossip.live();
         gossip.run_until(EPOCH);

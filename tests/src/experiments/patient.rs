@@ -8,11 +8,7 @@
 use std::collections::HashSet;
 
 use rand::{SeedableRng, rngs::StdRng};
-use trefoil_protocol::{
-    epoch::UnixSeconds,
-    relays::UsableRelays,
-    usable::AgeClass,
-};
+use trefoil_protocol::{epoch::UnixSeconds, relays::UsableRelays, usable::AgeClass};
 
 use super::{
     Line, Outcome, Setup,
@@ -33,7 +29,15 @@ pub fn run(setup: &Setup) -> Outcome {
     let mut settled: Vec<_> = (0..clients).map(|_| Client::new(client::epoch(&network.world, 0).1)).collect();
     let mut table = Table::new(
         format!("{a_day} relays a day of an attacker who waits, beside {honest} honest relays"),
-        &["day", "bad relays", "of them old", "bad guards: settled", "both ends bad: settled", "bad guards: new", "both ends bad: new"],
+        &[
+            "day",
+            "bad relays",
+            "of them old",
+            "bad guards: settled",
+            "both ends bad: settled",
+            "bad guards: new",
+            "both ends bad: new",
+        ],
     );
     let mut trace = Trace::default();
     for day in 0..=last {

@@ -6,7 +6,7 @@
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Gossip, Habit, NEIGHBOURS, Rules, Unanswered},
+    gossip::{Gossip, Habit, Rules, Unanswered},
     queue::{MINUTE, Millis, SECOND},
     table::{Table, duration, percent},
     world::{FIRST, pick},
@@ -20,13 +20,22 @@ pub fn run(setup: &Setup) -> Outcome {
     };
     let mut table = Table::new(
         format!("Spread of a new descriptor, {} silent, 2 % of messages lost", percent(SILENT)),
-        &["relays; a neighbour that does not answer", "descriptors", "50 % after", "99 % after", "99.9 % after", "all after", "at 2 min", "at 5 min"],
+        &[
+            "relays; a neighbour that does not answer",
+            "descriptors",
+            "50 % after",
+            "99 % after",
+            "99.9 % after",
+            "all after",
+            "at 2 min",
+            "at 5 min",
+        ],
     );
     let (mut lines, mut trace) = (vec![], 0);
     let rules = [Unanswered::Wait, Unanswered::Replace];
     for (relays, unanswered) in sizes.into_iter().flat_map(|relays| rules.map(|rule| (relays, rule))) {
         let count = setup.pick(50, 5);
-        let rules = Rules { relays, silent: SILENT, loss: 0.02, witnesses: witnesses(relays), churn: 0.0, unanswered };
+        let rules = Rules { silent: SILENT, loss: 0.02, unanswered, ..Rules::quiet(relays) };
         let (mut gossip, all) = spread(rules, count, setup.seed);
         let worst = |at: Millis| all.iter().map(|spread| spread.share_at(at)).fold(1.0, f64::min);
         let (two, five) = (worst(2 * MINUTE), worst(5 * MINUTE));
@@ -110,9 +119,4 @@ fn in_words(unanswered: Unanswered) -> &'static str {
         Unanswered::Wait => "stays",
         Unanswered::Replace => "is replaced",
     }
-}
-
-/// At least as many witnesses as a node has neighbours, and no more than memory allows.
-fn witnesses(relays: usize) -> usize {
-    (200_000 / relays).max(NEIGHBOURS)
 }
