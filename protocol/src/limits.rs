@@ -265,6 +265,16 @@ pub const ARGON2_BITS_MAX: u8 = 16;
 /// Epochs from `issued` on for which a fraud proof keeps a relay out: 7 days of the public network.
 pub const FRAUD_EPOCHS: u32 = 28;
 
+// relay: onion_keys.rs
+
+/// Age at which an onion key is replaced: a stolen one opens no handshake after this and [`ONION_KEY_OVERLAP`].
+pub const ONION_KEY_LIFETIME: Duration = Duration::from_secs(28 * 24 * 3600);
+/// For how long the key before is accepted beside the present one: three times as long as records that still name it
+/// are valid in the public network.
+pub const ONION_KEY_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often a running relay looks at the age of its onion key.
+pub const ONION_KEY_CHECK: Duration = Duration::from_secs(3600);
+
 // directory.rs
 
 /// Most bytes of a frame on a directory stream, without its length: what a peer can make us buffer at once.

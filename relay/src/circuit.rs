@@ -142,7 +142,7 @@ async fn create(
 async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, Refusal> {
     let create = Create::from_cell(first).map_err(|_| Refusal::Refused)?;
     let onion = node.onion_secret(create.onion_key).ok_or(Refusal::Refused)?;
-    let peer = node.peer_for(onion);
+    let peer = node.peer_for(&onion);
     let asked = node.effort();
     let puzzle = Puzzle { effort: asked, hour: node.hour() };
     if !puzzle.is_solved_by(&peer.relay, create.x, &create.solution) {
@@ -153,7 +153,7 @@ async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, R
     }
     let shared = Shared::new(node).ok_or(Refusal::Limit)?; // its place is taken before the work is done
     let _pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
-    let (created, keys) = handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
+    let (created, keys) = handshake::respond(&peer, &onion, &create, &mut node.rng()).map_err(|error| {
         debug!(%error, "a handshake failed");
         Refusal::Refused
     })?;

@@ -4,7 +4,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::SystemTime,
 };
 
 use anyhow::Context;
@@ -15,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
+    clock,
     config::{Config, Settings},
     log, open_files,
     outside::Internet,
@@ -63,7 +63,7 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
     let state = open_state(&settings.data_dir()?)?;
     let relay = RelayEntry {
         id: state.identity.id(),
-        onion_key: state.onion.public(),
+        onion_key: state.onion.present(),
         addresses,
         weight: Weight::default(),
         exit: settings.exit_policy.unwrap_or_default(),
@@ -115,7 +115,7 @@ fn start(config: Config) -> anyhow::Result<(Relay, StateLock)> {
 }
 
 fn open_state(directory: &Path) -> anyhow::Result<State> {
-    Ok(State::open(directory, SystemTime::now(), &mut StdRng::from_seed(seed()))?)
+    Ok(State::open(directory, clock::now(), &mut StdRng::from_seed(seed()))?)
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -17,7 +16,10 @@ use trefoil_protocol::{
     puzzle::Hour,
 };
 
-use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory, spent::Spent};
+use crate::{
+    clock, effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory, onion_keys::OnionKeys,
+    spent::Spent,
+};
 
 /// The relays that a node knows.
 pub type View = HashMap<RelayId, RelayEntry>;
@@ -26,7 +28,7 @@ pub type View = HashMap<RelayId, RelayEntry>;
 pub(crate) struct Node {
     pub(crate) network: NetworkId,
     pub(crate) relay: RelayId,
-    pub(crate) onion: OnionSecret,
+    pub(crate) onion: OnionKeys,
     pub(crate) view: View,
     pub(crate) links: Links,
     pub(crate) exit: Exit,
@@ -48,8 +50,8 @@ impl Node {
     }
 
     /// The onion secret that a `Create` names.
-    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<&OnionSecret> {
-        (self.onion.public().id() == id).then_some(&self.onion)
+    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<Arc<OnionSecret>> {
+        self.onion.find(id)
     }
 
     /// This relay as a handshake's transcript has it.
@@ -65,7 +67,7 @@ impl Node {
 
     /// This machine's hour.
     pub(crate) fn hour(&self) -> Hour {
-        Hour::of_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        Hour::of_unix(clock::now().0)
     }
 
     /// A generator for one handshake, so that handshakes do not wait for each other.

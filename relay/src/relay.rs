@@ -16,13 +16,13 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
-    identity::{OnionSecret, RelayId, RelaySecret},
+    identity::{OnionKey, RelayId, RelaySecret},
     limits::{
         DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
-        GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
+        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
@@ -31,7 +31,7 @@ use zeroize::Zeroize;
 
 pub use crate::node::View;
 use crate::{
-    circuit,
+    circuit, clock,
     effort::Effort,
     endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions},
     exit::Exit,
@@ -41,6 +41,7 @@ use crate::{
     links::Links,
     memory::{Memory, SWEEP_EVERY},
     node::Node,
+    onion_keys::{OnionKeys, Rotation},
     open_files,
     outlets::Outlets,
     outside::Outside,
@@ -56,8 +57,8 @@ pub struct Setup {
     pub params: NetworkParams,
     /// Who it is.
     pub identity: Arc<RelaySecret>,
-    /// Its key for circuit handshakes.
-    pub onion: OnionSecret,
+    /// Its keys for circuit handshakes.
+    pub onion: OnionKeys,
     /// What it connects to for others.
     pub exit: ExitPolicy,
     /// How it reaches the outside.
@@ -132,7 +133,7 @@ impl Bound {
     pub fn entry(&self, addresses: RelayAddresses) -> RelayEntry {
         RelayEntry {
             id: self.setup.identity.id(),
-            onion_key: self.setup.onion.public(),
+            onion_key: self.setup.onion.present(),
             addresses,
             weight: Weight::default(),
             exit: self.setup.exit.clone(),
@@ -166,6 +167,7 @@ impl Bound {
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
         node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), rotate_onion_keys(Arc::clone(&node))));
         Relay { node, endpoint }
     }
 }
@@ -179,6 +181,11 @@ impl Relay {
     /// Circuits that go through it.
     pub fn circuits(&self) -> usize {
         self.node.memory.circuits()
+    }
+
+    /// The onion key to tell others of, as it is now.
+    pub fn onion_key(&self) -> OnionKey {
+        self.node.onion.present()
     }
 
     #[cfg(test)]
@@ -276,8 +283,22 @@ async fn watch_memory(node: Arc<Node>) {
     }
 }
 
+async fn rotate_onion_keys(node: Arc<Node>) {
+    let mut ticks = interval(ONION_KEY_CHECK);
+    loop {
+        ticks.tick().await;
+        match node.onion.rotate(clock::now(), &mut node.rng()) {
+            Ok(Rotation::NewKey) => info!("a new onion key; the one before is accepted for 7 days more"),
+            Ok(Rotation::PreviousDropped | Rotation::Unchanged) => {}
+            Err(error) => warn!(%error, "the onion key is due to change, but the data directory cannot be written"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use trefoil_protocol::identity::OnionSecret;
+
     use super::*;
     use crate::outside::Internet;
 
@@ -287,7 +308,7 @@ mod tests {
         let mut setup = Setup {
             params: NetworkParams::testnet("test".parse().unwrap()),
             identity: Arc::new(RelaySecret::generate(&mut rng)),
-            onion: OnionSecret::generate(&mut rng),
+            onion: OnionSecret::generate(&mut rng).into(),
             exit: ExitPolicy::default(),
             outside: Arc::new(Internet::new(&[]).unwrap()),
             memory: 1 << 30,

@@ -102,7 +102,7 @@ impl Plan {
         Setup {
             params: params.clone(),
             identity: Arc::new(identity),
-            onion,
+            onion: onion.into(),
             exit: exit.parse().expect("the test's policy is one"),
             outside: Arc::new(outside.clone()),
             memory: self.memory,
