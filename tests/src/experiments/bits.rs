@@ -33,7 +33,7 @@ impl Bits {
     }
 
     /// How many numbers it has.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
@@ -79,7 +79,7 @@ mod tests {
                 prop_assert_eq!(bits.has(number), insert);
             }
             prop_assert!(bits.iter().eq(set.iter().copied()));
-            prop_assert_eq!(bits.len(), set.len());
+            prop_assert_eq!(bits.count(), set.len());
             let all = Bits::below(150);
             prop_assert!(bits.without(&all).into_iter().eq(set.iter().copied().filter(|number| *number >= 150)));
             prop_assert!(all.without(&bits).into_iter().eq((0..150).filter(|number| !set.contains(number))));

@@ -96,7 +96,7 @@ impl Found {
         };
         let mut newcomer = View::new(&world.params, now);
         let mut sessions = 0;
-        let lies: Vec<_> = fakes.chunks(fakes.len().div_ceil(4).max(1)).map(|part| source(part)).collect();
+        let lies: Vec<_> = fakes.chunks(fakes.len().div_ceil(4).max(1)).map(&source).collect();
         for source in lies.iter().chain([&source(&honest)]) {
             for salt in 0..MOST_SESSIONS {
                 sessions += 1;

@@ -157,7 +157,7 @@ fn processor(gossip: &mut Gossip, session: f64, sessions: f64) -> String {
         black_box(memory.hash(&[number], &salt));
     }
     let work = started.elapsed().as_secs_f64() / 10.0;
-    let new = gossip.facts.len() - gossip.rules.relays;
+    let new = gossip.facts.count() - gossip.rules.relays;
     let joined = gossip.nodes.len() - gossip.rules.relays;
     let all = sessions * session + new as f64 * check + joined as f64 * work;
     format!(

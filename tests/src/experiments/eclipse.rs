@@ -82,7 +82,7 @@ impl Found {
             for (count, left) in eclipsed.iter_mut().zip([left, relays]) {
                 let answers = drawn.iter().take(left).filter(|bad| **bad || rng.random_bool(stays));
                 let asked = named.iter().chain(answers).take(ASKED);
-                *count += u32::from(asked.fold(true, |all, bad| all && *bad));
+                *count += u32::from(asked.filter(|bad| !**bad).count() == 0);
             }
         }
         let share = |count: u32| f64::from(count) / f64::from(tries);

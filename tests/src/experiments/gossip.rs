@@ -102,19 +102,41 @@ pub enum Unanswered {
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// A pushed record arrives.
-    Push { to: usize, from: usize, fact: usize },
+    Push {
+        /// At whom.
+        to: usize,
+        /// From whom.
+        from: usize,
+        /// Which.
+        fact: usize,
+    },
     /// A pushed fraud proof arrives.
-    Proof { to: usize, proof: usize },
+    Proof {
+        /// At whom.
+        to: usize,
+        /// Which.
+        proof: usize,
+    },
     /// A node's minute is over.
     Reconcile(usize),
     /// A neighbour has not answered a node.
-    Silence { node: usize, neighbour: usize },
+    Silence {
+        /// Who asked.
+        node: usize,
+        /// Who was asked.
+        neighbour: usize,
+    },
     /// Two nodes have exchanged what differs.
     Exchange(usize, usize),
     /// A node's half hour is over.
     Redraw(usize),
     /// A node tries to reach a relay that is new to it.
-    Reach { by: usize, relay: usize },
+    Reach {
+        /// Who dials.
+        by: usize,
+        /// Who is dialled.
+        relay: usize,
+    },
     /// A relay's record is soon over.
     Renew(usize),
     /// A relay leaves, and another comes.

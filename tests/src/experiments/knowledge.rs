@@ -65,7 +65,7 @@ impl Facts {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.facts.len()
     }
 
@@ -81,7 +81,7 @@ impl Facts {
 
     /// The records that no longer count from this epoch on, and did before.
     pub fn expiring(&self, epoch: Epoch) -> Vec<usize> {
-        (0..self.len()).filter(|number| self.facts[*number].checked.record().expires() == epoch).collect()
+        (0..self.count()).filter(|number| self.facts[*number].checked.record().expires() == epoch).collect()
     }
 
     /// Offers a record to a node. What a set of numbers cannot tell, like fraud, only a witness says.

@@ -55,7 +55,8 @@ impl Gossip {
         let node = self.nodes.len();
         let from = self.draw_up();
         let has = self.nodes[from].knowledge.has.clone();
-        let (relays, bytes) = (has.len(), has.iter().map(|fact| self.facts.fact(fact).checked.record().bytes().len()));
+        let (relays, bytes) =
+            (has.count(), has.iter().map(|fact| self.facts.fact(fact).checked.record().bytes().len()));
         self.traffic.count(Kind::Whole, bytes.sum());
         (0..relays).for_each(|_| self.traffic.count_dial(true));
         let knowledge = Knowledge { has, witness: None };
@@ -143,7 +144,7 @@ impl Gossip {
             over.iter().for_each(|fact| has.remove(*fact));
             if let (Some(view), Some(usable)) = (witness, usable) {
                 view.begin_epoch(now, |relay| usable.class(relay).is_some());
-                assert_eq!(view.len(), has.len(), "a witness forgot other records than its numbers");
+                assert_eq!(view.len(), has.count(), "a witness forgot other records than its numbers");
             }
         }
     }

@@ -5,31 +5,33 @@
 //! against its lines; docs/benchmarks.md records the full runs. What is modelled, and what is left out, is said at the
 //! head of each file.
 
+#![expect(clippy::cast_possible_truncation, reason = "no figure of a simulation comes near the bounds of its type")]
+
 use std::fmt;
 
 use table::Table;
 use trefoil_protocol::crypto;
 
-mod agreement;
-mod bits;
-mod bootstrap;
-mod client;
-mod compromised;
-mod cost;
-mod eclipse;
-mod flood;
-mod gossip;
-mod knowledge;
-mod life;
-mod partition;
-mod patient;
-mod queue;
-mod sessions;
-mod spread;
-mod table;
-mod trace;
-mod traffic;
-mod world;
+pub mod agreement;
+pub mod bits;
+pub mod bootstrap;
+pub mod client;
+pub mod compromised;
+pub mod cost;
+pub mod eclipse;
+pub mod flood;
+pub mod gossip;
+pub mod knowledge;
+pub mod life;
+pub mod partition;
+pub mod patient;
+pub mod queue;
+pub mod sessions;
+pub mod spread;
+pub mod table;
+pub mod trace;
+pub mod traffic;
+pub mod world;
 
 /// How an experiment is to run.
 #[derive(Clone, Copy, Debug)]

@@ -52,7 +52,7 @@ pub fn run(setup: &Setup) -> Outcome {
         let old = usable.iter().filter(|relay| relay.class == AgeClass::Old).count() - honest;
         let mut row = vec![day.to_string(), network.bad.len().to_string(), old.to_string()];
         for kind in [&mut settled, &mut new] {
-            let [guards, both] = network.shares(kind, &usable, now, circuits, &mut rng);
+            let [guards, both] = network.shares(kind, (&usable, now), circuits, &mut rng);
             trace.add([u64::from(day), old as u64, guards.to_bits(), both.to_bits()]);
             row.extend([percent(guards), percent(both)]);
         }
@@ -101,8 +101,7 @@ impl Network {
     fn shares(
         &self,
         clients: &mut [Client],
-        usable: &UsableRelays,
-        now: UnixSeconds,
+        (usable, now): (&UsableRelays, UnixSeconds),
         circuits: usize,
         rng: &mut StdRng,
     ) -> [f64; 2] {

@@ -17,17 +17,10 @@ use trefoil_protocol::{
 };
 
 use super::queue::{Millis, SECOND};
+pub use crate::records::params;
 
 /// The first epoch of a simulation; it starts at 0 milliseconds.
 pub const FIRST: Epoch = Epoch(83_000);
-
-/// The parameters of a simulated network: the public one's, without work.
-pub fn params() -> NetworkParams {
-    let mut params = NetworkParams::main();
-    params.directory.hashcash_bits = 0;
-    params.directory.argon2_bits = 0;
-    params
-}
 
 /// A simulation's time as nodes tell it.
 pub fn unix(params: &NetworkParams, at: Millis) -> UnixSeconds {
