@@ -1,6 +1,7 @@
 //! What Trefoil's tests share: rules for fuzzing, records, simulated networks, and networks of real
 //! processes.
 
+pub mod experiments;
 pub mod fuzz;
 pub mod process;
 pub mod records;

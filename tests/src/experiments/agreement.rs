@@ -1,0 +1,291 @@
+//! Agreement: whether all honest clients draw their paths from the same relays.
+//!
+//! A day of life: 10 % churn a day, 2 % of messages lost, 20 % of the relays an attacker's. Of what comes new they
+//! pass nothing on, and they answer no reconciliation. Every epoch the attacker also
+//!
+//! * brings relays whose records are *back-dated*, too late for the next epoch;
+//! * signs a *variant* of a record of its own for each of many victims;
+//! * *withholds* records of new relays and gives them to half of the network at the last second that counts;
+//! * as a *source* of clients, leaves honest relays out, and lists one that is planted for that client alone.
+//!
+//! Clients take the majority of sources drawn at random, in different netgroups. All relays are witnesses: their sets
+//! are what production views and `UsableSet::freeze` make of what they got, the answers are those of
+//! `short_members`, and the clients' sets those of `majority`.
+
+use std::collections::HashSet;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use trefoil_protocol::{
+    epoch::Epoch,
+    identity::RelayId,
+    majority::{SourcePages, SourceSet, majority},
+    usable::UsableSet,
+};
+
+use super::{
+    Line, Outcome, Setup,
+    gossip::{Event, Gossip, Habit, Reach, Rules},
+    queue::{HOUR, MINUTE, Millis},
+    table::{Table, percent},
+    trace::Trace,
+    world::pick,
+};
+
+/// The experiment.
+pub fn run(setup: &Setup) -> Outcome {
+    let relays = setup.relays(500, 150);
+    let mut table = Table::new(
+        format!("Usable sets of clients, {relays} relays, 20 % of them an attacker's; the worst of the epochs"),
+        &[
+            "attack; sources of a client",
+            "least Jaccard",
+            "mean Jaccard",
+            "clients with a planted relay",
+            "back-dated relays in use",
+        ],
+    );
+    let (mut lines, mut trace) = (vec![], Trace::default());
+    let none = Attack { timed: false, sources_lie: false, reach: Reach::Lasts };
+    for (words, attack, counts) in [
+        ("back-dated records, variants; a failed dial counts", Attack { reach: Reach::Forgotten, ..none }, &[3][..]),
+        ("back-dated records, variants", none, &[3]),
+        ("records at the last second", Attack { timed: true, ..none }, &[3, 5, 15]),
+        ("lying sources", Attack { sources_lie: true, ..none }, &[3, 5, 9, 15, 25]),
+        ("everything", Attack { timed: true, sources_lie: true, reach: Reach::Forgotten }, &[3, 5, 25]),
+    ] {
+        let epochs = attacked(relays, attack, setup);
+        for count in counts {
+            let found = epochs.iter().map(|sets| sets.judge(*count, attack, setup)).reduce(Found::worse);
+            let found = found.expect("there are epochs");
+            table.row(vec![
+                format!("{words}; {count}"),
+                format!("{:.5}", found.least),
+                format!("{:.5}", found.mean),
+                percent(found.planted),
+                found.back_dated.to_string(),
+            ]);
+            trace.add([*count as u64, found.least.to_bits(), found.mean.to_bits(), found.planted.to_bits()]);
+            if *count == 3 {
+                let claim = format!("{words}, 3 sources: Jaccard of any two clients at least 0.9999");
+                lines.push(Line::new(claim, format!("{:.5}", found.least), found.least >= 0.9999));
+                let claim = format!("{words}, 3 sources: no planted or back-dated relay in anyone's set");
+                let clean = found.planted == 0.0 && found.back_dated == 0;
+                lines.push(Line::new(claim, format!("{} of clients", percent(found.planted)), clean));
+            }
+        }
+        epochs.iter().for_each(|sets| trace.add([sets.trace, 0, 0, 0]));
+    }
+    Outcome { tables: vec![table], lines, notes: vec![], trace: trace.value() }
+}
+
+/// Which of the attacks are tried besides back-dating and variants, which always are; and the rule of `gossip.rs`.
+#[derive(Clone, Copy)]
+struct Attack {
+    timed: bool,
+    sources_lie: bool,
+    reach: Reach,
+}
+
+/// What relays have frozen for an epoch.
+struct Sets {
+    epoch: Epoch,
+    /// Of each relay that runs, its netgroup, whether it is honest, and its set.
+    relays: Vec<(u32, bool, UsableSet)>,
+    /// All relays that anyone knows.
+    known: Vec<RelayId>,
+    back_dated: HashSet<RelayId>,
+    trace: u64,
+}
+
+struct Found {
+    least: f64,
+    mean: f64,
+    planted: f64,
+    back_dated: usize,
+}
+
+impl Found {
+    fn worse(self, other: Self) -> Self {
+        Self {
+            least: self.least.min(other.least),
+            mean: self.mean.min(other.mean),
+            planted: self.planted.max(other.planted),
+            back_dated: self.back_dated.max(other.back_dated),
+        }
+    }
+}
+
+const EPOCH: Millis = 6 * HOUR;
+const ATTACKS: usize = 10; // relays of each kind of attack in an epoch
+
+/// Runs a network under attack and gives what was frozen in each epoch but the first.
+fn attacked(relays: usize, attack: Attack, setup: &Setup) -> Vec<Sets> {
+    let rules =
+        Rules { silent: 0.2, loss: 0.02, witnesses: relays, churn: 0.1, reach: attack.reach, ..Rules::quiet(relays) };
+    let mut gossip = Gossip::new(rules, setup.seed);
+    gossip.live();
+    let mut back_dated = HashSet::new();
+    let mut all = vec![];
+    for number in 1..=setup.pick(4, 2) {
+        let boundary = number * EPOCH;
+        gossip.queue.put(boundary - 4 * HOUR, Event::Other(0));
+        gossip.queue.put(boundary - 2 * HOUR + 999, Event::Other(1));
+        gossip.queue.put(boundary - HOUR, Event::Other(2));
+        while let Some(what) = gossip.run_until(boundary + MINUTE) {
+            match what {
+                0 => variants(&mut gossip, number as usize),
+                1 if attack.timed => withheld(&mut gossip),
+                2 => back_dated.extend(back_date(&mut gossip)),
+                _ => {}
+            }
+        }
+        all.push(sets(&gossip, &back_dated));
+    }
+    all
+}
+
+fn honest(gossip: &Gossip) -> Vec<usize> {
+    let runs = |node: &usize| gossip.nodes[*node].up && gossip.nodes[*node].habit == Habit::Honest;
+    (0..gossip.nodes.len()).filter(runs).collect()
+}
+
+/// Some of the attacker's relays sign a record for each of twenty victims. Another few of them each time: they have
+/// signed nothing else in this epoch.
+fn variants(gossip: &mut Gossip, number: usize) {
+    let bad: Vec<_> = (0..gossip.rules.relays).filter(|node| gossip.nodes[*node].habit == Habit::Silent).collect();
+    let (victims, epoch) = (honest(gossip), gossip.epoch());
+    for relay in bad.into_iter().skip(number * ATTACKS / 2).take(ATTACKS / 2) {
+        for variant in 0..20u16 {
+            let mut described = gossip.world.describe(&gossip.nodes[relay].relay, epoch);
+            described.work.hashcash = variant.into(); // any field will do
+            let fact = gossip.facts.add(relay, gossip.world.record(&gossip.nodes[relay].relay, &described));
+            let victim = pick(&victims, &mut gossip.rng);
+            gossip.queue.put(gossip.now, Event::Push { to: victim, from: relay, fact });
+        }
+    }
+}
+
+/// New relays of the attacker's, given to every second honest relay at once.
+fn withheld(gossip: &mut Gossip) {
+    for _ in 0..ATTACKS {
+        let (node, fact) = newcomer(gossip, gossip.epoch());
+        for victim in honest(gossip) {
+            if gossip.rng.random() {
+                gossip.queue.put(gossip.now, Event::Push { to: victim, from: node, fact });
+            }
+        }
+    }
+}
+
+/// New relays whose records say that they are a day old.
+fn back_date(gossip: &mut Gossip) -> Vec<RelayId> {
+    let victims = honest(gossip);
+    let back_date = |_| {
+        let (node, fact) = newcomer(gossip, Epoch(gossip.epoch().0 - 4));
+        let victim = pick(&victims, &mut gossip.rng);
+        gossip.queue.put(gossip.now, Event::Push { to: victim, from: node, fact });
+        gossip.nodes[node].relay.id
+    };
+    (0..ATTACKS).map(back_date).collect()
+}
+
+/// A new relay of the attacker's, which answers dials and nothing else, and its record.
+fn newcomer(gossip: &mut Gossip, issued: Epoch) -> (usize, usize) {
+    let relay = gossip.world.spread_relay(&mut gossip.rng);
+    let record = gossip.world.record(&relay, &gossip.world.describe(&relay, issued));
+    let node = gossip.nodes.len();
+    gossip.add_silent(relay);
+    (node, gossip.facts.add(node, record))
+}
+
+fn sets(gossip: &Gossip, back_dated: &HashSet<RelayId>) -> Sets {
+    let frozen = gossip.usable.iter().enumerate().filter_map(|(node, set)| {
+        let at = &gossip.nodes[node];
+        let netgroup = at.relay.address.to_bits() >> 16;
+        at.up.then_some((netgroup, at.habit == Habit::Honest, set.clone()?))
+    });
+    // Those of the last epoch are too late for this one; older ones have long settled.
+    let late = gossip.nodes.iter().rev().map(|node| node.relay.id).filter(|id| back_dated.contains(id)).take(ATTACKS);
+    Sets {
+        epoch: gossip.epoch(),
+        relays: frozen.collect(),
+        known: gossip.nodes.iter().map(|node| node.relay.id).collect(),
+        back_dated: late.collect(),
+        trace: gossip.trace.value(),
+    }
+}
+
+impl Sets {
+    /// Lets clients ask so many sources each, and compares what they get.
+    fn judge(&self, sources: usize, attack: Attack, setup: &Setup) -> Found {
+        let rng = &mut StdRng::seed_from_u64(setup.seed ^ u64::from(self.epoch.0) ^ (sources as u64) << 32);
+        let mut planted = 0;
+        let clients = setup.pick(100, 40);
+        let mut all = vec![];
+        for _ in 0..clients {
+            let mut plant = [0; 32];
+            rng.fill(&mut plant);
+            let plant = RelayId::from_bytes(plant);
+            let answers: Vec<_> =
+                self.draw(sources, rng).into_iter().map(|at| self.answer(at, attack, &plant, rng)).collect();
+            let known = self.known.iter().copied().chain([plant]);
+            let found = majority(self.epoch, &answers, known).expect("enough sources");
+            planted += usize::from(found.set.class(&plant).is_some());
+            all.push(found.set);
+        }
+        let pairs = (0..clients).flat_map(|one| (0..one).map(move |other| (one, other)));
+        let jaccards: Vec<_> = pairs.map(|(one, other)| jaccard(&all[one], &all[other])).collect();
+        let late = |set: &UsableSet| set.iter().filter(|(relay, _)| self.back_dated.contains(relay)).count();
+        Found {
+            least: jaccards.iter().copied().fold(1.0, f64::min),
+            mean: jaccards.iter().sum::<f64>() / jaccards.len() as f64,
+            planted: planted as f64 / clients as f64,
+            back_dated: all.iter().map(late).max().unwrap_or(0),
+        }
+    }
+
+    /// Sources in different netgroups.
+    fn draw(&self, count: usize, rng: &mut StdRng) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.relays.len()).collect();
+        order.shuffle(rng);
+        let mut netgroups = HashSet::new();
+        order.into_iter().filter(|at| netgroups.insert(self.relays[*at].0)).take(count).collect()
+    }
+
+    /// An honest relay, at random.
+    fn honest(&self, rng: &mut StdRng) -> &(u32, bool, UsableSet) {
+        loop {
+            let relay = &self.relays[rng.random_range(0..self.relays.len())];
+            if relay.1 {
+                return relay;
+            }
+        }
+    }
+
+    /// What a relay tells a client. All liars who are asked by one client say the same.
+    fn answer(&self, at: usize, attack: Attack, plant: &RelayId, rng: &mut StdRng) -> SourceSet {
+        let (_, honest, own) = &self.relays[at];
+        // The attacker's relays know what honest ones do.
+        let set = if *honest { own } else { &self.honest(rng).2 };
+        let salt = rng.random();
+        let mut members: Vec<_> = set.short_members(&salt, 0, usize::MAX).collect();
+        if attack.sources_lie && !honest {
+            let [first, ..] = *plant.as_bytes();
+            let left_out = set.iter().enumerate().filter(|(_, (relay, _))| relay.as_bytes()[0] != first);
+            members = left_out.map(|(at, _)| members[at]).collect();
+            let mut planted = [2; 9];
+            planted[..8].copy_from_slice(&trefoil_protocol::usable::short_hash(&salt, plant));
+            members.push(planted);
+        }
+        let mut pages = SourcePages::new(salt);
+        let total = u32::try_from(members.len()).expect("a small set");
+        pages.handle_page(self.epoch, total, members.as_flattened()).expect("a whole answer");
+        pages.finish().expect("a whole answer")
+    }
+}
+
+/// How much two sets have in common.
+fn jaccard(one: &UsableSet, other: &UsableSet) -> f64 {
+    let both = one.iter().filter(|(relay, _)| other.class(relay).is_some()).count();
+    both as f64 / (one.len() + other.len() - both).max(1) as f64
+}

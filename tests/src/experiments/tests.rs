@@ -1,0 +1,69 @@
+//! A small version of each experiment, and what holds for all.
+
+use super::*;
+
+fn small(name: &str, seed: u64) -> Outcome {
+    let (_, run) = EXPERIMENTS.into_iter().find(|(known, _)| *known == name).unwrap();
+    run(&Setup { seed, relays: None, small: true })
+}
+
+fn holds(name: &str) {
+    holds_but(name, &[]);
+}
+
+/// Every line holds but those whose claims contain these words: docs/benchmarks.md says why the design misses them. A
+/// line that comes to hold is taken out here.
+fn holds_but(name: &str, missed: &[&str]) {
+    let outcome = small(name, 1);
+    for line in &outcome.lines {
+        assert_eq!(line.held, !missed.iter().any(|words| line.claim.contains(words)), "{}\n{outcome}", line.claim);
+    }
+    assert_eq!(outcome.digest(), small(name, 1).digest(), "one seed, one run");
+    assert_ne!(outcome.digest(), small(name, 2).digest(), "another seed, another run");
+}
+
+#[test]
+fn a_new_descriptor_reaches_everyone() {
+    holds("spread");
+}
+
+#[test]
+fn clients_agree_as_far_as_the_design_goes() {
+    let missed = ["records at the last second, 3 sources: Jaccard", "lying sources, 3", "everything, 3"];
+    holds_but("agreement", &missed);
+}
+
+#[test]
+fn what_the_directory_costs_is_bounded_and_linear() {
+    holds("cost");
+}
+
+#[test]
+fn one_honest_source_is_enough_for_a_newcomer() {
+    holds("bootstrap");
+}
+
+#[test]
+fn a_restart_is_no_more_dangerous_than_its_sources() {
+    holds("eclipse");
+}
+
+#[test]
+fn a_flood_gains_no_guards_and_little_selection() {
+    holds_but("flood", &["view at most 1.5 times"]);
+}
+
+#[test]
+fn a_partition_is_noticed_and_heals() {
+    holds("partition");
+}
+
+#[test]
+fn a_patient_attacker_is_measured() {
+    holds("patient");
+}
+
+#[test]
+fn compromised_circuits_are_as_many_as_the_formula_says() {
+    holds("compromised");
+}
