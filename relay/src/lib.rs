@@ -6,6 +6,7 @@ mod backward;
 pub mod cells;
 mod circuit;
 pub mod config;
+pub mod data_dir;
 mod effort;
 pub mod endpoint;
 mod exit;

@@ -16,11 +16,12 @@ use tracing::info;
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
     config::{Config, Settings},
+    data_dir::DataLock,
     log, open_files,
     outside::Internet,
     relay::{Relay, Setup, View},
     seed::seed,
-    state::{State, StateLock},
+    state::State,
 };
 
 /// Runs a Trefoil relay: it forwards other people's circuits, and connects to the outside as its exit policy allows.
@@ -87,7 +88,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Starts the relay; the lock holds its data directory.
-fn start(config: Config) -> anyhow::Result<(Relay, StateLock)> {
+fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
     let state = open_state(&config.data_dir)?;
     let outside = Internet::new(&config.resolver).context("cannot read the system's resolver configuration")?;
     let setup = Setup {
