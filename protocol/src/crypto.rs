@@ -3,6 +3,7 @@
 //! Specification: docs/protocol.md, "Algorithms". This is the only file that names algorithm crates. Secrets are
 //! zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
 
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20::{
     ChaCha20,
@@ -17,7 +18,7 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::limits::{CELL, MLKEM_CIPHERTEXT, MLKEM_KEY, REKEY_CELLS, TAG, X25519_KEY};
+use crate::limits::{ARGON2_KIB, CELL, MLKEM_CIPHERTEXT, MLKEM_KEY, REKEY_CELLS, TAG, X25519_KEY};
 
 /// A 32-byte secret that is zeroized when dropped.
 pub type Secret = Zeroizing<[u8; 32]>;
@@ -130,6 +131,37 @@ pub fn blake3(parts: &[&[u8]]) -> [u8; 32] {
         hasher.update(part);
     });
     *hasher.finalize().as_bytes()
+}
+
+/// How many zero bits a hash begins with.
+pub fn leading_zeros(hash: &[u8; 32]) -> u32 {
+    let zeros = hash.iter().take_while(|byte| **byte == 0).count();
+    let partial = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
+    u32::try_from(zeros * 8).unwrap_or(u32::MAX) + partial
+}
+
+/// Argon2id (RFC 9106) with version 0x13, one pass and one lane, and the memory that it works in.
+pub struct MemoryHard {
+    argon2: Argon2<'static>,
+    blocks: Vec<Block>,
+}
+
+impl MemoryHard {
+    /// With so many KiB of memory; what is outside of [`ARGON2_KIB`] is taken for the nearest in it.
+    pub fn new(kib: u32) -> Self {
+        let kib = kib.clamp(*ARGON2_KIB.start(), *ARGON2_KIB.end());
+        let params = Params::new(kib, 1, 1, Some(32)).expect("the memory is within bounds");
+        let blocks = vec![Block::default(); params.block_count()];
+        Self { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), blocks }
+    }
+
+    /// The 32-byte result.
+    pub fn hash(&mut self, password: &[u8], salt: &[u8; 16]) -> [u8; 32] {
+        let mut output = [0; 32];
+        let hashed = self.argon2.hash_password_into_with_memory(password, salt, &mut output, &mut self.blocks);
+        hashed.expect("lengths are within Argon2's bounds");
+        output
+    }
 }
 
 /// SHA-256 over parts put one after the other.

@@ -84,6 +84,11 @@ impl OnionKey {
         let [a, b, c, d, e, f, g, h, ..] = crypto::blake3(&[&self.0]);
         OnionKeyId([a, b, c, d, e, f, g, h])
     }
+
+    /// Whether one can agree on a secret with it: a key of low order agrees on nothing with anyone.
+    pub fn is_usable(&self) -> bool {
+        X25519Secret::from_bytes(&Zeroizing::new([1; 32])).agree(&self.0).is_ok()
+    }
 }
 
 impl RelaySecret {
@@ -107,6 +112,11 @@ impl RelaySecret {
     /// Its public name.
     pub fn id(&self) -> RelayId {
         RelayId(self.0.public())
+    }
+
+    /// Signs `label ‖ message`. Every use has a label of its own.
+    pub(crate) fn sign(&self, label: &[u8], message: &[u8]) -> [u8; 64] {
+        self.0.sign(label, message)
     }
 }
 
@@ -209,9 +219,7 @@ impl FromStr for OnionKey {
 
     fn from_str(text: &str) -> Result<Self, KeyTextError> {
         let key = decode_key(ONION_KEY_LABEL, text)?;
-        let probe = X25519Secret::from_bytes(&Zeroizing::new([1; 32]));
-        probe.agree(&key)?; // a low-order key would agree on nothing with anyone
-        Ok(Self(key))
+        if Self(key).is_usable() { Ok(Self(key)) } else { Err(KeyTextError::Key(BadKey)) }
     }
 }
 

@@ -57,6 +57,11 @@ impl IpNet {
         self.length <= other.length && Self::around(other.base, self.length) == *self
     }
 
+    /// Whether it is all of its family.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.length == 0
+    }
+
     const fn v4(address: Ipv4Addr, length: u8) -> Self {
         let length = if length > 32 { 32 } else { length };
         let mask = if length == 0 { 0 } else { u32::MAX << (32 - length) };
@@ -164,7 +169,7 @@ const EMBEDDING: [IpNet; 2] =
     [IpNet::v6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96), IpNet::v6(Ipv6Addr::from_bits(NAT64), 96)];
 
 /// Loopback, private, link-local.
-const LOCAL: [IpNet; 8] = [
+pub(crate) const LOCAL: [IpNet; 8] = [
     v4(127, 0, 0, 8),
     v4(10, 0, 0, 8),
     v4(172, 16, 0, 12),

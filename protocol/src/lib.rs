@@ -9,7 +9,11 @@
 pub mod cell;
 mod credit;
 pub mod crypto;
+pub mod descriptor;
 pub mod entry;
+pub mod epoch;
+pub mod exit_summary;
+pub mod family;
 pub mod handshake;
 pub mod host;
 pub mod identity;
@@ -29,3 +33,4 @@ pub mod uri;
 #[cfg(test)]
 mod vectors;
 mod wire;
+pub mod work;

@@ -3,7 +3,7 @@
 //! Specification: docs/protocol.md, "Limits". Nothing here depends on a network's parameters
 //! (those are in `params.rs`); a value that a peer can make us exceed has its name here.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///
@@ -66,6 +66,9 @@ pub const STREAMS_CLIENT: u32 = 256;
 pub const STREAMS_RELAY: u32 = 128;
 /// Circuits that a relay link may have at once, at most.
 pub const STREAMS_RELAY_MAX: u32 = 65_535;
+/// Directory streams that the peer of a link may have open at once: one for what it asks, one for what it pushes, and
+/// as many again while they end.
+pub const DIRECTORY_STREAMS: usize = 4;
 /// Circuits from one upstream link to one next relay that are always allowed.
 pub const EXTENDS_FREE: usize = 32;
 /// From [`EXTENDS_UNCONTENDED`] on, one upstream link gets at most one in this many of the circuits to one next relay,
@@ -244,3 +247,23 @@ pub const CIRCUITS_SHARE: u64 = 2;
 
 /// After [`SHUTDOWN_TIMEOUT`], for telling peers that their links close.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_millis(200);
+
+// params.rs, epoch.rs, descriptor.rs, exit_summary.rs, work.rs, fraud.rs
+
+/// Most bytes of a record: what 10,000 relays make of a view, and of a download, is this many times 10,000.
+pub const MAX_RECORD: usize = 320;
+/// Seconds that clocks may differ by: a record of a future epoch counts if its epoch starts no later than this.
+pub const CLOCK_TOLERANCE: u64 = 30 * 60;
+/// Most epochs that a network may let a record be valid for: a relay that is gone must be forgotten.
+pub const LIFETIME_MAX: u8 = 64;
+/// Most port ranges of an exit summary, so that a record stays small.
+pub const MAX_SUMMARY_RANGES: usize = 8;
+/// Most zero bits that a network may ask of a hashcash: 2^40 hashes are days of one core.
+pub const HASHCASH_BITS_MAX: u8 = 40;
+/// KiB of memory that a network may ask of Argon2id: from the least that the algorithm has, up to what a small relay
+/// can spare.
+pub const ARGON2_KIB: RangeInclusive<u32> = 8..=256 * 1024;
+/// Most zero bits that a network may ask of an Argon2id result.
+pub const ARGON2_BITS_MAX: u8 = 16;
+/// Epochs from `issued` on for which a fraud proof keeps a relay out: 7 days of the public network.
+pub const FRAUD_EPOCHS: u32 = 28;

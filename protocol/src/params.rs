@@ -3,12 +3,15 @@
 //! Specification: docs/protocol.md, "Networks". The parameters are data; the code runs on any of them unchanged.
 //! Sizes and bounds that are the same in every network are in `limits.rs`.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, num::NonZeroU32, str::FromStr};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use crate::{crypto, ip, limits::MAX_NETWORK_NAME};
+use crate::{
+    crypto, ip,
+    limits::{ARGON2_BITS_MAX, ARGON2_KIB, HASHCASH_BITS_MAX, LIFETIME_MAX, MAX_NETWORK_NAME},
+};
 
 /// What all nodes of a network agree on.
 ///
@@ -25,6 +28,59 @@ pub struct NetworkParams {
     /// Paths may have several relays in one netgroup.
     #[serde(default)]
     pub allow_same_netgroup: bool,
+    /// The rules of the directory.
+    #[serde(default)]
+    pub directory: DirectoryParams,
+}
+
+/// What all nodes of a network agree on about its directory: see docs/protocol.md, "Networks".
+///
+/// In a file, what is left out is as in [`NetworkParams::main`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectoryParams {
+    /// Seconds of an epoch.
+    pub epoch: NonZeroU32,
+    /// A relay is usable in an epoch if it was first seen so many seconds before the epoch's start.
+    pub settle: u32,
+    /// Epochs that a record is valid for, at most; 1 to [`LIFETIME_MAX`].
+    pub lifetime: u8,
+    /// From this age on, in seconds, a relay is of class 1.
+    pub grown: u32,
+    /// From this age on, in seconds, a relay is of class 2.
+    pub old: u32,
+    /// Zero bits of a descriptor's hashcash; 0 for none. At most [`HASHCASH_BITS_MAX`].
+    pub hashcash_bits: u8,
+    /// KiB of memory of a descriptor's Argon2id; within [`ARGON2_KIB`].
+    pub argon2_kib: u32,
+    /// Zero bits of its result; with 0 there is no Argon2id at all. At most [`ARGON2_BITS_MAX`].
+    pub argon2_bits: u8,
+    /// Seconds between reconciliations with a random neighbour.
+    pub reconcile: u32,
+    /// Seconds until one neighbour is replaced by another.
+    pub redraw: u32,
+    /// A usable set smaller than this gives way to all relays that are known and were reached.
+    pub min_usable: u16,
+}
+
+/// Directory parameters that no network can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadDirectoryParams {
+    /// No record would be valid, or for too long.
+    #[error("directory: `lifetime` must be 1 to {LIFETIME_MAX} epochs")]
+    Lifetime,
+    /// The age classes are in the wrong order.
+    #[error("directory: `old` must not be below `grown`")]
+    Ages,
+    /// Nobody could ever do the work, or check it.
+    #[error(
+        "directory: `hashcash_bits` must be at most {HASHCASH_BITS_MAX}, `argon2_bits` at most {ARGON2_BITS_MAX}, \
+         and `argon2_kib` {} to {}", ARGON2_KIB.start(), ARGON2_KIB.end()
+    )]
+    Work,
+    /// Gossip would never rest.
+    #[error("directory: `reconcile` and `redraw` must be at least 1 second")]
+    Gossip,
 }
 
 /// A network's name: 1 to [`MAX_NETWORK_NAME`] characters from a-z, 0-9 and `-`.
@@ -49,23 +105,87 @@ pub struct BadNetworkId;
 impl NetworkParams {
     /// The public network.
     pub fn main() -> Self {
-        Self { name: NetworkName("main".to_owned()), allow_loopback: false, allow_same_netgroup: false }
+        Self {
+            name: NetworkName("main".to_owned()),
+            allow_loopback: false,
+            allow_same_netgroup: false,
+            directory: DirectoryParams::MAIN,
+        }
     }
 
-    /// A network on one machine or in one room: its relays may have loopback and private addresses.
+    /// A network on one machine or in one room: its relays may have loopback and private addresses, its epochs are
+    /// short, and its work is small.
     pub fn testnet(name: NetworkName) -> Self {
-        Self { name, allow_loopback: true, allow_same_netgroup: false }
+        Self { name, allow_loopback: true, allow_same_netgroup: false, directory: DirectoryParams::TESTNET }
     }
 
     /// The network's id.
     pub fn id(&self) -> NetworkId {
-        let bytes = postcard::to_stdvec(self).expect("a short text and flags always have a postcard form");
+        let bytes = postcard::to_stdvec(self).expect("a short text, flags and numbers have a postcard form");
         NetworkId(crypto::blake3(&[NETWORK_LABEL, &bytes]))
     }
 
     /// Whether a relay of this network may have this address, and others may dial it there.
     pub fn allows_relay_at(&self, address: IpAddr) -> bool {
         ip::is_public(address) || (self.allow_loopback && ip::is_local(address))
+    }
+}
+
+impl DirectoryParams {
+    const MAIN: Self = Self {
+        epoch: NonZeroU32::new(6 * 3600).expect("not 0"),
+        settle: 2 * 3600,
+        lifetime: 8,
+        grown: 7 * DAY,
+        old: 30 * DAY,
+        hashcash_bits: 24,
+        argon2_kib: 16 * 1024,
+        argon2_bits: 6,
+        reconcile: 60,
+        redraw: 30 * 60,
+        min_usable: 50,
+    };
+
+    const TESTNET: Self = Self {
+        epoch: NonZeroU32::new(10).expect("not 0"),
+        settle: 2,
+        lifetime: 3,
+        grown: 0,
+        old: 0,
+        hashcash_bits: 8,
+        argon2_kib: 64,
+        argon2_bits: 1,
+        reconcile: 2,
+        redraw: 30,
+        min_usable: 12,
+    };
+
+    /// Whether a network can have these.
+    ///
+    /// # Errors
+    /// [`BadDirectoryParams`] names what is out of bounds.
+    pub fn check(&self) -> Result<(), BadDirectoryParams> {
+        let work = self.hashcash_bits <= HASHCASH_BITS_MAX
+            && self.argon2_bits <= ARGON2_BITS_MAX
+            && ARGON2_KIB.contains(&self.argon2_kib);
+        if !(1..=LIFETIME_MAX).contains(&self.lifetime) {
+            Err(BadDirectoryParams::Lifetime)
+        } else if self.old < self.grown {
+            Err(BadDirectoryParams::Ages)
+        } else if !work {
+            Err(BadDirectoryParams::Work)
+        } else if self.reconcile == 0 || self.redraw == 0 {
+            Err(BadDirectoryParams::Gossip)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Default for DirectoryParams {
+    /// Those of the public network.
+    fn default() -> Self {
+        Self::MAIN
     }
 }
 
@@ -141,6 +261,7 @@ impl FromStr for NetworkId {
 }
 
 const NETWORK_LABEL: &[u8] = b"trefoil/1 network";
+const DAY: u32 = 24 * 3600;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! address that it is about to connect to, after names are resolved; an origin asks [`ExitPolicy::may_allow`] when
 //! it chooses a path. This file never resolves names.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ enum Verdict {
 
 /// From the first port to the last, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct PortRange(u16, u16);
+pub(crate) struct PortRange(pub(crate) u16, pub(crate) u16);
 
 /// Why something is not an exit policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,7 +119,7 @@ impl ExitPolicy {
     pub fn may_allow_address(&self, address: IpAddr) -> bool {
         let special = ip::special_block(address);
         let mut rules = self.0.iter().filter(|rule| rule.is_about(address, special));
-        let first = rules.find(|rule| rule.verdict == Verdict::Accept || rule.ports.contains(&ALL_PORTS));
+        let first = rules.find(|rule| rule.verdict == Verdict::Accept || rule.ports.contains(&PortRange::ALL));
         first.is_some_and(|rule| rule.verdict == Verdict::Accept)
     }
 
@@ -135,6 +135,30 @@ impl ExitPolicy {
         }
     }
 
+    /// Whether rules about all addresses accept this port. Rules about single networks may still refuse it there.
+    pub(crate) fn accepts_everywhere(&self, port: u16) -> bool {
+        let rule = self.0.iter().find(|rule| rule.has_port(port) && rule.network.is_none_or(|net| net.is_everything()));
+        rule.is_some_and(|rule| rule.verdict == Verdict::Accept)
+    }
+
+    /// Whether there may be a local address ([`ip::is_local`]) to which this port is allowed; wrong as in
+    /// [`Self::may_allow_port`].
+    pub(crate) fn accepts_local(&self, port: u16) -> bool {
+        let is_local = |net: IpNet| ip::LOCAL.iter().any(|block| block.covers(&net));
+        let rules = || self.0.iter().filter(|rule| rule.has_port(port));
+        rules().enumerate().any(|(at, rule)| {
+            rule.verdict == Verdict::Accept
+                && rule.network.is_some_and(is_local)
+                && !rules().take(at).any(|earlier| earlier.refuses_all_of(rule))
+        })
+    }
+
+    /// The ports from which on some rule may decide otherwise than before, in order; 1 is always one.
+    pub(crate) fn port_steps(&self) -> BTreeSet<u16> {
+        let ranges = self.0.iter().flat_map(|rule| &rule.ports);
+        ranges.flat_map(|PortRange(first, last)| [Some(*first), last.checked_add(1)]).flatten().chain([1]).collect()
+    }
+
     /// Whether there is a rule that accepts anything.
     pub fn is_exit(&self) -> bool {
         self.0.iter().any(|rule| rule.verdict == Verdict::Accept)
@@ -146,7 +170,22 @@ impl ExitPolicy {
     }
 }
 
+impl PortRange {
+    /// Every port there is.
+    pub(crate) const ALL: Self = Self(1, u16::MAX);
+}
+
 impl Rule {
+    /// Accepts these ports of a network, or of all.
+    pub(crate) fn accept(network: Option<IpNet>, ports: Vec<PortRange>) -> Self {
+        Self { verdict: Verdict::Accept, network, ports }
+    }
+
+    /// Refuses these ports of a network, or of all.
+    pub(crate) fn reject(network: Option<IpNet>, ports: Vec<PortRange>) -> Self {
+        Self { verdict: Verdict::Reject, network, ports }
+    }
+
     fn decides(&self, address: IpAddr, special: Option<IpNet>, port: u16) -> bool {
         self.has_port(port) && self.is_about(address, special)
     }
@@ -202,7 +241,7 @@ fn parse_rule(text: &str) -> Result<Rule, RuleError> {
 
 fn parse_ports(text: &str) -> Result<Vec<PortRange>, RuleError> {
     if text == "*" {
-        return Ok(vec![ALL_PORTS]);
+        return Ok(vec![PortRange::ALL]);
     }
     let count = text.split(',').count();
     if count > MAX_RULE_PORTS {
@@ -243,7 +282,7 @@ impl fmt::Display for Rule {
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            &ALL_PORTS => f.write_str("*"),
+            &Self::ALL => f.write_str("*"),
             Self(first, last) if first == last => write!(f, "{first}"),
             Self(first, last) => write!(f, "{first}-{last}"),
         }
@@ -269,8 +308,6 @@ impl<'de> Deserialize<'de> for Rule {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
-
-const ALL_PORTS: PortRange = PortRange(1, u16::MAX);
 
 #[cfg(test)]
 mod tests {

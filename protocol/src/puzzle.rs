@@ -50,9 +50,7 @@ impl Puzzle {
 
 fn zero_bits(relay: &RelayId, hour: Hour, x: &[u8; X25519_KEY], solution: &[u8; 8]) -> u32 {
     let hash = crypto::blake3(&[LABEL, relay.as_bytes(), &hour.0.to_le_bytes(), x, solution]);
-    let zeros = hash.iter().take_while(|byte| **byte == 0).count();
-    let partial = hash.get(zeros).map_or(0, |byte| byte.leading_zeros());
-    u32::try_from(zeros * 8).unwrap_or(u32::MAX) + partial
+    crypto::leading_zeros(&hash)
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! The two halves of a circuit on one link: whole cells in, whole cells out.
 //!
-//! Specification: docs/protocol.md, "Links" and "Closing". A half is the only holder of its QUIC stream half, because
-//! quinn takes a dropped one for an orderly end: here a dropped half closes the circuit with a reason. Cells are not
-//! looked into.
+//! Specification: docs/protocol.md, "Links" and "Closing". A dropped half closes the circuit with a reason (`half.rs`).
+//! Cells are not looked into.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quinn::{ReadError, RecvStream, ResetError, SendStream, StoppedError, WriteError};
+use quinn::{ReadError, ResetError, StoppedError, WriteError};
 use tokio::time::timeout;
-use trefoil_protocol::limits::{CELL, CELL_BATCH, FINISH_TIMEOUT, HANDSHAKE_TIMEOUT};
+use trefoil_protocol::limits::{CELL, CELL_BATCH, FINISH_TIMEOUT};
 
 use crate::{
+    half::{Receiving, Sending},
     link::{LinkError, Seat},
     reason::CloseReason,
 };
@@ -30,18 +30,16 @@ pub struct Circuit {
 /// It holds no buffer while it waits between cells.
 #[derive(Debug)]
 pub struct CellReader {
-    stream: RecvStream,
-    /// What has come and was not handed out; less than a cell but after [`CellReader::first_cell`].
+    half: Receiving,
+    /// What has come and was not handed out; less than a cell but after the first one.
     rest: BytesMut,
-    reason: CloseReason,
     _seat: Arc<Seat>,
 }
 
 /// Writes a circuit's cells. Dropped without [`CellWriter::finish`], it resets the circuit.
 #[derive(Debug)]
 pub struct CellWriter {
-    stream: SendStream,
-    reason: CloseReason,
+    half: Sending,
     _seat: Arc<Seat>,
 }
 
@@ -57,12 +55,6 @@ pub enum CellError {
     /// The peer ended its direction within a cell.
     #[error("the circuit ended within a cell")]
     Truncated,
-    /// The peer opened the circuit and sent no cell in time.
-    #[error("the peer sent no first cell in time")]
-    Silent,
-    /// The peer opened a stream of a type that is not known here.
-    #[error("unknown stream type {0}")]
-    StreamType(u8),
     /// The peer did not acknowledge the last cells in time.
     #[error("the peer did not acknowledge the last cells in time")]
     Unacknowledged,
@@ -71,17 +63,16 @@ pub enum CellError {
     Link(#[from] LinkError),
 }
 
-/// The first byte of a stream that is a circuit: that of a `Create` cell.
-const CIRCUIT: u8 = 0x01;
 /// Pieces of a stream that are taken at once: a batch of cells in packets of about 1,400 bytes.
 const PIECES: usize = CELL_BATCH * CELL / 1400 + 1;
 
 impl Circuit {
-    pub(crate) fn new(send: SendStream, receive: RecvStream, seat: Arc<Seat>) -> Self {
-        let reason = CloseReason::Internal;
+    /// Of these halves; `rest` was read before.
+    pub(crate) fn new(sending: Sending, receiving: Receiving, rest: &[u8], seat: Seat) -> Self {
+        let seat = Arc::new(seat);
         Self {
-            reader: CellReader { stream: receive, rest: BytesMut::new(), reason, _seat: Arc::clone(&seat) },
-            writer: CellWriter { stream: send, reason, _seat: seat },
+            reader: CellReader { half: receiving, rest: rest.into(), _seat: Arc::clone(&seat) },
+            writer: CellWriter { half: sending, _seat: seat },
         }
     }
 
@@ -95,7 +86,7 @@ impl Circuit {
 impl CellReader {
     /// What the peer is told when this half is dropped: [`CloseReason::Internal`] until set.
     pub fn set_reason(&mut self, reason: CloseReason) {
-        self.reason = reason;
+        self.half.set_reason(reason);
     }
 
     /// Waits for cells and hands out all that have come, usually at most [`CELL_BATCH`], never more than a stream
@@ -113,7 +104,7 @@ impl CellReader {
 
     /// Waits until the peer closes the circuit or the link is gone, while cells are left unread. Cancel-safe.
     pub async fn closed(&mut self) -> CellError {
-        match self.stream.received_reset().await {
+        match self.half.stream().received_reset().await {
             Ok(Some(code)) => CellError::Closed(CloseReason::from_code(code)),
             Ok(None) => CellError::Ended,
             Err(ResetError::ConnectionLost(error)) => CellError::Link(error.into()),
@@ -121,32 +112,17 @@ impl CellReader {
         }
     }
 
-    /// Waits for the first cell of a circuit that the peer opened, for at most [`HANDSHAKE_TIMEOUT`].
-    ///
-    /// # Errors
-    /// [`CellError::Silent`] if none came, [`CellError::StreamType`] if it is no circuit, or as
-    /// [`CellReader::cells`]. The peer is told accordingly when the halves are dropped.
-    pub async fn first_cell(&mut self) -> Result<BytesMut, CellError> {
-        let Ok(filled) = timeout(HANDSHAKE_TIMEOUT, self.fill()).await else {
-            self.reason = CloseReason::Timeout;
-            return Err(CellError::Silent);
-        };
-        filled?;
-        let cell = self.take(CELL);
-        match cell.first() {
-            Some(&CIRCUIT) => Ok(cell),
-            other => {
-                self.reason = CloseReason::Protocol;
-                Err(CellError::StreamType(other.copied().unwrap_or_default()))
-            }
-        }
+    /// Waits for the first cell alone; what came behind it is kept.
+    pub(crate) async fn first_cell(&mut self) -> Result<BytesMut, CellError> {
+        self.fill().await?;
+        Ok(self.take(CELL))
     }
 
     /// Waits until there is at least one whole cell in `rest`.
     async fn fill(&mut self) -> Result<(), CellError> {
         while self.rest.len() < CELL {
             let mut pieces = [const { Bytes::new() }; PIECES];
-            match self.stream.read_chunks(&mut pieces).await? {
+            match self.half.stream().read_chunks(&mut pieces).await? {
                 Some(_) => self.join(&pieces),
                 None if self.rest.is_empty() => return Err(CellError::Ended),
                 None => return Err(CellError::Truncated),
@@ -176,7 +152,7 @@ impl CellReader {
 impl CellWriter {
     /// What the peer is told when this half is dropped: [`CloseReason::Internal`] until set.
     pub fn set_reason(&mut self, reason: CloseReason) {
-        self.reason = reason;
+        self.half.set_reason(reason);
     }
 
     /// Sends whole cells, without copying them; waits while the peer has a stream window's worth unread.
@@ -187,7 +163,7 @@ impl CellWriter {
     /// [`CellError::Closed`] if the peer reads no more, [`CellError::Link`] if the link is gone.
     pub async fn write(&mut self, cells: Bytes) -> Result<(), CellError> {
         debug_assert!(cells.len().is_multiple_of(CELL), "only whole cells travel");
-        Ok(self.stream.write_chunk(cells).await?)
+        Ok(self.half.stream().write_chunk(cells).await?)
     }
 
     /// Ends this direction in order: returns when the peer's QUIC has all cells, at most [`FINISH_TIMEOUT`] later.
@@ -196,30 +172,18 @@ impl CellWriter {
     /// [`CellError::Unacknowledged`] if that took too long: the direction is then reset. Others as for
     /// [`CellWriter::write`].
     pub async fn finish(mut self) -> Result<(), CellError> {
-        if self.stream.finish().is_err() {
+        if self.half.stream().finish().is_err() {
             return Ok(()); // stopped by the peer, which then needs no end
         }
-        match timeout(FINISH_TIMEOUT, self.stream.stopped()).await {
+        match timeout(FINISH_TIMEOUT, self.half.stream().stopped()).await {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(code))) => Err(CellError::Closed(CloseReason::from_code(code))),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => {
-                self.reason = CloseReason::Timeout;
+                self.half.set_reason(CloseReason::Timeout);
                 Err(CellError::Unacknowledged)
             }
         }
-    }
-}
-
-impl Drop for CellReader {
-    fn drop(&mut self) {
-        let _ = self.stream.stop(self.reason.code()); // an error means that there is nothing to stop
-    }
-}
-
-impl Drop for CellWriter {
-    fn drop(&mut self) {
-        let _ = self.stream.reset(self.reason.code()); // an error means that all has been acknowledged
     }
 }
 
@@ -280,9 +244,10 @@ mod tests {
         let (ours, theirs) = tokio::join!(dial, async { b.accept().await.unwrap().finish().await });
         let links = [ours.unwrap(), theirs.unwrap()];
         let mut writer = links[0].open_circuit().await.unwrap().writer;
-        writer.stream.write_all(bytes).await.unwrap();
-        let reader = links[1].accept_circuit().await.unwrap().reader;
-        (writer, reader, links)
+        writer.half.stream().write_all(bytes).await.unwrap();
+        let opened = links[1].accept().await.unwrap();
+        let Arrival::Circuit(circuit, _first) = opened.arrive().await.unwrap() else { panic!("a circuit arrives") };
+        (writer, circuit.reader, links)
     }
 
     #[tokio::test]
@@ -297,7 +262,7 @@ mod tests {
     async fn a_read_that_was_given_up_loses_nothing() {
         let (mut writer, mut reader, _links) = halves(&[1; CELL / 2]).await;
         assert!(timeout(Duration::from_millis(20), reader.cells()).await.is_err());
-        writer.stream.write_all(&[2; CELL / 2]).await.unwrap();
+        writer.half.stream().write_all(&[2; CELL / 2]).await.unwrap();
         assert_eq!(reader.cells().await.unwrap(), [[1; CELL / 2], [2; CELL / 2]].concat());
         assert!(reader.rest.is_empty());
     }

@@ -12,7 +12,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -92,10 +92,10 @@ pub(crate) enum CircuitError {
 }
 
 /// Serves a circuit that a peer has opened, from its first cell to its end.
-pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit) {
+pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circuit, first: BytesMut) {
     let created = tokio::select! {
         // Boxed: what a handshake needs is not kept for the circuit's life.
-        created = Box::pin(create(&node, &link, &mut circuit)) => created,
+        created = Box::pin(create(&node, &link, &mut circuit, first)) => created,
         () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown),
     };
     let (keys, shared) = match created {
@@ -124,8 +124,8 @@ async fn create(
     node: &Arc<Node>,
     link: &Link,
     circuit: &mut cells::Circuit,
+    mut first: BytesMut,
 ) -> Result<(CircuitKeys, Arc<Shared>), CircuitError> {
-    let mut first = circuit.reader.first_cell().await?;
     match answer(node, link, as_cell(&mut first)).await {
         Ok(Answer { created, keys, shared }) => {
             circuit.writer.write(one(&cell::created_cell(&created))).await?;
@@ -164,8 +164,6 @@ impl CircuitError {
     /// What the neighbour that sent the offending cell is told; see docs/protocol.md, "Closing".
     fn reason_for_peer(&self) -> CloseReason {
         match self {
-            Self::Cells(CellError::Silent) => CloseReason::Timeout, // this and the next are about a first cell only
-            Self::Cells(CellError::StreamType(_)) => CloseReason::Protocol,
             Self::Cells(_) | Self::Closed => CloseReason::Unspecified,
             Self::Refused(_) => CloseReason::Limit,
             Self::Layer(_)

@@ -335,6 +335,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::opened::Arrival;
 
     fn options(identity: LinkIdentity) -> LinkOptions {
         LinkOptions { identity, network: [3; 32], congestion: Congestion::Cubic, loopback: Loopback::Exempt }
@@ -358,8 +359,8 @@ mod tests {
 
         let mut ours = dialled.open_circuit().await.unwrap();
         ours.writer.write(Bytes::from(vec![1; CELL])).await.unwrap();
-        let mut theirs = accepted.accept_circuit().await.unwrap();
-        let cell = theirs.reader.first_cell().await.unwrap();
+        let opened = accepted.accept().await.unwrap();
+        let Arrival::Circuit(mut theirs, cell) = opened.arrive().await.unwrap() else { panic!("a circuit arrives") };
         theirs.writer.write(cell.freeze()).await.unwrap();
         assert_eq!(ours.reader.cells().await.unwrap(), vec![1; CELL]);
 

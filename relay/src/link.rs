@@ -1,7 +1,7 @@
-//! One encrypted connection between two nodes, and the circuits on it.
+//! One encrypted connection between two nodes, and the streams on it: circuits, and few for the directory.
 //!
 //! Specification: docs/protocol.md, "Links". Each circuit is one QUIC stream (`cells.rs`). The send window follows
-//! the number of circuits, because quinn starves streams for ever where it binds; the number of circuits that a relay
+//! the number of streams, because quinn starves streams for ever where it binds; the number of streams that a relay
 //! may open follows their use, because quinn pays for each in advance.
 
 use std::{
@@ -13,17 +13,24 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 use trefoil_protocol::{
     identity::RelayId,
     limits::{
-        SEND_WINDOW_FACTOR, SEND_WINDOW_MIN, STREAM_OPEN_TIMEOUT, STREAM_WINDOW, STREAMS_CLIENT, STREAMS_RELAY,
+        DIRECTORY_STREAMS, SEND_WINDOW_FACTOR, SEND_WINDOW_MIN, STREAM_OPEN_TIMEOUT, STREAM_WINDOW, STREAMS_CLIENT, STREAMS_RELAY,
         STREAMS_RELAY_MAX,
     },
 };
 
-use crate::{cells::Circuit, endpoint::canonical, reason::CloseReason, sources::Place};
+use crate::{
+    cells::Circuit,
+    endpoint::canonical,
+    half::{Receiving, Sending},
+    opened::{DirectoryStream, Opened},
+    reason::CloseReason,
+    sources::Place,
+};
 
 /// Names a link within this process, and never another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +69,7 @@ pub enum LinkError {
     /// Nothing was heard of the peer for too long.
     #[error("the peer is gone")]
     TimedOut,
-    /// The peer has as many circuits from us as it allows; the link goes on.
+    /// The peer has as many streams from us as it allows; the link goes on.
     #[error("the peer allows no more circuits on this link")]
     CircuitLimit,
     /// Anything else.
@@ -70,11 +77,22 @@ pub enum LinkError {
     Broken(#[source] ConnectionError),
 }
 
-/// A circuit's place in its link's count, shared by its two halves.
+/// The peer has as many directory streams as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// A stream's place in its link's count. One that the peer has opened counts as a circuit until it is known to be none.
 #[derive(Debug)]
 pub(crate) struct Seat {
     link: Link,
     opener: Dialler,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Circuit,
+    Directory,
 }
 
 #[derive(Debug)]
@@ -89,14 +107,20 @@ struct Inner {
 
 #[derive(Debug)]
 struct Counts {
-    /// Circuits that we opened.
-    ours: usize,
-    /// Circuits that the peer opened.
-    theirs: usize,
+    /// Streams that we opened.
+    ours: Streams,
+    /// Streams that the peer opened.
+    theirs: Streams,
     /// How many the peer may open now.
     allowed: u32,
     /// How many it may open at most.
     most: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Streams {
+    circuits: usize,
+    directory: usize,
 }
 
 impl Link {
@@ -111,7 +135,7 @@ impl Link {
         if dialler == Dialler::Peer {
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
         }
-        let counts = Mutex::new(Counts { ours: 0, theirs: 0, allowed, most });
+        let counts = Mutex::new(Counts { ours: Streams::default(), theirs: Streams::default(), allowed, most });
         Self(Arc::new(Inner { id, connection, peer, dialler, counts, _place: place }))
     }
 
@@ -143,7 +167,7 @@ impl Link {
     /// How many circuits are open on it, by either side.
     pub fn circuits(&self) -> usize {
         let counts = self.0.counts();
-        counts.ours + counts.theirs
+        counts.ours.circuits + counts.theirs.circuits
     }
 
     /// Opens a circuit, within [`STREAM_OPEN_TIMEOUT`]. The peer learns of it by its first cell.
@@ -153,19 +177,33 @@ impl Link {
     /// # Errors
     /// [`LinkError::CircuitLimit`] if the peer allows no more; the others if the link is gone.
     pub async fn open_circuit(&self) -> Result<Circuit, LinkError> {
-        let seat = self.seat(Dialler::Us);
-        let opened = timeout(STREAM_OPEN_TIMEOUT, self.0.connection.open_bi()).await;
-        let (send, receive) = opened.map_err(|_| LinkError::CircuitLimit)??;
-        Ok(Circuit::new(send, receive, seat))
+        let seat = self.seat(Dialler::Us, Kind::Circuit);
+        let (send, receive) = self.open().await?;
+        Ok(Circuit::new(Sending::new(send), Receiving::new(receive), &[], seat))
     }
 
-    /// The next circuit that the peer opens. Cancel-safe.
+    /// Opens a stream for directory messages, as [`Link::open_circuit`] does a circuit.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_directory(&self) -> Result<DirectoryStream, LinkError> {
+        let seat = self.seat(Dialler::Us, Kind::Directory);
+        let (send, receive) = self.open().await?;
+        DirectoryStream::open(send, receive, seat).await
+    }
+
+    async fn open(&self) -> Result<(SendStream, RecvStream), LinkError> {
+        let opened = timeout(STREAM_OPEN_TIMEOUT, self.0.connection.open_bi()).await;
+        Ok(opened.map_err(|_| LinkError::CircuitLimit)??)
+    }
+
+    /// The next stream that the peer opens. Cancel-safe.
     ///
     /// # Errors
     /// [`LinkError`] when the link is gone.
-    pub async fn accept_circuit(&self) -> Result<Circuit, LinkError> {
+    pub async fn accept(&self) -> Result<Opened, LinkError> {
         let (send, receive) = self.0.connection.accept_bi().await?;
-        Ok(Circuit::new(send, receive, self.seat(Dialler::Peer)))
+        Ok(Opened::new(send, receive, self.seat(Dialler::Peer, Kind::Circuit)))
     }
 
     /// The peer is a relay of the view: from now on it may have more circuits, up to [`STREAMS_RELAY_MAX`] as it uses
@@ -189,24 +227,25 @@ impl Link {
         self.0.connection.close_reason().is_some()
     }
 
-    fn seat(&self, opener: Dialler) -> Arc<Seat> {
-        self.0.count(opener, |circuits| *circuits += 1);
-        Arc::new(Seat { link: self.clone(), opener })
+    fn seat(&self, opener: Dialler, kind: Kind) -> Seat {
+        self.0.count(opener, |streams| *streams.of(kind) += 1);
+        Seat { link: self.clone(), opener, kind }
     }
 }
 
 impl Inner {
-    /// Changes the count of one side's circuits, and what depends on it while no other can.
-    fn count(&self, opener: Dialler, change: impl FnOnce(&mut usize)) {
+    /// Changes the count of one side's streams, and what depends on it while no other can.
+    fn count<R>(&self, opener: Dialler, change: impl FnOnce(&mut Streams) -> R) -> R {
         let mut counts = self.counts();
-        change(match opener {
+        let result = change(match opener {
             Dialler::Us => &mut counts.ours,
             Dialler::Peer => &mut counts.theirs,
         });
-        self.connection.set_send_window(send_window(counts.ours + counts.theirs));
+        self.connection.set_send_window(send_window(counts.ours.all() + counts.theirs.all()));
         if opener == Dialler::Peer && counts.raise_allowed() {
             self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(counts.allowed));
         }
+        result
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -218,7 +257,7 @@ impl Counts {
     /// Doubles what a relay may open when three quarters are in use; whether it did.
     fn raise_allowed(&mut self) -> bool {
         let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);
-        let raise = self.theirs >= allowed / 4 * 3 && self.allowed < self.most;
+        let raise = self.theirs.all() >= allowed / 4 * 3 && self.allowed < self.most;
         if raise {
             self.allowed = self.allowed.saturating_mul(2).min(self.most);
         }
@@ -226,9 +265,38 @@ impl Counts {
     }
 }
 
+impl Streams {
+    fn of(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Circuit => &mut self.circuits,
+            Kind::Directory => &mut self.directory,
+        }
+    }
+
+    fn all(self) -> usize {
+        self.circuits + self.directory
+    }
+}
+
+impl Seat {
+    /// This is a directory stream, if its opener may have another.
+    pub(crate) fn make_directory(&mut self) -> Result<(), TooMany> {
+        self.link.0.count(self.opener, |streams| {
+            if streams.directory >= DIRECTORY_STREAMS {
+                return Err(TooMany);
+            }
+            streams.circuits -= 1;
+            streams.directory += 1;
+            Ok(())
+        })?;
+        self.kind = Kind::Directory;
+        Ok(())
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.link.0.count(self.opener, |circuits| *circuits -= 1);
+        self.link.0.count(self.opener, |streams| *streams.of(self.kind) -= 1);
     }
 }
 
@@ -243,15 +311,19 @@ impl From<ConnectionError> for LinkError {
     }
 }
 
-/// Bytes that may be sent and unacknowledged with this many circuits.
-fn send_window(circuits: usize) -> u64 {
-    let circuits = u64::try_from(circuits).unwrap_or(u64::MAX);
-    circuits.saturating_mul(SEND_WINDOW_FACTOR * u64::from(STREAM_WINDOW)).max(SEND_WINDOW_MIN)
+/// Bytes that may be sent and unacknowledged with this many streams.
+fn send_window(streams: usize) -> u64 {
+    let streams = u64::try_from(streams).unwrap_or(u64::MAX);
+    streams.saturating_mul(SEND_WINDOW_FACTOR * u64::from(STREAM_WINDOW)).max(SEND_WINDOW_MIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn counts(theirs: usize, allowed: u32, most: u32) -> Counts {
+        Counts { ours: Streams::default(), theirs: Streams { circuits: theirs, directory: 0 }, allowed, most }
+    }
 
     #[test]
     fn the_send_window_never_binds() {
@@ -262,19 +334,19 @@ mod tests {
 
     #[test]
     fn what_a_relay_may_open_doubles_with_use_up_to_the_limit() {
-        let mut counts = Counts { ours: 0, theirs: 95, allowed: STREAMS_RELAY, most: STREAMS_RELAY_MAX };
+        let mut counts = counts(95, STREAMS_RELAY, STREAMS_RELAY_MAX);
         assert!(!counts.raise_allowed());
-        counts.theirs = 96;
+        counts.theirs.directory = 1;
         assert!(counts.raise_allowed());
         assert_eq!(counts.allowed, 2 * STREAMS_RELAY);
-        counts.theirs = 1_000_000;
+        counts.theirs.circuits = 1_000_000;
         while counts.raise_allowed() {}
         assert_eq!(counts.allowed, STREAMS_RELAY_MAX);
     }
 
     #[test]
     fn what_a_stranger_may_open_does_not_grow() {
-        let mut counts = Counts { ours: 0, theirs: 1000, allowed: STREAMS_CLIENT, most: STREAMS_CLIENT };
+        let mut counts = counts(1000, STREAMS_CLIENT, STREAMS_CLIENT);
         assert!(!counts.raise_allowed());
     }
 }

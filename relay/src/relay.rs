@@ -42,6 +42,7 @@ use crate::{
     memory::{Memory, SWEEP_EVERY},
     node::Node,
     open_files,
+    opened::{Arrival, Opened},
     outlets::Outlets,
     outside::Outside,
     reason::CloseReason,
@@ -237,7 +238,7 @@ async fn accept_link(node: Arc<Node>, arriving: Arriving) {
                 link.trust();
                 node.links.insert(&link); // strangers with keys of their own would fill the table
             }
-            accept_circuits(node, link).await;
+            accept_streams(node, link).await;
         }
         Err(error) => debug!(%error, "a link did not come to be"),
     }
@@ -246,15 +247,15 @@ async fn accept_link(node: Arc<Node>, arriving: Arriving) {
 /// The peers of links that this relay has dialled open circuits on them too.
 async fn accept_on_dialled(node: Arc<Node>, mut arrivals: mpsc::Receiver<Link>) {
     while let Some(link) = arrivals.recv().await {
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_circuits(Arc::clone(&node), link)));
+        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_streams(Arc::clone(&node), link)));
     }
 }
 
-async fn accept_circuits(node: Arc<Node>, link: Link) {
+async fn accept_streams(node: Arc<Node>, link: Link) {
     loop {
-        match link.accept_circuit().await {
-            Ok(circuit) => {
-                let serve = circuit::serve(Arc::clone(&node), link.clone(), circuit);
+        match link.accept().await {
+            Ok(opened) => {
+                let serve = serve(Arc::clone(&node), link.clone(), opened);
                 node.tracker.spawn(serve);
             }
             Err(error) => {
@@ -262,6 +263,19 @@ async fn accept_circuits(node: Arc<Node>, link: Link) {
                 return node.links.remove(&link);
             }
         }
+    }
+}
+
+/// Serves what the peer has opened.
+async fn serve(node: Arc<Node>, link: Link, opened: Opened) {
+    let arrived = tokio::select! {
+        arrived = opened.arrive() => arrived,
+        () = node.shutdown.cancelled() => return,
+    };
+    match arrived {
+        Ok(Arrival::Circuit(circuit, first)) => circuit::serve(node, link, circuit, first).await,
+        Ok(Arrival::Directory(stream)) => stream.close(CloseReason::Unspecified),
+        Err(error) => debug!(%error, "a stream did not come to be"),
     }
 }
 

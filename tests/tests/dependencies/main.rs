@@ -30,10 +30,12 @@ const ACCEPTED: [&str; 10] = [
 
 /// Packages of cryptography that are here, in one version each: two would not share a trait, or would double what
 /// has to be trusted.
-const CRYPTOGRAPHY: [&str; 24] = [
+const CRYPTOGRAPHY: [&str; 26] = [
     "aead",
+    "argon2",
     "aws-lc-rs",
     "aws-lc-sys",
+    "blake2",
     "blake3",
     "chacha20",
     "chacha20poly1305",

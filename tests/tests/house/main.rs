@@ -21,7 +21,8 @@ use toml::{Table, Value};
 const LINE: [&str; 4] = ["protocol", "relay", "client", "tests"];
 
 /// All that `protocol` may depend on: bytes, words and algorithms; no runtime, no network, no files.
-const PROTOCOL_DEPENDENCIES: [&str; 17] = [
+const PROTOCOL_DEPENDENCIES: [&str; 18] = [
+    "argon2",
     "aws-lc-rs",
     "blake3",
     "bytes",
@@ -85,7 +86,8 @@ const IMPURE: [&str; 35] = [
 ];
 
 /// Crates of algorithms, as paths name them.
-const ALGORITHMS: [&str; 11] = [
+const ALGORITHMS: [&str; 12] = [
+    "argon2",
     "aws_lc_rs",
     "blake3",
     "chacha20",
