@@ -362,6 +362,24 @@ mod tests {
     }
 
     #[test]
+    fn argon2id_is_that_of_another_implementation() {
+        let expected = "e793d64ef75d58f503d4631b2b149f7f80127c5f3993d89b1c9b781e51d0b413"; // OpenSSL's
+        let mut memory = MemoryHard::new(64);
+        for _ in 0..2 {
+            let hash = memory.hash(b"password", b"somesaltsomesalt");
+            assert_eq!(data_encoding::HEXLOWER.encode(&hash), expected);
+        }
+    }
+
+    #[test]
+    fn a_hash_begins_with_its_zero_bits() {
+        let mut hash = [0; 32];
+        assert_eq!(leading_zeros(&hash), 256);
+        hash[2] = 0x10;
+        assert_eq!(leading_zeros(&hash), 19);
+    }
+
+    #[test]
     fn a_low_order_point_is_refused() {
         let secret = X25519Secret::from_bytes(&Zeroizing::new([9; 32]));
         assert!(secret.agree(&[0; 32]).is_err());

@@ -3,7 +3,7 @@
 //! Specification: docs/protocol.md, "Descriptors". A [`Record`] is a descriptor's one form as bytes; a [`Checked`]
 //! record has passed everything that a stranger's must pass. This file never keeps any: `view.rs` does.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
     crypto,
@@ -266,7 +266,7 @@ impl Record {
     /// [`DescriptorError`] of the first that fails.
     pub fn check_cheap(&self, params: &NetworkParams, now: UnixSeconds) -> Result<(), DescriptorError> {
         let descriptor = self.descriptor();
-        if self.field(AT_NETWORK) != prefix(&params.id()) {
+        if !self.is_of(&params.id()) {
             return Err(DescriptorError::Network);
         }
         if descriptor.addresses.iter().any(|address| !params.allows_relay_at(address.ip())) {
@@ -275,13 +275,25 @@ impl Record {
         if descriptor.lifetime > params.directory.lifetime {
             return Err(DescriptorError::Lifetime);
         }
-        if self.issued().start(&params.directory) > now.plus(CLOCK_TOLERANCE) {
+        if self.issued() > self.latest(params, now) {
             return Err(DescriptorError::Future);
         }
         if self.expires() <= Epoch::of(now, &params.directory) {
             return Err(DescriptorError::Expired);
         }
         Ok(())
+    }
+
+    /// The latest epoch that it may be issued for: one that begins within the tolerance for clocks, or the next one if
+    /// it only says that the relay leaves, since for this one the relay has said otherwise.
+    fn latest(&self, params: &NetworkParams, now: UnixSeconds) -> Epoch {
+        let soon = Epoch::of(now.plus(CLOCK_TOLERANCE), &params.directory);
+        if self.is_leaving() { soon.max(Epoch::of(now, &params.directory).next()) } else { soon }
+    }
+
+    /// Whether it is of this network, by the part of the network's id that it carries.
+    pub(crate) fn is_of(&self, network: &NetworkId) -> bool {
+        self.field(AT_NETWORK) == prefix(network)
     }
 
     /// The hashcash, which costs a microsecond.
@@ -367,8 +379,8 @@ fn prefix(network: &NetworkId) -> [u8; NETWORK_PREFIX] {
     *network.as_bytes().first_chunk().expect("32 bytes have 8")
 }
 
-impl std::fmt::Debug for Record {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Record of {:?}, {}", self.relay(), self.issued())
     }
 }
@@ -395,3 +407,6 @@ const MAILBOX: u8 = 1 << 4;
 const LEAVING: u8 = 1 << 5;
 const FAMILY: u8 = 1 << 6;
 const UNKNOWN: u8 = 1 << 7;
+
+#[cfg(test)]
+pub(crate) mod tests;

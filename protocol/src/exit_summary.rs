@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn more_ranges_than_fit_are_merged_where_they_are_nearest() {
         let many = "accept *:1,11,21,31,41,51,61,71,73,81,91,1000";
-        let expected = "accept *:1,11,21,31,41,51,61-91,1000";
+        let expected = "accept *:1-21,31,41,51,61,71-81,91,1000";
         assert_eq!(told(many).as_deref(), Some(expected));
     }
 

@@ -267,3 +267,41 @@ pub const ARGON2_KIB: RangeInclusive<u32> = 8..=256 * 1024;
 pub const ARGON2_BITS_MAX: u8 = 16;
 /// Epochs from `issued` on for which a fraud proof keeps a relay out: 7 days of the public network.
 pub const FRAUD_EPOCHS: u32 = 28;
+
+// directory.rs
+
+/// Most bytes of a frame on a directory stream, without its length: what a peer can make us buffer at once.
+pub const DIRECTORY_FRAME: usize = 64 * 1024;
+/// Most records, fraud proofs or names of records in one frame.
+pub const DIRECTORY_LIST: usize = 256;
+/// Most members of a usable set in one frame: as many as fit.
+pub const DIRECTORY_MEMBERS: usize = (DIRECTORY_FRAME - 9) / 9;
+/// Requests on one directory stream; whoever has more to ask opens another, and has its turn again.
+pub const DIRECTORY_REQUESTS: usize = 128;
+/// Most bytes of a fraud proof: two records, and the length of the first.
+pub const MAX_FRAUD: usize = 2 + 2 * MAX_RECORD;
+
+// view.rs
+
+/// Relays that may be pending in a view at least, however few are established: a small network must be able to grow.
+pub const PENDING_MIN: usize = 1000;
+/// Relays that may be pending in a young view, which has nobody established yet and must be able to take in a whole
+/// network; about 20 MB.
+pub const PENDING_YOUNG: usize = 65_536;
+/// Epochs for which a view is young: the first whole one is the second.
+pub const VIEW_YOUNG_EPOCHS: u32 = 2;
+/// Pending relays of one netgroup. One /16 of a large hosting company may have a few dozen honest newcomers; a flood
+/// from there gets no further.
+pub const PENDING_PER_NETGROUP: usize = 32;
+/// Fraud proofs that a view holds; about 2 MB. Each has cost the work of a relay.
+pub const FRAUDS_MAX: usize = 4096;
+
+// reconcile.rs
+
+/// Most bytes of one message of a reconciliation.
+pub const RECONCILE_FRAME: usize = 16 * 1024;
+/// Most messages of each side in one session. Thousands of records of which none is shared take fewer until the next
+/// bound is reached, so only a peer that lies needs more.
+pub const RECONCILE_ROUNDS: usize = 32;
+/// Most records that one session finds the asker, or the other, to lack; what is left is for the next session.
+pub const RECONCILE_WANTS: usize = 2048;

@@ -280,14 +280,65 @@ mod tests {
             NetworkParams { allow_loopback: false, ..base.clone() },
             NetworkParams { allow_same_netgroup: true, ..base.clone() },
         ];
-        others.iter().for_each(|other| assert_ne!(other.id(), base.id()));
-        assert_eq!(base.clone().id(), base.id());
+        let directory = base.directory.clone();
+        let directories = [
+            DirectoryParams { epoch: NonZeroU32::MIN, ..directory.clone() },
+            DirectoryParams { settle: 9, ..directory.clone() },
+            DirectoryParams { lifetime: 9, ..directory.clone() },
+            DirectoryParams { grown: 9, ..directory.clone() },
+            DirectoryParams { old: 9, ..directory.clone() },
+            DirectoryParams { hashcash_bits: 9, ..directory.clone() },
+            DirectoryParams { argon2_kib: 9, ..directory.clone() },
+            DirectoryParams { argon2_bits: 9, ..directory.clone() },
+            DirectoryParams { reconcile: 9, ..directory.clone() },
+            DirectoryParams { redraw: 9, ..directory.clone() },
+            DirectoryParams { min_usable: 9, ..directory.clone() },
+        ];
+        let others = others.into_iter().chain(directories.map(|directory| NetworkParams { directory, ..base.clone() }));
+        let ids: Vec<_> = others.map(|other| other.id()).chain([base.id()]).collect();
+        for (at, id) in ids.iter().enumerate() {
+            assert!(!ids[..at].contains(id), "{at}");
+        }
+    }
+
+    #[test]
+    fn directory_parameters_that_make_no_network_are_refused() {
+        let good = DirectoryParams::default();
+        assert_eq!((good.check(), DirectoryParams::TESTNET.check()), (Ok(()), Ok(())));
+        let cases = [
+            (DirectoryParams { lifetime: 0, ..good.clone() }, BadDirectoryParams::Lifetime),
+            (DirectoryParams { lifetime: LIFETIME_MAX + 1, ..good.clone() }, BadDirectoryParams::Lifetime),
+            (DirectoryParams { grown: good.old + 1, ..good.clone() }, BadDirectoryParams::Ages),
+            (DirectoryParams { hashcash_bits: HASHCASH_BITS_MAX + 1, ..good.clone() }, BadDirectoryParams::Work),
+            (DirectoryParams { argon2_bits: ARGON2_BITS_MAX + 1, ..good.clone() }, BadDirectoryParams::Work),
+            (DirectoryParams { argon2_kib: ARGON2_KIB.start() - 1, ..good.clone() }, BadDirectoryParams::Work),
+            (DirectoryParams { argon2_kib: ARGON2_KIB.end() + 1, ..good.clone() }, BadDirectoryParams::Work),
+            (DirectoryParams { reconcile: 0, ..good.clone() }, BadDirectoryParams::Gossip),
+            (DirectoryParams { redraw: 0, ..good.clone() }, BadDirectoryParams::Gossip),
+        ];
+        cases.iter().for_each(|(params, error)| assert_eq!(params.check(), Err(*error), "{params:?}"));
     }
 
     #[test]
     fn the_id_is_the_hash_of_label_and_canonical_bytes() {
-        let expected = crypto::blake3(&[b"trefoil/1 network", b"\x04main\x00\x00"]);
+        let directory = [
+            &[0xe0, 0xa8, 0x01][..],   // epoch
+            &[0xa0, 0x38],             // settle
+            &[0x08],                   // lifetime
+            &[0x80, 0xf5, 0x24],       // grown
+            &[0x80, 0x9a, 0x9e, 0x01], // old
+            &[0x18],                   // hashcash_bits
+            &[0x80, 0x80, 0x01],       // argon2_kib
+            &[0x06],                   // argon2_bits
+            &[0x3c],                   // reconcile
+            &[0x88, 0x0e],             // redraw
+            &[0x32],                   // min_usable
+        ]
+        .concat();
+        let expected = crypto::blake3(&[b"trefoil/1 network", b"\x04main\x00\x00", &directory]);
         assert_eq!(NetworkParams::main().id(), NetworkId(expected));
+        let text = NetworkParams::main().id().to_string();
+        assert_eq!(text, "717dbecc42d3cfeb3691857f870d02982f881da6f630f0e86333fc8e8e41e37c");
     }
 
     #[test]

@@ -90,3 +90,64 @@ impl<'a> Search<'a> {
 
 const LABEL: &[u8] = b"trefoil/1 work";
 const SALT_LABEL: &[u8] = b"trefoil/1 work salt";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELAY: RelayId = RelayId::from_bytes([3; 32]);
+
+    fn params() -> NetworkParams {
+        NetworkParams::testnet("test".parse().unwrap())
+    }
+
+    fn work(params: &NetworkParams) -> Work {
+        Search::new(params, RELAY).step(u32::MAX).unwrap()
+    }
+
+    #[test]
+    fn work_counts_for_its_relay_and_network_only() {
+        let mut params = params();
+        let directory = &mut params.directory; // enough bits that chance helps no stranger
+        (directory.hashcash_bits, directory.argon2_kib, directory.argon2_bits) = (16, 8, 8);
+        let work = work(&params);
+        assert!(work.has_hashcash(&params, &RELAY) && work.has_memory_hard(&params, &RELAY));
+        let stranger = RelayId::from_bytes([4; 32]);
+        assert!(!work.has_hashcash(&params, &stranger) && !work.has_memory_hard(&params, &stranger));
+        let other = NetworkParams { allow_same_netgroup: true, ..params };
+        assert!(!work.has_hashcash(&other, &RELAY) && !work.has_memory_hard(&other, &RELAY));
+    }
+
+    #[test]
+    fn a_search_in_steps_finds_the_same_as_one_without() {
+        let params = params();
+        let mut search = Search::new(&params, RELAY);
+        let mut steps = 0;
+        let found = loop {
+            steps += 1;
+            if let Some(work) = search.step(10) {
+                break work;
+            }
+        };
+        assert_eq!(found, work(&params));
+        assert!(steps > 1);
+    }
+
+    #[test]
+    fn the_memory_hard_part_is_bound_to_the_hashcash() {
+        let mut params = params();
+        params.directory.argon2_bits = 3;
+        let work = work(&params);
+        let others = (1..20).map(|more| Work { hashcash: work.hashcash + more, ..work });
+        assert!(others.filter(|other| other.has_memory_hard(&params, &RELAY)).count() < 10);
+    }
+
+    #[test]
+    fn a_network_may_ask_for_no_work() {
+        let mut params = params();
+        (params.directory.hashcash_bits, params.directory.argon2_bits) = (0, 0);
+        assert_eq!(work(&params), Work::default());
+        assert!(Work { hashcash: 7, argon2: 7 }.has_hashcash(&params, &RELAY));
+        assert!(Work { hashcash: 7, argon2: 7 }.has_memory_hard(&params, &RELAY));
+    }
+}

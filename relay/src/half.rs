@@ -19,6 +19,7 @@ pub(crate) struct Receiving {
 pub(crate) struct Sending {
     stream: SendStream,
     reason: CloseReason,
+    finished: bool,
 }
 
 impl Receiving {
@@ -39,7 +40,13 @@ impl Receiving {
 
 impl Sending {
     pub(crate) fn new(stream: SendStream) -> Self {
-        Self { stream, reason: CloseReason::Internal }
+        Self { stream, reason: CloseReason::Internal, finished: false }
+    }
+
+    /// Ends in order, without waiting until the peer has all of it.
+    pub(crate) fn finish(mut self) {
+        let _ = self.stream.finish(); // an error means that the peer reads no more
+        self.finished = true;
     }
 
     /// What the peer is told when this is dropped: [`CloseReason::Internal`] until set.
@@ -61,6 +68,8 @@ impl Drop for Receiving {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        let _ = self.stream.reset(self.reason.code()); // an error means that all has been acknowledged
+        if !self.finished {
+            let _ = self.stream.reset(self.reason.code()); // an error means that all has been acknowledged
+        }
     }
 }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use trefoil_protocol::{entry::RelayEntry, params::NetworkParams};
+use trefoil_protocol::{
+    entry::RelayEntry,
+    params::{BadDirectoryParams, NetworkParams},
+};
 
 use crate::file::{self, Access};
 
@@ -54,19 +57,22 @@ pub enum NetworkFileError {
         /// Why.
         cause: Box<toml::de::Error>,
     },
-    /// Its relays cannot be those of one network.
+    /// Its parameters or relays cannot be those of one network.
     #[error("{}: {cause}", path.display())]
-    Relays {
+    Network {
         /// The file.
         path: PathBuf,
         /// Why.
-        cause: BadRelays,
+        cause: BadNetwork,
     },
 }
 
-/// Why relays cannot be those of one network. They are counted from 1, as `[[relay]]` tables.
+/// Why parameters and relays cannot be those of one network. Relays are counted from 1, as `[[relay]]` tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRelays {
+pub enum BadNetwork {
+    /// No network can have these parameters.
+    #[error(transparent)]
+    Directory(#[from] BadDirectoryParams),
     /// Two have one id.
     #[error("relays {0} and {1} have the same id: remove one of them")]
     SameId(usize, usize),
@@ -91,17 +97,17 @@ impl NetworkFile {
         let text = fs::read_to_string(path).map_err(|cause| NetworkFileError::Read { path: owned(), cause })?;
         let file: Self =
             toml::from_str(&text).map_err(|cause| NetworkFileError::Parse { path: owned(), cause: Box::new(cause) })?;
-        file.check().map_err(|cause| NetworkFileError::Relays { path: owned(), cause })?;
+        file.check().map_err(|cause| NetworkFileError::Network { path: owned(), cause })?;
         Ok(file)
     }
 
     /// Writes the file whole or not at all.
     ///
     /// # Errors
-    /// [`NetworkFileError::Write`]; [`NetworkFileError::Relays`] for what [`Self::load`] would refuse.
+    /// [`NetworkFileError::Write`]; [`NetworkFileError::Network`] for what [`Self::load`] would refuse.
     pub fn save(&self, path: &Path) -> Result<(), NetworkFileError> {
         let owned = || path.to_owned();
-        self.check().map_err(|cause| NetworkFileError::Relays { path: owned(), cause })?;
+        self.check().map_err(|cause| NetworkFileError::Network { path: owned(), cause })?;
         file::write_atomic(path, self.to_toml().as_bytes(), Access::Public)
             .map_err(|cause| NetworkFileError::Write { path: owned(), cause })
     }
@@ -111,22 +117,23 @@ impl NetworkFile {
         toml::to_string(self).expect("texts, numbers and flags always have a TOML form")
     }
 
-    /// Whether these relays can be those of one network.
+    /// Whether these parameters and relays can be those of one network.
     ///
     /// # Errors
-    /// [`BadRelays`]: an id or an address twice, or an address that the parameters do not allow.
-    pub fn check(&self) -> Result<(), BadRelays> {
+    /// [`BadNetwork`]: parameters that no network can have, an id or an address twice, or an address that the parameters do not allow.
+    pub fn check(&self) -> Result<(), BadNetwork> {
+        self.params.directory.check()?;
         let (mut ids, mut addresses) = (HashMap::new(), HashMap::new());
         for (number, relay) in (1..).zip(&self.relays) {
             if let Some(before) = ids.insert(relay.id, number) {
-                return Err(BadRelays::SameId(before, number));
+                return Err(BadNetwork::SameId(before, number));
             }
             for address in relay.addresses.iter() {
                 if !self.params.allows_relay_at(address.ip()) {
-                    return Err(BadRelays::Special(number, address));
+                    return Err(BadNetwork::Special(number, address));
                 }
                 if let Some(before) = addresses.insert(address, number) {
-                    return Err(BadRelays::SameAddress(before, number, address));
+                    return Err(BadNetwork::SameAddress(before, number, address));
                 }
             }
         }
@@ -219,10 +226,10 @@ mod tests {
     fn relays_that_collide_are_refused() {
         let mut network = testnet();
         network.relays.push(RelayEntry { addresses: "127.3.0.1:1".parse().unwrap(), ..network.relays[0].clone() });
-        assert_eq!(network.check(), Err(BadRelays::SameId(1, 3)));
+        assert_eq!(network.check(), Err(BadNetwork::SameId(1, 3)));
         assert!(refusal(&network.to_toml()).contains("relays 1 and 3 have the same id"));
         network.relays[2] = relay(3, "[::1]:9001");
-        assert_eq!(network.check(), Err(BadRelays::SameAddress(2, 3, "[::1]:9001".parse().unwrap())));
+        assert_eq!(network.check(), Err(BadNetwork::SameAddress(2, 3, "[::1]:9001".parse().unwrap())));
         network.relays[2] = relay(3, "[::1]:9002");
         assert_eq!(network.check(), Ok(()));
     }
@@ -233,7 +240,7 @@ mod tests {
         network.params.allow_loopback = false;
         assert!(refusal(&network.to_toml()).contains("allow_loopback"));
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(network.save(&dir.path().join("n.toml")), Err(NetworkFileError::Relays { .. })));
+        assert!(matches!(network.save(&dir.path().join("n.toml")), Err(NetworkFileError::Network { .. })));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

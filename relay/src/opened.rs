@@ -148,8 +148,8 @@ impl DirectoryStream {
 
     /// Ends the stream in order.
     pub fn finish(mut self) {
-        let _ = self.sending.stream().finish(); // an error means that the peer has ended it
-        self.close(CloseReason::Unspecified);
+        self.receiving.set_reason(CloseReason::Unspecified);
+        self.sending.finish();
     }
 
     /// Ends the stream, for this reason.

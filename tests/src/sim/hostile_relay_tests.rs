@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::BytesMut;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{sync::mpsc, time::Instant};
 use trefoil_client::tunnel::OpenError;
@@ -24,6 +25,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     cells::{CellError, Circuit},
     endpoint::LinkIdentity,
+    opened::Arrival,
     reason::CloseReason,
 };
 
@@ -68,8 +70,10 @@ fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(Cell
         while let Some(arriving) = endpoint.accept().await {
             let (link, player) = (arriving.finish().await.unwrap(), Arc::clone(&playing));
             tokio::spawn(async move {
-                while let Ok(circuit) = link.accept_circuit().await {
-                    tokio::spawn(Arc::clone(&player).serve(circuit));
+                while let Ok(opened) = link.accept().await {
+                    if let Ok(Arrival::Circuit(circuit, first)) = opened.arrive().await {
+                        tokio::spawn(Arc::clone(&player).serve(circuit, first));
+                    }
                 }
             });
         }
@@ -78,8 +82,7 @@ fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(Cell
 }
 
 impl Player {
-    async fn serve(self: Arc<Self>, mut circuit: Circuit) {
-        let first = circuit.reader.first_cell().await.unwrap();
+    async fn serve(self: Arc<Self>, mut circuit: Circuit, first: BytesMut) {
         let first: Cell = first.as_ref().try_into().unwrap();
         let create = Create::from_cell(&first).unwrap();
         let relay = secrets(PLAYED).0.id();

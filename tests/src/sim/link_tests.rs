@@ -4,18 +4,22 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout},
+};
 use trefoil_protocol::{
     identity::{RelayId, RelaySecret},
     limits::{
-        CELL, HALF_OPEN_FREE, HALF_OPEN_PER_SOURCE, HANDSHAKE_TIMEOUT, STREAM_OPEN_TIMEOUT, STREAM_WINDOW,
-        STREAMS_CLIENT, STREAMS_RELAY,
+        CELL, DIRECTORY_STREAMS, HALF_OPEN_FREE, HALF_OPEN_PER_SOURCE, HANDSHAKE_TIMEOUT, STREAM_OPEN_TIMEOUT,
+        STREAM_WINDOW, STREAMS_CLIENT, STREAMS_RELAY,
     },
 };
 use trefoil_relay::{
     cells::{CellError, Circuit},
     endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
     link::{Link, LinkError},
+    opened::{Arrival, OpenedError},
     reason::CloseReason,
     sources::Loopback,
 };
@@ -75,9 +79,14 @@ pub(super) async fn accept(endpoint: &Endpoint) -> Link {
 async fn circuit(from: &Link, to: &Link) -> (Circuit, Circuit) {
     let mut ours = from.open_circuit().await.unwrap();
     ours.writer.write(cells(1)).await.unwrap();
-    let mut theirs = to.accept_circuit().await.unwrap();
-    assert_eq!(theirs.reader.first_cell().await.unwrap(), cells(1));
+    let Arrival::Circuit(theirs, first) = arrive(to).await.unwrap() else { panic!("a circuit arrives") };
+    assert_eq!(first, cells(1));
     (ours, theirs)
+}
+
+/// The next stream that is opened on this link.
+pub(super) async fn arrive(link: &Link) -> Result<Arrival, OpenedError> {
+    link.accept().await.unwrap().arrive().await
 }
 
 fn cells(count: usize) -> Bytes {
@@ -356,9 +365,8 @@ async fn a_circuit_without_a_first_cell_is_given_up() {
     let _silent = dialled.open_circuit().await.unwrap();
     let mut later = dialled.open_circuit().await.unwrap();
     later.writer.write(cells(1)).await.unwrap(); // makes the silent one visible too
-    let mut theirs = accepted.accept_circuit().await.unwrap();
     let start = Instant::now();
-    assert!(matches!(theirs.reader.first_cell().await, Err(CellError::Silent)));
+    assert!(matches!(arrive(&accepted).await, Err(OpenedError::Silent)));
     assert_eq!(start.elapsed().as_secs(), HANDSHAKE_TIMEOUT.as_secs());
 }
 
@@ -369,8 +377,52 @@ async fn a_stream_of_an_unknown_type_is_refused() {
     let (dialled, accepted) = linked(&a, &b, 2).await;
     let mut ours = dialled.open_circuit().await.unwrap();
     ours.writer.write(Bytes::from(vec![7; CELL])).await.unwrap();
-    let mut theirs = accepted.accept_circuit().await.unwrap();
-    assert!(matches!(theirs.reader.first_cell().await, Err(CellError::StreamType(7))));
+    assert!(matches!(arrive(&accepted).await, Err(OpenedError::StreamType(7))));
+    assert!(matches!(ours.reader.cells().await, Err(CellError::Closed(CloseReason::Protocol))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_directory_streams_go_beside_circuits_and_are_not_counted_as_such() {
+    let net = net(1);
+    let (a, b) = (client(&net, 1), relay(&net, 2));
+    let (dialled, accepted) = linked(&a, &b, 2).await;
+    let _circuit = circuit(&dialled, &accepted).await;
+    let mut open = Vec::new();
+    for _ in 0..DIRECTORY_STREAMS {
+        let mut ours = dialled.open_directory().await.unwrap();
+        ours.halves().1.write_all(b"hello").await.unwrap();
+        let Arrival::Directory(mut theirs) = arrive(&accepted).await.unwrap() else { panic!("no circuit arrives") };
+        let mut said = [0; 5];
+        theirs.halves().0.read_exact(&mut said).await.unwrap();
+        assert_eq!(said, *b"hello");
+        open.push((ours, theirs));
+    }
+    assert_eq!((dialled.circuits(), accepted.circuits()), (1, 1));
+    let mut refused = dialled.open_directory().await.unwrap();
+    assert!(matches!(arrive(&accepted).await, Err(OpenedError::TooMany)));
+    assert!(refused.halves().0.read_exact(&mut [0]).await.is_err());
+    open.clear();
+    let _again = dialled.open_directory().await.unwrap();
+    assert!(matches!(arrive(&accepted).await, Ok(Arrival::Directory(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_directory_stream_is_no_orderly_end_and_a_finished_one_is() {
+    let net = net(1);
+    let (a, b) = (relay(&net, 1), relay(&net, 2));
+    let (dialled, accepted) = linked(&a, &b, 2).await;
+    let mut ends = Vec::new();
+    for finish in [true, false] {
+        let ours = dialled.open_directory().await.unwrap();
+        let Arrival::Directory(mut theirs) = arrive(&accepted).await.unwrap() else { panic!("no circuit arrives") };
+        if finish {
+            ours.finish()
+        } else {
+            drop(ours)
+        }
+        ends.push(theirs.halves().0.read(&mut [0]).await.ok());
+    }
+    assert_eq!(ends, [Some(0), None]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use trefoil_relay::{
 };
 
 use super::{
-    link_tests::{accept, address, client, linked, net, relay, relay_id},
+    link_tests::{accept, address, arrive, client, linked, net, relay, relay_id},
     udp::SimNet,
 };
 
@@ -150,7 +150,7 @@ async fn a_second_link_closes_when_it_has_no_circuits() {
     let (a2, second) = linked(&a, &b, 2).await;
     let mut circuit = a2.open_circuit().await.unwrap();
     circuit.writer.write(vec![1; trefoil_protocol::limits::CELL].into()).await.unwrap();
-    let on_second = second.accept_circuit().await.unwrap();
+    let on_second = arrive(&second).await.unwrap();
     links.insert(&second);
     links.insert(&first); // the newcomer stays: now the second drains
     tokio::time::advance(LINK_DRAIN).await;

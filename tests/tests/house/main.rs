@@ -21,7 +21,7 @@ use toml::{Table, Value};
 const LINE: [&str; 4] = ["protocol", "relay", "client", "tests"];
 
 /// All that `protocol` may depend on: bytes, words and algorithms; no runtime, no network, no files.
-const PROTOCOL_DEPENDENCIES: [&str; 18] = [
+const PROTOCOL_DEPENDENCIES: [&str; 19] = [
     "argon2",
     "aws-lc-rs",
     "blake3",
@@ -32,6 +32,7 @@ const PROTOCOL_DEPENDENCIES: [&str; 18] = [
     "ed25519-dalek",
     "hkdf",
     "ml-kem",
+    "negentropy",
     "postcard",
     "rand",
     "serde",

@@ -1,0 +1,339 @@
+//! View: the records that a node holds, one for each relay, and the proofs that some relays said two things at once.
+//!
+//! Specification: docs/protocol.md, "The view". Merging is by union: in whatever order records come, and however often,
+//! the same are held. What a flood can add is bounded (`view/pending.rs`), and adds nothing at the price of what was
+//! established before. This file never reads a clock or a disk, and never checks records: it takes only checked ones.
+
+mod pending;
+#[cfg(test)]
+pub(crate) mod sample;
+mod saved;
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use self::pending::{Netgroup, Pending, place};
+pub use self::saved::Loaded;
+use crate::{
+    descriptor::{Checked, Record},
+    epoch::{Epoch, UnixSeconds},
+    fraud::FraudProof,
+    identity::RelayId,
+    limits::{FRAUDS_MAX, PENDING_MIN, PENDING_PER_NETGROUP, PENDING_YOUNG, VIEW_YOUNG_EPOCHS},
+    params::{DirectoryParams, NetworkParams},
+};
+
+/// The relays that a node knows. Copies share the records' bytes.
+#[derive(Clone, Debug)]
+pub struct View {
+    params: DirectoryParams,
+    bounds: Bounds,
+    /// The epoch that places of pending relays depend on.
+    epoch: Epoch,
+    /// The epoch in which this view began, empty.
+    begun: Epoch,
+    known: BTreeMap<RelayId, Known>,
+    /// Those of `known` that are not established.
+    pending: Pending,
+    frauds: BTreeMap<RelayId, FraudProof>,
+}
+
+/// How many relays may be pending.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Of one netgroup.
+    crowd: usize,
+    /// At least, however few are established.
+    least: usize,
+    /// While the view is young.
+    young: usize,
+}
+
+/// What a view knows of one relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The newest that the relay says of itself.
+    pub record: Checked,
+    /// When this node heard of the relay first; never what others say.
+    pub first_seen: UnixSeconds,
+    /// This node, itself, completed a link handshake with the relay.
+    pub reached: bool,
+    /// The relay was in a usable set since then: no flood displaces it.
+    pub established: bool,
+}
+
+/// What became of a record that was offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// The relay was not known.
+    New,
+    /// It is newer than the one before.
+    Renewed,
+    /// It was known.
+    Known,
+    /// It is older than what is known, and was not taken.
+    Older,
+    /// It no longer counts, and was not taken.
+    Expired,
+    /// It was taken, but the relay is barred by a fraud proof.
+    Barred,
+    /// The relay said two things in one epoch; the proof is held now.
+    Fraud(Box<FraudProof>),
+    /// Too many relays are pending, or too many of its netgroup; it was not taken.
+    NoRoom,
+}
+
+impl View {
+    /// Knows nothing yet.
+    pub fn new(params: &NetworkParams, now: UnixSeconds) -> Self {
+        let epoch = Epoch::of(now, &params.directory);
+        let crowd = if params.allow_same_netgroup { usize::MAX } else { PENDING_PER_NETGROUP };
+        let bounds = Bounds { crowd, least: PENDING_MIN, young: PENDING_YOUNG };
+        Self {
+            params: params.directory.clone(),
+            bounds,
+            epoch,
+            begun: epoch,
+            known: BTreeMap::new(),
+            pending: Pending::default(),
+            frauds: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a record if it is news.
+    pub fn offer(&mut self, checked: Checked, now: UnixSeconds) -> Offer {
+        let record = checked.record();
+        let relay = record.relay();
+        if self.is_over(record, now) {
+            return Offer::Expired;
+        }
+        let Some(known) = self.known.get_mut(&relay) else { return self.take(checked, now) };
+        match compare(record, known.record.record()) {
+            News::Older => return Offer::Older,
+            News::Same => return Offer::Known,
+            News::Newer => known.record = checked,
+            News::Contradiction(order) => {
+                let proof = FraudProof::of(known.record.record(), record);
+                if order == Ordering::Greater {
+                    known.record = checked;
+                }
+                if let Some(proof) = proof.filter(|proof| self.keep_fraud(proof.clone())) {
+                    return Offer::Fraud(Box::new(proof));
+                }
+                if order == Ordering::Less {
+                    return Offer::Older;
+                }
+            }
+        }
+        if self.is_barred(&relay, now) { Offer::Barred } else { Offer::Renewed }
+    }
+
+    /// Whether [`Self::offer`] would take this record if it passed its checks: to be asked before the dear ones.
+    pub fn would_take(&self, record: &Record, now: UnixSeconds) -> bool {
+        let relay = record.relay();
+        let Some(known) = self.known.get(&relay) else { return self.has_room(record) && !self.is_over(record, now) };
+        match compare(record, known.record.record()) {
+            News::Older | News::Same => false,
+            News::Newer | News::Contradiction(Ordering::Greater) => !self.is_over(record, now),
+            News::Contradiction(_) => self.frauds.get(&relay).is_none_or(|held| held.issued() < record.issued()),
+        }
+    }
+
+    /// Takes a proof, whose signatures the caller has checked, if it is news, still bars, and its relay is known. So
+    /// nobody can fill the view with proofs about relays that cost no work.
+    pub fn offer_fraud(&mut self, proof: FraudProof, now: UnixSeconds) -> bool {
+        self.known.contains_key(&proof.relay()) && self.bars(&proof, now) && self.keep_fraud(proof)
+    }
+
+    /// Takes all that another view holds; not when it first saw it, nor whom it reached.
+    pub fn merge(&mut self, other: &Self, now: UnixSeconds) {
+        for known in other.known.values() {
+            self.offer(known.record.clone(), now);
+        }
+        for proof in other.frauds.values() {
+            self.offer_fraud(proof.clone(), now);
+        }
+    }
+
+    /// Forgets records that no longer count, and proofs that no longer bar. Gives how many records.
+    pub fn expire(&mut self, now: UnixSeconds) -> usize {
+        let epoch = Epoch::of(now, &self.params);
+        let before = self.known.len();
+        let (seed, pending) = (self.epoch, &mut self.pending);
+        self.known.retain(|relay, known| {
+            let counts = known.record.record().expires() > epoch;
+            if !counts {
+                pending.remove(&place(seed, relay));
+            }
+            counts
+        });
+        self.frauds.retain(|_, proof| proof.barred_until() > epoch);
+        before - self.known.len()
+    }
+
+    /// At an epoch's beginning: what is over is forgotten, what is in the usable set is established, and the pending
+    /// relays have new places.
+    pub fn begin_epoch(&mut self, now: UnixSeconds, is_usable: impl Fn(&RelayId) -> bool) {
+        self.expire(now);
+        self.epoch = Epoch::of(now, &self.params);
+        self.establish(is_usable);
+    }
+
+    /// The relays that a usable set has are established from now on, for as long as their records count: a node that
+    /// could reach nobody for a while must not lose whom it knew.
+    pub fn establish(&mut self, is_usable: impl Fn(&RelayId) -> bool) {
+        for (relay, known) in &mut self.known {
+            known.established |= is_usable(relay);
+        }
+        self.place_again();
+    }
+
+    /// What is known of a relay.
+    pub fn get(&self, relay: &RelayId) -> Option<&Known> {
+        self.known.get(relay)
+    }
+
+    /// All relays, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&RelayId, &Known)> {
+        self.known.iter()
+    }
+
+    /// How many relays are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// All proofs, in the order of their relays' ids.
+    pub fn frauds(&self) -> impl Iterator<Item = &FraudProof> {
+        self.frauds.values()
+    }
+
+    /// Whether a proof keeps the relay out of use.
+    pub fn is_barred(&self, relay: &RelayId, now: UnixSeconds) -> bool {
+        self.frauds.get(relay).is_some_and(|proof| self.bars(proof, now))
+    }
+
+    /// This node completed a link handshake with the relay.
+    pub fn mark_reached(&mut self, relay: &RelayId) {
+        self.set_reached(relay, true);
+    }
+
+    /// This node could not reach the relay again.
+    pub fn forget_reached(&mut self, relay: &RelayId) {
+        self.set_reached(relay, false);
+    }
+
+    fn set_reached(&mut self, relay: &RelayId, reached: bool) {
+        if let Some(known) = self.known.get_mut(relay) {
+            known.reached = reached;
+        }
+    }
+
+    /// Takes the record of a relay that is not known.
+    fn take(&mut self, checked: Checked, now: UnixSeconds) -> Offer {
+        if !self.has_room(checked.record()) {
+            return Offer::NoRoom;
+        }
+        self.insert(Known { record: checked, first_seen: now, reached: false, established: false });
+        Offer::New
+    }
+
+    fn has_room(&self, record: &Record) -> bool {
+        let victim = self.pending.victim(Netgroup::of(record), self.room(), self.bounds.crowd);
+        victim.is_none_or(|victim| victim > place(self.epoch, &record.relay()))
+    }
+
+    /// Puts in a relay that is not known; the pending one that has to give way for it goes.
+    fn insert(&mut self, known: Known) {
+        let record = known.record.record();
+        let (relay, netgroup) = (record.relay(), Netgroup::of(record));
+        if !known.established {
+            if let Some(victim) = self.pending.victim(netgroup, self.room(), self.bounds.crowd) {
+                self.pending.remove(&victim);
+                self.known.remove(&victim.relay);
+            }
+            self.pending.insert(place(self.epoch, &relay), netgroup);
+        }
+        self.known.insert(relay, known);
+    }
+
+    /// Gives all pending relays their places of this epoch; those that have none left go.
+    fn place_again(&mut self) {
+        self.pending = Pending::default();
+        let waiting = self.known.iter().filter(|(_, known)| !known.established);
+        let mut waiting: Vec<_> =
+            waiting.map(|(relay, known)| (place(self.epoch, relay), Netgroup::of(known.record.record()))).collect();
+        waiting.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let room = self.room_beside(self.known.len() - waiting.len());
+        for (place, netgroup) in waiting {
+            if self.pending.victim(netgroup, room, self.bounds.crowd).is_some() {
+                self.known.remove(&place.relay);
+            } else {
+                self.pending.insert(place, netgroup);
+            }
+        }
+    }
+
+    /// How many relays may be pending.
+    fn room(&self) -> usize {
+        self.room_beside(self.known.len() - self.pending.len())
+    }
+
+    fn room_beside(&self, established: usize) -> usize {
+        let young = self.epoch < self.begun.plus(VIEW_YOUNG_EPOCHS);
+        if young { self.bounds.young } else { self.bounds.least.max(established / 2) }
+    }
+
+    fn is_over(&self, record: &Record, now: UnixSeconds) -> bool {
+        record.expires() <= Epoch::of(now, &self.params)
+    }
+
+    fn bars(&self, proof: &FraudProof, now: UnixSeconds) -> bool {
+        proof.barred_until() > Epoch::of(now, &self.params)
+    }
+
+    /// Of two proofs about one relay, the larger is kept, so that all keep the same. Gives whether it is news.
+    fn keep_fraud(&mut self, proof: FraudProof) -> bool {
+        let relay = proof.relay();
+        let is_news = self.frauds.get(&relay).is_none_or(|held| rank_of(held) < rank_of(&proof));
+        if is_news {
+            self.frauds.insert(relay, proof);
+        }
+        if self.frauds.len() > FRAUDS_MAX {
+            let last = self.frauds.keys().map(|relay| place(self.epoch, relay)).max();
+            last.and_then(|last| self.frauds.remove(&last.relay));
+        }
+        is_news && self.frauds.contains_key(&relay)
+    }
+}
+
+/// What a record is, beside another of the same relay.
+enum News {
+    Older,
+    Same,
+    Newer,
+    /// Another of the same epoch; how its digest compares.
+    Contradiction(Ordering),
+}
+
+fn compare(record: &Record, known: &Record) -> News {
+    match record.issued().cmp(&known.issued()) {
+        Ordering::Less => News::Older,
+        Ordering::Greater => News::Newer,
+        Ordering::Equal if record == known => News::Same,
+        Ordering::Equal => News::Contradiction(record.digest().cmp(&known.digest())),
+    }
+}
+
+/// The later one bars longer; of those of one epoch, any order will do that all have in common.
+fn rank_of(proof: &FraudProof) -> (Epoch, [[u8; 32]; 2]) {
+    let [smaller, larger] = proof.records().map(Record::digest);
+    (proof.issued(), [larger, smaller])
+}
+
+#[cfg(test)]
+mod tests;
