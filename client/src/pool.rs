@@ -28,6 +28,7 @@ use trefoil_protocol::{
     message::Target,
     params::NetworkParams,
     path::{self, Need, NoPath, PathRules},
+    relays::UsableRelays,
 };
 
 use crate::{
@@ -61,7 +62,7 @@ pub(crate) enum NoCircuit {
 /// See the file's head.
 pub(crate) struct Pool {
     params: NetworkParams,
-    relays: Vec<RelayEntry>,
+    relays: UsableRelays,
     guards: Guards,
     state: Mutex<State>,
     spare_wanted: Notify,
@@ -99,7 +100,7 @@ impl Pool {
         };
         let pool = Arc::new(Self {
             params,
-            relays,
+            relays: UsableRelays::fixed(relays),
             guards: Guards::new(sockets),
             state: Mutex::new(state),
             spare_wanted: Notify::new(),
@@ -221,7 +222,7 @@ impl Pool {
         let all: Vec<_> = avoid.iter().chain(state.failed.keys()).copied().collect();
         let mut choose = |exclude: &[RelayId]| {
             let allow_same_netgroup = self.params.allow_same_netgroup;
-            let rules = PathRules { hops: PATH_HOPS, allow_same_netgroup, need, exclude };
+            let rules = PathRules { hops: PATH_HOPS, allow_same_netgroup, guard: None, need, exclude, own: &[] };
             let path = path::choose(&self.relays, &rules, &mut state.rng)?;
             Ok(path.into_iter().cloned().collect())
         };

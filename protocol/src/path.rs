@@ -10,9 +10,9 @@ use crate::{
     entry::RelayEntry,
     host::Host,
     identity::RelayId,
-    ip::IpNet,
-    limits::{MAX_HOPS, MAX_PATH_SCANS},
+    limits::{MAX_HOPS, MAX_PATH_SCANS, NEWCOMERS_SHARE},
     message::Target,
+    relays::{Marks, UsableRelay, UsableRelays},
 };
 
 /// What a path must be.
@@ -22,10 +22,14 @@ pub struct PathRules<'a> {
     pub hops: usize,
     /// Whether several relays may be in one netgroup; a parameter of the network.
     pub allow_same_netgroup: bool,
+    /// The first hop, where it is chosen already. Without one a senior is drawn.
+    pub guard: Option<RelayId>,
     /// What the last relay must be able to do.
     pub need: Need<'a>,
-    /// Relays to leave out: those that failed lately, and one's own.
+    /// Relays to leave out: those that failed lately.
     pub exclude: &'a [RelayId],
+    /// One's own relays: left out with all that share a netgroup or family with them.
+    pub own: &'a [UsableRelay],
 }
 
 /// What the last relay of a path must be able to do.
@@ -51,7 +55,10 @@ pub enum NoPath {
         hops: usize,
     },
     /// The network would be large enough.
-    #[error("too few relays are left: {left} of {known}, the others failed lately, and a circuit needs {hops}")]
+    #[error(
+        "too few relays are left: {left} of {known}, the others failed lately or are near yours, and a circuit \
+             needs {hops}"
+    )]
     TooFewLeft {
         /// Relays not left out.
         left: usize,
@@ -60,6 +67,12 @@ pub enum NoPath {
         /// Relays needed.
         hops: usize,
     },
+    /// The guard that the rules name is not among the relays that are left.
+    #[error("the guard is not among the relays that can be used now")]
+    Guard,
+    /// Of those that are left, none may be first.
+    #[error("no relay that is known for long enough to be first is left: all of them failed lately")]
+    NoFirst,
     /// No relay can be the last.
     #[error("none of the {known} relays {what}")]
     NoExit {
@@ -84,9 +97,10 @@ pub enum NoPath {
 
 /// Draws a path through `relays`, first hop first.
 ///
-/// The last hop is drawn first, then the first, then those between, each by weight among all relays that the rules
-/// still allow; a draw that leaves none for the hops that follow is taken back. Work is bounded: a few scans of
-/// `relays`, and never more than [`MAX_PATH_SCANS`].
+/// With a guard, the others are drawn to fit it. The last hop is drawn first, then the first, then those between, each
+/// by weight among all relays that the rules still allow, newcomers with at most a tenth of the mass; a draw that
+/// leaves none for the hops that follow is taken back. Work is bounded: a few scans of `relays`, and never more than
+/// [`MAX_PATH_SCANS`].
 ///
 /// # Errors
 /// [`NoPath`] when the rules leave none.
@@ -94,68 +108,145 @@ pub enum NoPath {
 /// # Panics
 /// If `rules.hops` is not 1 to [`MAX_HOPS`].
 pub fn choose<'r>(
-    relays: &'r [RelayEntry],
+    relays: &'r UsableRelays,
     rules: &PathRules<'_>,
     rng: &mut impl Rng,
 ) -> Result<Vec<&'r RelayEntry>, NoPath> {
-    assert!((1..=MAX_HOPS).contains(&rules.hops), "a path has 1 to {MAX_HOPS} hops");
-    let left = relays_left(relays, rules)?;
-    let lasts: Vec<_> = left.iter().filter(|candidate| rules.need.is_met_by(candidate.entry)).copied().collect();
-    if lasts.is_empty() {
-        return Err(no_exit(relays, rules));
-    }
-    let mut search = Search { relays: &left, rules, chosen: Vec::with_capacity(rules.hops), scans: MAX_PATH_SCANS };
-    if !search.draw_from(lasts, rng) {
-        return Err(NoPath::Netgroups { hops: rules.hops });
-    }
-    search.chosen.rotate_left(1); // the last hop was drawn first
-    Ok(search.chosen.iter().map(|candidate| candidate.entry).collect())
+    let choice = Choice::new(relays, rules)?;
+    choice.draw(rng)
 }
 
-/// A relay that may be drawn.
-#[derive(Clone, Copy)]
-struct Candidate<'r> {
-    entry: &'r RelayEntry,
-    netgroups: [Option<IpNet>; 2],
+/// Draws `count` paths, as [`choose`] does, to be tried one after the other.
+///
+/// Each is drawn as if it were the only one. All of them before the first is tried: so a relay that fails changes which
+/// of them is used, and never what is drawn.
+///
+/// # Errors
+/// [`NoPath`] when the rules leave none.
+///
+/// # Panics
+/// If `rules.hops` is not 1 to [`MAX_HOPS`].
+pub fn choose_many<'r>(
+    relays: &'r UsableRelays,
+    rules: &PathRules<'_>,
+    count: usize,
+    rng: &mut impl Rng,
+) -> Result<Vec<Vec<&'r RelayEntry>>, NoPath> {
+    let choice = Choice::new(relays, rules)?;
+    (0..count).map(|_| choice.draw(rng)).collect()
+}
+
+/// A relay that may be drawn: its place among the usable relays, and what a draw asks of it.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    at: usize,
+    marks: Marks,
+    weight: u8,
+    senior: bool,
+}
+
+/// What all paths under the same rules are drawn from.
+struct Choice<'r, 'a> {
+    relays: &'r UsableRelays,
+    rules: &'a PathRules<'a>,
+    left: Vec<Candidate>,
+    lasts: Vec<Candidate>,
+    guard: Option<Candidate>,
+}
+
+impl<'r, 'a> Choice<'r, 'a> {
+    fn new(relays: &'r UsableRelays, rules: &'a PathRules<'_>) -> Result<Self, NoPath> {
+        assert!((1..=MAX_HOPS).contains(&rules.hops), "a path has 1 to {MAX_HOPS} hops");
+        let left = left(relays, rules)?;
+        let guard = match rules.guard {
+            Some(guard) => Some(find(&left, relays.position(&guard)).ok_or(NoPath::Guard)?),
+            None if left.iter().any(|candidate| candidate.senior) => None,
+            None => return Err(NoPath::NoFirst),
+        };
+        let can =
+            |candidate: &Candidate| relays.at(candidate.at).is_some_and(|relay| rules.need.is_met_by(&relay.entry));
+        let lasts: Vec<_> = left.iter().filter(|candidate| can(candidate)).copied().collect();
+        if lasts.is_empty() { Err(no_exit(relays, rules)) } else { Ok(Self { relays, rules, left, lasts, guard }) }
+    }
+
+    fn draw(&self, rng: &mut impl Rng) -> Result<Vec<&'r RelayEntry>, NoPath> {
+        let mut search = Search { choice: self, chosen: Vec::with_capacity(self.rules.hops), scans: MAX_PATH_SCANS };
+        if !search.draw_all(rng) {
+            return Err(NoPath::Netgroups { hops: self.rules.hops });
+        }
+        let mut chosen = search.chosen;
+        if self.guard.is_none() || self.rules.hops == 1 {
+            chosen.rotate_left(1); // the last hop was drawn first
+        } else if let Some(at) = chosen.get_mut(1..) {
+            at.rotate_left(1); // behind the guard
+        }
+        Ok(chosen.iter().filter_map(|candidate| Some(&self.relays.at(candidate.at)?.entry)).collect())
+    }
 }
 
 /// The relays that are not left out, if they are enough.
-fn relays_left<'r>(relays: &'r [RelayEntry], rules: &PathRules<'_>) -> Result<Vec<Candidate<'r>>, NoPath> {
+fn left(relays: &UsableRelays, rules: &PathRules<'_>) -> Result<Vec<Candidate>, NoPath> {
     let (known, hops) = (relays.len(), rules.hops);
     if known < hops {
         return Err(NoPath::TooFew { known, hops });
     }
-    let usable = relays.iter().filter(|entry| !rules.exclude.contains(&entry.id));
-    let left: Vec<_> = usable.map(|entry| Candidate { entry, netgroups: entry.addresses.netgroups() }).collect();
-    if left.len() < hops {
-        return Err(NoPath::TooFewLeft { left: left.len(), known, hops });
-    }
-    Ok(left)
+    let count = |marks: Marks| if rules.allow_same_netgroup { marks.family_only() } else { marks };
+    let own: Vec<_> = rules.own.iter().map(|relay| count(relays.marks_of(relay))).collect();
+    let own_ids = rules.own.iter().map(|relay| &relay.entry.id);
+    let mut out: Vec<_> = rules.exclude.iter().chain(own_ids).filter_map(|id| relays.position(id)).collect();
+    out.sort_unstable();
+    let candidate = |(at, (relay, marks)): (usize, (&UsableRelay, Marks))| {
+        let marks = count(marks);
+        let stays = out.binary_search(&at).is_err() && !own.iter().any(|own| own.meet(marks));
+        let senior = relay.class >= relays.senior();
+        stays.then(|| Candidate { at, marks, weight: relay.entry.weight.into(), senior })
+    };
+    let left: Vec<_> = relays.marked().enumerate().filter_map(candidate).collect();
+    if left.len() < hops { Err(NoPath::TooFewLeft { left: left.len(), known, hops }) } else { Ok(left) }
 }
 
-fn no_exit(relays: &[RelayEntry], rules: &PathRules<'_>) -> NoPath {
+/// The candidate at this place; `candidates` are in the order of their places.
+fn find(candidates: &[Candidate], at: Option<usize>) -> Option<Candidate> {
+    let found = candidates.binary_search_by_key(&at?, |candidate| candidate.at).ok()?;
+    candidates.get(found).copied()
+}
+
+fn no_exit(relays: &UsableRelays, rules: &PathRules<'_>) -> NoPath {
     let what = rules.need.in_words();
-    if relays.iter().any(|entry| rules.need.is_met_by(entry)) {
+    if relays.iter().any(|relay| rules.need.is_met_by(&relay.entry)) {
         NoPath::NoExitLeft { what }
     } else {
         NoPath::NoExit { known: relays.len(), what }
     }
 }
 
-/// The draw of one path, hop by hop.
-struct Search<'s, 'r> {
-    relays: &'s [Candidate<'r>],
-    rules: &'s PathRules<'s>,
-    chosen: Vec<Candidate<'r>>,
+/// The draw of one path, hop by hop: the guard if it is given, the last, the first if it is not, those between.
+struct Search<'s, 'r, 'a> {
+    choice: &'s Choice<'r, 'a>,
+    chosen: Vec<Candidate>,
     scans: usize,
 }
 
-impl<'r> Search<'_, 'r> {
+impl Search<'_, '_, '_> {
+    fn draw_all(&mut self, rng: &mut impl Rng) -> bool {
+        let Choice { lasts, guard, rules, .. } = self.choice;
+        let candidates: Vec<_> = match (guard, rules.hops) {
+            (Some(guard), 1) => find(lasts, Some(guard.at)).into_iter().collect(),
+            (Some(guard), _) => {
+                self.chosen.push(*guard);
+                lasts.iter().filter(|last| may_meet(last, guard)).copied().collect()
+            }
+            (None, 1) => lasts.iter().filter(|last| last.senior).copied().collect(),
+            (None, _) => lasts.clone(),
+        };
+        self.draw_from(candidates, rng)
+    }
+
     /// Draws the next hop from `candidates`, and then all that follow. `false` if there is no way.
-    fn draw_from(&mut self, mut candidates: Vec<Candidate<'r>>, rng: &mut impl Rng) -> bool {
+    fn draw_from(&mut self, mut candidates: Vec<Candidate>, rng: &mut impl Rng) -> bool {
         while let Some(drawn) = draw(&candidates, rng) {
             self.chosen.push(drawn);
-            if self.chosen.len() == self.rules.hops {
+            if self.chosen.len() == self.choice.rules.hops {
                 return true;
             }
             let Some(next) = self.scan() else { return false };
@@ -163,37 +254,50 @@ impl<'r> Search<'_, 'r> {
                 return true;
             }
             self.chosen.pop();
-            candidates.retain(|other| other.netgroups != drawn.netgroups); // they would fail for the same reason
+            // Those like it would fail for the same reason.
+            candidates
+                .retain(|other| other.at != drawn.at && (other.marks, other.senior) != (drawn.marks, drawn.senior));
         }
         false
     }
 
-    /// The relays that may join those chosen; `None` when the work is not worth going on.
-    fn scan(&mut self) -> Option<Vec<Candidate<'r>>> {
+    /// The relays that may join those chosen, as the next hop; `None` when the work is not worth going on.
+    fn scan(&mut self) -> Option<Vec<Candidate>> {
         self.scans = self.scans.checked_sub(1)?;
-        Some(
-            self.relays
-                .iter()
-                .filter(|relay| self.chosen.iter().all(|other| self.may_meet(relay, other)))
-                .copied()
-                .collect(),
-        )
-    }
-
-    fn may_meet(&self, one: &Candidate<'_>, other: &Candidate<'_>) -> bool {
-        let near = || one.netgroups.iter().zip(&other.netgroups).any(|(a, b)| a.is_some() && a == b);
-        one.entry.id != other.entry.id && (self.rules.allow_same_netgroup || !near())
+        let first = self.choice.guard.is_none() && self.chosen.len() == 1;
+        let may_join =
+            |relay: &&Candidate| (relay.senior || !first) && self.chosen.iter().all(|other| may_meet(relay, other));
+        Some(self.choice.left.iter().filter(may_join).copied().collect())
     }
 }
 
-/// One of the candidates, by weight.
-fn draw<'r>(candidates: &[Candidate<'r>], rng: &mut impl Rng) -> Option<Candidate<'r>> {
-    let weight = |candidate: &Candidate<'_>| u64::from(u8::from(candidate.entry.weight));
-    let total: u64 = candidates.iter().map(weight).sum();
-    let mut left = if total == 0 { return None } else { rng.random_range(0..total) };
-    let hit = candidates.iter().find(|candidate| {
-        let hit = left < weight(candidate);
-        left = left.saturating_sub(weight(candidate));
+fn may_meet(one: &Candidate, other: &Candidate) -> bool {
+    one.at != other.at && !one.marks.meet(other.marks)
+}
+
+/// One of the candidates, by weight. All newcomers together have at most one part in [`NEWCOMERS_SHARE`] of the mass,
+/// unless there is nobody else.
+fn draw(candidates: &[Candidate], rng: &mut impl Rng) -> Option<Candidate> {
+    let mass = |senior: bool| {
+        candidates.iter().filter(|candidate| candidate.senior == senior).map(|c| u64::from(c.weight)).sum::<u64>()
+    };
+    let (seniors, newcomers) = (mass(true), mass(false));
+    if seniors > 0 && newcomers * (NEWCOMERS_SHARE - 1) > seniors {
+        // Too many newcomers for a draw from all: which group, and then which of it.
+        let senior = rng.random_range(0..NEWCOMERS_SHARE) != 0;
+        let all = if senior { seniors } else { newcomers };
+        return pick(candidates.iter().filter(|candidate| candidate.senior == senior), all, rng);
+    }
+    pick(candidates.iter(), seniors + newcomers, rng)
+}
+
+/// One of those whose weights add up to `mass`, by weight.
+fn pick<'c>(mut group: impl Iterator<Item = &'c Candidate>, mass: u64, rng: &mut impl Rng) -> Option<Candidate> {
+    let mut left = if mass == 0 { return None } else { rng.random_range(0..mass) };
+    let hit = group.find(|candidate| {
+        let weight = u64::from(candidate.weight);
+        let hit = left < weight;
+        left = left.saturating_sub(weight);
         hit
     });
     hit.copied()
@@ -224,199 +328,4 @@ impl Need<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rand::{SeedableRng, rngs::StdRng};
-
-    use super::*;
-    use crate::{entry::Weight, host::HostName, identity::OnionKey};
-
-    fn relay(number: u8, addresses: &str) -> RelayEntry {
-        RelayEntry {
-            id: RelayId::from_bytes([number; 32]),
-            onion_key: OnionKey::from_bytes([number; 32]),
-            addresses: addresses.parse().unwrap(),
-            weight: Weight::One,
-            exit: "accept *:80".parse().unwrap(),
-        }
-    }
-
-    /// Relays 0, 1, 2, ... at these addresses.
-    fn relays(addresses: &[&str]) -> Vec<RelayEntry> {
-        (0..).zip(addresses).map(|(number, address)| relay(number, address)).collect()
-    }
-
-    fn apart(count: u8) -> Vec<RelayEntry> {
-        (0..count).map(|number| relay(number, &format!("127.{number}.0.1:1"))).collect()
-    }
-
-    fn rules(hops: usize) -> PathRules<'static> {
-        PathRules { hops, allow_same_netgroup: false, need: Need::Any, exclude: &[] }
-    }
-
-    fn numbers(path: &[&RelayEntry]) -> Vec<u8> {
-        path.iter().map(|relay| relay.id.as_bytes()[0]).collect()
-    }
-
-    #[test]
-    fn too_few_relays_are_counted_in_words() {
-        let rng = &mut StdRng::seed_from_u64(1);
-        let two = apart(2);
-        assert_eq!(choose(&two, &rules(3), rng), Err(NoPath::TooFew { known: 2, hops: 3 }));
-        let exclude = [two[0].id];
-        let excluding = PathRules { exclude: &exclude, ..rules(2) };
-        assert_eq!(choose(&two, &excluding, rng), Err(NoPath::TooFewLeft { left: 1, known: 2, hops: 2 }));
-        let words = choose(&two, &rules(3), rng).unwrap_err().to_string();
-        assert_eq!(words, "too few relays are known: 2, and a circuit needs 3");
-    }
-
-    #[test]
-    fn the_last_hop_serves_the_need() {
-        let rng = &mut StdRng::seed_from_u64(2);
-        let mut view = apart(8);
-        view.iter_mut().for_each(|relay| relay.exit = "reject *:*".parse().unwrap());
-        view[5].exit = "accept *:25".parse().unwrap();
-        for _ in 0..50 {
-            let path = choose(&view, &PathRules { need: Need::Port(25), ..rules(3) }, rng).unwrap();
-            assert_eq!(numbers(&path)[2], 5);
-        }
-        let words = choose(&view, &PathRules { need: Need::Port(80), ..rules(3) }, rng).unwrap_err().to_string();
-        assert_eq!(words, "none of the 8 relays exits to port 80");
-        let exclude = [view[5].id];
-        let failed = PathRules { need: Need::Port(25), exclude: &exclude, ..rules(3) };
-        assert!(matches!(choose(&view, &failed, rng), Err(NoPath::NoExitLeft { .. })));
-    }
-
-    #[test]
-    fn a_target_is_needed_by_address_or_by_port() {
-        let rng = &mut StdRng::seed_from_u64(3);
-        let view = apart(3);
-        let name = Target::Exit { host: Host::Name(HostName::parse("example.org").unwrap()), port: 80 };
-        let local = Target::Exit { host: Host::parse("127.0.0.1").unwrap(), port: 80 };
-        assert!(choose(&view, &PathRules { need: Need::Target(&name), ..rules(3) }, rng).is_ok());
-        let words = choose(&view, &PathRules { need: Need::Target(&local), ..rules(3) }, rng).unwrap_err().to_string();
-        assert_eq!(words, "none of the 3 relays exits to 127.0.0.1, port 80");
-    }
-
-    #[test]
-    fn relays_too_close_to_each_other_make_no_path() {
-        let rng = &mut StdRng::seed_from_u64(4);
-        let view = relays(&["127.1.0.1:1", "127.1.0.2:1", "127.2.0.1:1", "127.2.0.2:1"]);
-        assert_eq!(choose(&view, &rules(3), rng), Err(NoPath::Netgroups { hops: 3 }));
-        assert!(choose(&view, &rules(2), rng).is_ok());
-        assert!(choose(&view, &PathRules { allow_same_netgroup: true, ..rules(3) }, rng).is_ok());
-    }
-
-    #[test]
-    fn the_one_path_that_there_is_is_found() {
-        // Only 0, 1 and 2 are apart in both families; each of the others meets two of them.
-        let view = relays(&[
-            "127.0.0.1:1,[2001:1::]:1",
-            "127.1.0.1:1,[2001:2::]:1",
-            "127.2.0.1:1,[2001:3::]:1",
-            "127.0.0.2:1,[2001:2::1]:1",
-            "127.0.0.3:1,[2001:3::1]:1",
-            "127.1.0.2:1,[2001:1::1]:1",
-        ]);
-        let exclude = [view[4].id, view[5].id];
-        for seed in 0..200 {
-            let rules = PathRules { exclude: &exclude, ..rules(3) };
-            let mut path = numbers(&choose(&view, &rules, &mut StdRng::seed_from_u64(seed)).unwrap());
-            path.sort_unstable();
-            assert_eq!(path, [0, 1, 2]);
-        }
-    }
-
-    #[test]
-    fn a_relay_listed_twice_is_one_relay() {
-        let rng = &mut StdRng::seed_from_u64(5);
-        let view = vec![relay(1, "127.1.0.1:1"), relay(1, "127.2.0.1:1"), relay(2, "127.3.0.1:1")];
-        assert_eq!(choose(&view, &rules(3), rng), Err(NoPath::Netgroups { hops: 3 }));
-    }
-
-    #[test]
-    fn work_is_bounded_where_no_path_exists() {
-        // Two stars: all relays share one of two IPv4 netgroups, and none an IPv6 one.
-        let view: Vec<_> = (0..=255u8).map(|n| relay(n, &format!("127.{}.0.1:1,[2001:{n:x}::]:1", n % 2))).collect();
-        let rules = rules(3);
-        let left = relays_left(&view, &rules).unwrap();
-        let mut search = Search { relays: &left, rules: &rules, chosen: Vec::new(), scans: MAX_PATH_SCANS };
-        assert!(!search.draw_from(left.clone(), &mut StdRng::seed_from_u64(6)));
-        assert_eq!(search.scans, 0);
-    }
-
-    /// How often each relay stood at each place of 3, in `draws` paths.
-    fn count(view: &[RelayEntry], draws: u32) -> Vec<[u32; 3]> {
-        let rng = &mut StdRng::seed_from_u64(7);
-        let mut counts = vec![[0; 3]; view.len()];
-        for _ in 0..draws {
-            let path = numbers(&choose(view, &rules(3), rng).unwrap());
-            path.iter().enumerate().for_each(|(place, number)| counts[usize::from(*number)][place] += 1);
-        }
-        counts
-    }
-
-    #[test]
-    fn equal_relays_are_drawn_equally_often_at_every_place() {
-        let expected = 1_000_000 / 8;
-        for counted in count(&apart(8), 1_000_000).as_flattened() {
-            assert!(counted.abs_diff(expected) <= expected / 100, "{counted} of {expected}");
-        }
-    }
-
-    #[test]
-    fn weight_two_is_drawn_twice_as_often() {
-        let mut view = apart(8);
-        view[3].weight = Weight::Two;
-        let counts = count(&view, 200_000);
-        let lasts = counts.iter().map(|places| f64::from(places[2])).collect::<Vec<_>>();
-        assert!((lasts[3] / lasts[0] - 2.0).abs() < 0.05, "{lasts:?}");
-    }
-
-    fn view() -> impl Strategy<Value = Vec<RelayEntry>> {
-        let address = (0u8..6, 0u8..6, 0u8..3).prop_map(|(a, b, families)| match families {
-            0 => format!("127.{a}.0.1:1"),
-            1 => format!("[2001:{b:x}::]:1"),
-            _ => format!("127.{a}.0.1:1,[2001:{b:x}::]:1"),
-        });
-        prop::collection::vec((address, any::<bool>()), 0..16).prop_map(|relays| {
-            let with_exit = |(number, (address, exit)): (u8, (String, bool))| {
-                let policy = if exit { "accept *:80" } else { "" };
-                RelayEntry { exit: policy.parse().unwrap(), ..relay(number, &address) }
-            };
-            (0..).zip(relays).map(with_exit).collect()
-        })
-    }
-
-    fn is_path(path: &[&RelayEntry]) -> bool {
-        let groups = |relay: &RelayEntry| relay.addresses.netgroups();
-        let apart =
-            |a: &RelayEntry, b: &RelayEntry| groups(a).iter().zip(groups(b)).all(|(a, b)| a.is_none() || *a != b);
-        let pairs =
-            path.iter().enumerate().all(|(at, a)| path.iter().skip(at + 1).all(|b| a.id != b.id && apart(a, b)));
-        pairs && path.last().is_some_and(|last| last.exit.may_allow_port(80))
-    }
-
-    proptest! {
-        #[test]
-        fn a_path_keeps_the_rules_and_is_found_when_there_is_one(view in view(), seed: u64) {
-            let rules = PathRules { need: Need::Port(80), ..rules(3) };
-            let possible = view.iter().any(|a| view.iter().any(|b| view.iter().any(|c| is_path(&[a, b, c]))));
-            let path = choose(&view, &rules, &mut StdRng::seed_from_u64(seed));
-            prop_assert_eq!(path.is_ok(), possible);
-            prop_assert!(path.is_err() || path.is_ok_and(|path| path.len() == 3 && is_path(&path)));
-        }
-
-        #[test]
-        fn what_is_excluded_is_never_drawn(count in 3u8..12, hops in 1usize..=3, out: u8, seed: u64) {
-            let view = apart(count);
-            let exclude = [RelayId::from_bytes([out % count; 32])];
-            let rules = PathRules { exclude: &exclude, ..rules(hops) };
-            if let Ok(path) = choose(&view, &rules, &mut StdRng::seed_from_u64(seed)) {
-                prop_assert!(path.len() == hops && path.iter().all(|relay| !exclude.contains(&relay.id)));
-            } else {
-                prop_assert!(usize::from(count) == hops);
-            }
-        }
-    }
-}
+mod tests;

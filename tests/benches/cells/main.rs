@@ -1,4 +1,4 @@
-//! How fast the protocol's pure part is on one core: layers, handshake, messages, streams.
+//! How fast the protocol's pure part is on one core: layers, handshake, messages, streams, paths.
 //!
 //! `cargo bench -p trefoil-tests --bench cells`. Each round times every operation once, one after the other, so that a
 //! slow moment of the machine meets all of them; the table shows the median round. The raw AEAD (aws-lc's
@@ -7,6 +7,7 @@
 
 mod handshake;
 mod layers;
+mod paths;
 mod raw;
 mod streams;
 
@@ -38,6 +39,8 @@ enum Per {
     Data,
     /// One handshake.
     Handshake,
+    /// One draw of paths or guards, or what it is made from.
+    Path,
 }
 
 /// So many operations took so long.
@@ -84,7 +87,7 @@ fn seeded() -> StdRng {
 
 fn main() {
     let mut operations: Vec<Operation> =
-        [raw::operations(), layers::operations(), handshake::operations(), streams::operations()]
+        [raw::operations(), layers::operations(), handshake::operations(), streams::operations(), paths::operations()]
             .into_iter()
             .flatten()
             .collect();
@@ -107,7 +110,7 @@ fn print_table(operations: &[Operation]) {
         let share = match operation.per {
             Per::Sealed(layers) => format!("{:.0} %", 100.0 * raw_seal * f64::from(layers) / ns),
             Per::Opened(layers) => format!("{:.0} %", 100.0 * raw_open * f64::from(layers) / ns),
-            Per::Data | Per::Handshake => "–".to_owned(),
+            Per::Data | Per::Handshake | Per::Path => "–".to_owned(),
         };
         println!("| {} | {ns:.0} | {:.0} | {speed} | {share} |", operation.name, 1e9 / ns);
     }
@@ -118,7 +121,7 @@ impl Per {
         let bytes = match self {
             Self::Sealed(_) | Self::Opened(_) => CELL,
             Self::Data => MAX_DATA,
-            Self::Handshake => return None,
+            Self::Handshake | Self::Path => return None,
         };
         u32::try_from(bytes).ok().map(f64::from)
     }
