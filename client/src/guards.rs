@@ -24,14 +24,12 @@ use trefoil_relay::{
     endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
     link::Link,
     reason::CloseReason,
-    socket::BindError,
     sources::Loopback,
 };
 
 use crate::build::Cause;
 
-/// Makes a socket from which this address can be dialled.
-pub type Sockets = Arc<dyn Fn(SocketAddr) -> Result<Endpoint, BindError> + Send + Sync>;
+pub use trefoil_relay::endpoint::Sockets;
 
 /// Sockets of this machine, for a client of this network.
 pub fn system_sockets(params: &NetworkParams, congestion: Congestion) -> Sockets {

@@ -11,18 +11,20 @@ use std::{
 
 use rand::{SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
-    entry::{AddressError, RelayAddresses},
+    entry::{AddressError, RelayAddresses, RelayEntry},
     identity::{OnionSecret, RelaySecret},
     params::NetworkParams,
     policy::ExitPolicy,
 };
 use trefoil_relay::{
+    clock::Clock,
     endpoint::Congestion,
     network::NetworkFile,
     outside::Internet,
-    relay::{Bound, Relay, Setup, View},
+    relay::{Bound, Relay, Setup},
     seed::seed,
     socket::BindError,
+    store::Store,
 };
 
 /// Most relays of such a network: they share one machine, and on Linux one byte tells them apart.
@@ -71,8 +73,8 @@ impl Testnet {
             .map(|number| bind(&params, number, Arc::clone(&outside)))
             .collect::<Result<Vec<_>, TestnetError>>()?;
         let entries = bound.iter().map(entry).collect::<Result<Vec<_>, TestnetError>>()?;
-        let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
-        let relays = bound.into_iter().map(|bound| bound.start(view.clone())).collect();
+        let start = |(bound, entry): (Bound, &RelayEntry)| bound.start(entry.addresses, entries.iter().cloned());
+        let relays = bound.into_iter().zip(&entries).map(start).collect();
         Ok(Self { relays, file: NetworkFile { params, relays: entries } })
     }
 
@@ -101,6 +103,8 @@ fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>) -> Result
         outside,
         memory: MEMORY,
         congestion: Congestion::default(),
+        clock: Clock::System,
+        store: Store::default(),
         seed: seed(),
     };
     Ok(setup.bind(SocketAddr::new(address(number), 0))?)
@@ -111,7 +115,7 @@ fn address(number: usize) -> IpAddr {
     Ipv4Addr::new(127, number, 0, 1).into()
 }
 
-fn entry(bound: &Bound) -> Result<trefoil_protocol::entry::RelayEntry, TestnetError> {
+fn entry(bound: &Bound) -> Result<RelayEntry, TestnetError> {
     let address = bound.local_address()?;
     Ok(bound.entry(RelayAddresses::new([address])?))
 }

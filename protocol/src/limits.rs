@@ -362,3 +362,99 @@ pub const VIEW_CONFIRMED: u8 = 2;
 pub const VIEW_STALE_EPOCHS: u32 = 28;
 
 const DAY: u64 = 24 * 3600;
+// relay: clock.rs
+
+/// Clocks of other relays that say whether one's own is right.
+pub const CLOCK_SAMPLES: usize = 5;
+/// In a network of fewer relays, so many at least.
+pub const CLOCK_SAMPLES_LEAST: usize = 3;
+/// Clocks that are remembered.
+pub const CLOCK_SAMPLES_MAX: usize = 256;
+/// For how long.
+pub const CLOCK_SAMPLE_AGE: Duration = Duration::from_secs(3 * 3600);
+
+// relay: frames.rs, answer.rs
+
+/// For the rest of a frame on a directory stream, for writing one, and for an answer.
+pub const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A directory stream on which nothing is asked for this long ends.
+pub const DIRECTORY_IDLE: Duration = Duration::from_secs(60);
+/// Directory streams through circuits that a relay answers at once.
+pub const DIRECTORY_ASKERS: usize = 256;
+/// For the records of one push; what is not checked by then was pushed for nothing. Less than [`DIRECTORY_TIMEOUT`],
+/// for which the pusher waits.
+pub const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+// relay: senders.rs
+
+/// Pieces of garbage that an address may send within [`GARBAGE_MEMORY`], before its links are closed. An honest node
+/// sends none, but for one of another version, or with a broken memory.
+pub const GARBAGE_MAX: f64 = 16.0;
+/// How long garbage is remembered.
+pub const GARBAGE_MEMORY: Duration = Duration::from_secs(3600);
+/// New relays that one netgroup may push within [`NEW_IDENTITIES_SPAN`]. A network grows more slowly; a newcomer does not
+/// learn of it by pushes.
+pub const NEW_IDENTITIES: f64 = 256.0;
+/// See [`NEW_IDENTITIES`].
+pub const NEW_IDENTITIES_SPAN: Duration = Duration::from_secs(3600);
+/// Reconciliations that one netgroup, or all circuits together, may begin at once.
+pub const SESSIONS_BURST: f64 = 32.0;
+/// After a burst, one more in so much time. Each costs a hash per record.
+pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
+/// An address is dialled at most once in this time for being listed, or for asking to be.
+pub const REACH_PAUSE: Duration = Duration::from_secs(60);
+/// Senders whose use is remembered, of each kind.
+pub const SENDERS_MAX: usize = 16_384;
+
+// relay: directory.rs, directory/intake.rs, news.rs
+
+/// The clock is looked at this often at least, since it may be set.
+pub const DIRECTORY_TICK: Duration = Duration::from_secs(10);
+/// Relays that were dialled before their record came, and are remembered for it.
+pub const PROVED_MAX: usize = 1024;
+/// Checks of memory-hard work have one part in so many of a core.
+pub const MEMORY_HARD_SHARE: u32 = 10;
+/// Such checks that wait for their turn.
+pub const MEMORY_HARD_WAITING: usize = 256;
+/// For how long one waits.
+pub const MEMORY_HARD_PATIENCE: Duration = Duration::from_secs(20);
+/// News that wait to be pushed; what is above is found by reconciliation.
+pub const NEWS_MAX: usize = 1024;
+
+// relay: gossip.rs
+
+/// Relays that a relay talks to of its own accord.
+pub const NEIGHBOURS: usize = 4;
+/// Relays that are asked at once when a relay starts.
+pub const FIRST_ASKED: usize = 8;
+/// What is learnt within this time is pushed together.
+pub const PUSH_DELAY: Duration = Duration::from_millis(500);
+/// When nobody answers, the next relay is tried after this long; doubled each time, up to the pause between
+/// reconciliations.
+pub const RETRY_MIN: Duration = Duration::from_secs(1);
+/// For one talk with a neighbour, whatever it does.
+pub const TALK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Records that are asked for, or pushed, in one frame: as many as fit in any case.
+pub const WANTS_AT_ONCE: usize = DIRECTORY_FRAME / (MAX_RECORD + 2) - 3;
+
+// relay: reach.rs, verify.rs, publish.rs
+
+/// Relays that are asked whether they can dial one that is about to list itself.
+pub const REACH_ASKED: usize = 3;
+/// After they could not, it is asked again so much later.
+pub const REACH_RETRY: Duration = Duration::from_secs(300);
+/// Relays that are dialled at once, to see whether they are there.
+pub const VERIFY_RUNNING: usize = 8;
+/// A relay that is not there is dialled again after this long, doubled each time.
+pub const VERIFY_BACKOFF_MIN: Duration = Duration::from_secs(60);
+/// Longest time until then.
+pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
+/// Hashes that are tried for a proof of work before other tasks have their turn.
+pub const WORK_STEP: u32 = 64;
+
+// relay: store.rs
+
+/// The view is saved this often.
+pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// A saved view is at most so many bytes; larger files are none.
+pub const VIEW_FILE_MAX: usize = 64 * 1024 * 1024;

@@ -224,6 +224,7 @@ mod tests {
     use crate::{
         endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
         link::Link,
+        opened::Arrival,
         sources::Loopback,
     };
 

@@ -13,12 +13,13 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use trefoil_protocol::{
     cell::{self, Create, Refusal},
     handshake::{self, CircuitKeys, HandshakeError},
+    limits::DIRECTORY_STREAMS,
     message::{ExtendError, MessageError, Reason},
     onion::{BackwardLayer, Cell, ForwardLayer, LayerError},
     puzzle::Puzzle,
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) streams: CircuitStreams,
     pub(crate) account: OpenAccount,
     pub(crate) outlets: CircuitOutlets,
+    /// Places for its streams to the directory.
+    pub(crate) askers: Semaphore,
     pub(crate) closed: CancellationToken,
     /// Why the task that ended first did, for both halves of the link towards the origin.
     reason: OnceLock<CloseReason>,
@@ -142,7 +145,7 @@ async fn create(
 async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, Refusal> {
     let create = Create::from_cell(first).map_err(|_| Refusal::Refused)?;
     let onion = node.onion_secret(create.onion_key).ok_or(Refusal::Refused)?;
-    let peer = node.peer_for(onion);
+    let peer = node.peer_for(&onion);
     let asked = node.effort();
     let puzzle = Puzzle { effort: asked, hour: node.hour() };
     if !puzzle.is_solved_by(&peer.relay, create.x, &create.solution) {
@@ -153,7 +156,7 @@ async fn answer(node: &Arc<Node>, link: &Link, first: &Cell) -> Result<Answer, R
     }
     let shared = Shared::new(node).ok_or(Refusal::Limit)?; // its place is taken before the work is done
     let _pass = node.handshakes.enter(link.id()).await.map_err(|_| Refusal::Busy(node.effort()))?;
-    let (created, keys) = handshake::respond(&peer, onion, &create, &mut node.rng()).map_err(|error| {
+    let (created, keys) = handshake::respond(&peer, &onion, &create, &mut node.rng()).map_err(|error| {
         debug!(%error, "a handshake failed");
         Refusal::Refused
     })?;
@@ -183,7 +186,8 @@ impl Shared {
         let streams = CircuitStreams::new(streams::End::Hop);
         let account = node.memory.open(streams.clone(), closed.clone())?;
         let outlets = node.exit.circuit_outlets();
-        Some(Arc::new(Self { node: Arc::clone(node), streams, account, outlets, closed, reason: OnceLock::new() }))
+        let (node, askers) = (Arc::clone(node), Semaphore::new(DIRECTORY_STREAMS));
+        Some(Arc::new(Self { node, streams, account, outlets, askers, closed, reason: OnceLock::new() }))
     }
 
     /// What the neighbour towards the origin is told: the same by both tasks, whichever ended first.

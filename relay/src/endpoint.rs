@@ -29,6 +29,9 @@ use crate::{
     tls::{self, Tls},
 };
 
+/// Makes an anonymous socket from which this address can be dialled.
+pub type Sockets = Arc<dyn Fn(SocketAddr) -> Result<Endpoint, BindError> + Send + Sync>;
+
 /// Who a node is on its links.
 #[derive(Clone, Debug)]
 pub enum LinkIdentity {

@@ -46,11 +46,11 @@ pub(crate) async fn extend(
     if relay == node.id() || Some(relay) == upstream.peer() {
         return Err(ExtendError::Refused);
     }
-    let entry = node.view.get(&relay).ok_or(ExtendError::Unknown)?;
+    let entry = node.directory.entry(&relay).ok_or(ExtendError::Unknown)?;
     let share = node.shares.take(upstream.id(), relay).ok_or(ExtendError::Limit)?;
     let hop = async {
         let _pass = node.extends.enter(upstream.id()).await.map_err(|_| ExtendError::Limit)?;
-        create_hop(&dial(node, entry).await?, create).await
+        create_hop(&dial(node, &entry).await?, create).await
     };
     let (created, reader, writer) = timeout(EXTEND_TIMEOUT, hop).await.map_err(|_| ExtendError::Timeout)??;
     Ok(Extension { created, reader, writer, share })
@@ -58,15 +58,10 @@ pub(crate) async fn extend(
 
 /// A link to the relay, at the first of its addresses that answers.
 async fn dial(node: &Node, entry: &RelayEntry) -> Result<Link, ExtendError> {
-    let mut failed = ExtendError::Unreachable;
-    for address in entry.addresses.iter() {
-        match node.links.get(entry.id, address).await {
-            Ok(link) => return Ok(link),
-            Err(DialError::Timeout) => failed = ExtendError::Timeout,
-            Err(_) => failed = ExtendError::Unreachable,
-        }
-    }
-    Err(failed)
+    node.link(entry).await.map_err(|error| match error {
+        DialError::Timeout => ExtendError::Timeout,
+        _ => ExtendError::Unreachable,
+    })
 }
 
 /// Sends `Create` and reads its answer.

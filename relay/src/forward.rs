@@ -7,17 +7,19 @@ use tokio::{sync::mpsc, time::Instant};
 use trefoil_protocol::{
     identity::RelayId,
     limits::CELL,
-    message::Message,
+    message::{Message, Target},
     onion::{self, Addressee, ForwardLayer},
     rules::HopRules,
 };
 
 use crate::{
+    answer,
     cells::{CellReader, CellWriter},
     circuit::{CircuitError, Say, Shared, as_cell},
     extend::{self, Extension},
     link::Link,
     memory::Direction,
+    pump::Incoming,
 };
 
 /// See the file's head.
@@ -108,9 +110,7 @@ impl Forward {
     fn handle_stream(&mut self, message: &Message<'_>) -> Result<(), CircuitError> {
         let now = Instant::now().into_std();
         let Some(incoming) = self.shared.streams.handle_message(0, message, now)? else { return Ok(()) };
-        let (node, outlets) = (Arc::clone(&self.shared.node), self.shared.outlets.clone());
-        let serve = async move { node.exit.serve(incoming.stream, incoming.target, &outlets).await };
-        self.shared.node.tracker.spawn(serve);
+        self.shared.node.tracker.spawn(serve(Arc::clone(&self.shared), incoming));
         Ok(())
     }
 
@@ -136,5 +136,14 @@ impl Forward {
 
     async fn say(&self, say: Say) -> Result<(), CircuitError> {
         self.say.send(Box::new(say)).await.map_err(|_| CircuitError::Closed)
+    }
+}
+
+/// Serves a stream until it ends.
+async fn serve(shared: Arc<Shared>, incoming: Incoming) {
+    let Incoming { stream, target } = incoming;
+    match target {
+        Target::Directory => answer::serve_circuit(&shared, stream).await,
+        target => shared.node.exit.serve(stream, target, &shared.outlets).await,
     }
 }

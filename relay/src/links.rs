@@ -119,6 +119,20 @@ impl Links {
         }
     }
 
+    /// Whether this relay is at this address: an open link says so, or a dial, whose link is not kept.
+    ///
+    /// # Errors
+    /// As [`Endpoint::dial`].
+    pub async fn look(&self, relay: RelayId, address: SocketAddr) -> Result<(), DialError> {
+        let is_open = self.table().open(relay).is_some_and(|link| link.remote_address() == address);
+        if is_open {
+            return Ok(());
+        }
+        let link = self.0.endpoint.dial(relay, address).await?;
+        link.close(CloseReason::Unspecified);
+        Ok(())
+    }
+
     /// Adds a link that was accepted from a relay. Of two links to one relay, the one dialled by the smaller id stays
     /// for new circuits; of two by the same dialler, the newer. The other ends with its circuits.
     ///

@@ -1,33 +1,49 @@
 //! What all of a relay's circuits share: its keys, its view of the network, its links and its limits.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trefoil_protocol::{
     entry::RelayEntry,
     handshake::Peer,
-    identity::{OnionKeyId, OnionSecret, RelayId},
+    identity::{OnionKey, OnionKeyId, OnionSecret, RelayId},
     params::NetworkId,
     puzzle::Hour,
 };
 
-use crate::{effort::Effort, exit::Exit, extend::Shares, gate::Gate, links::Links, memory::Memory, spent::Spent};
-
-/// The relays that a node knows.
-pub type View = HashMap<RelayId, RelayEntry>;
+use crate::{
+    directory::Directory,
+    effort::Effort,
+    endpoint::{DialError, Sockets},
+    exit::Exit,
+    extend::Shares,
+    gate::Gate,
+    gossip::Neighbours,
+    link::Link,
+    links::Links,
+    memory::Memory,
+    publish::Publisher,
+    spent::Spent,
+};
 
 /// See the file's head.
 pub(crate) struct Node {
     pub(crate) network: NetworkId,
     pub(crate) relay: RelayId,
-    pub(crate) onion: OnionSecret,
-    pub(crate) view: View,
+    /// The key that is published, and behind it the one before, which is still good for a while.
+    pub(crate) onion: Mutex<Vec<Arc<OnionSecret>>>,
+    pub(crate) directory: Directory,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) publisher: Publisher,
+    /// For dialling others from a port that they have not heard of.
+    pub(crate) sockets: Sockets,
+    /// Places for those who ask the directory through circuits.
+    pub(crate) askers: Semaphore,
     pub(crate) links: Links,
     pub(crate) exit: Exit,
     pub(crate) handshakes: Gate,
@@ -48,8 +64,39 @@ impl Node {
     }
 
     /// The onion secret that a `Create` names.
-    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<&OnionSecret> {
-        (self.onion.public().id() == id).then_some(&self.onion)
+    pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<Arc<OnionSecret>> {
+        let secrets = self.onion.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().find(|secret| secret.public().id() == id).cloned()
+    }
+
+    /// The onion key that this relay's record has.
+    pub(crate) fn onion_key(&self) -> OnionKey {
+        let secrets = self.onion.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.first().expect("a relay has an onion key").public()
+    }
+
+    /// These are this relay's onion keys from now on, newest first.
+    pub(crate) fn set_onion(&self, secrets: Vec<Arc<OnionSecret>>) {
+        *self.onion.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
+        self.publisher.changed.notify_one();
+    }
+
+    /// A link to the relay, at the first of its addresses that answers.
+    pub(crate) async fn link(&self, entry: &RelayEntry) -> Result<Link, DialError> {
+        let mut failed = DialError::Timeout;
+        for address in entry.addresses.iter() {
+            match self.links.get(entry.id, address).await {
+                Ok(link) => return Ok(link),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// The peer is a relay that is known: the link is used for new circuits to it, and it may open more.
+    pub(crate) fn trust(&self, link: &Link) {
+        link.trust();
+        self.links.insert(link);
     }
 
     /// This relay as a handshake's transcript has it.

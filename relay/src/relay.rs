@@ -1,4 +1,5 @@
-//! A whole relay, to be embedded: bound to its socket first, so that its address is known, then started with its view.
+//! A whole relay, to be embedded: bound to its socket first, so that its address is known, then started with the relays
+//! through which it gets to know the network.
 //!
 //! The daemon around it is `main.rs`; the client's testnet runs several in one process.
 
@@ -12,16 +13,17 @@ use std::{
 use quinn::AsyncUdpSocket;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
+    exit_summary::ExitSummary,
     identity::{OnionSecret, RelayId, RelaySecret},
     limits::{
-        DIALLED_QUEUE, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
+        DIALLED_QUEUE, DIRECTORY_ASKERS, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
         GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
@@ -29,14 +31,17 @@ use trefoil_protocol::{
 };
 use zeroize::Zeroize;
 
-pub use crate::node::View;
 use crate::{
+    answer,
     circuit,
+    clock::Clock,
+    directory::{self, Directory},
     effort::Effort,
-    endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions},
+    endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions, Sockets},
     exit::Exit,
     extend::Shares,
     gate::{Gate, GateLimits},
+    gossip::{self, Neighbours},
     link::Link,
     links::Links,
     memory::{Memory, SWEEP_EVERY},
@@ -45,10 +50,13 @@ use crate::{
     opened::{Arrival, Opened},
     outlets::Outlets,
     outside::Outside,
+    publish::{self, Publisher},
     reason::CloseReason,
     socket::BindError,
     sources::Loopback,
     spent::Spent,
+    store::{self, Store},
+    verify,
 };
 
 /// What makes a relay.
@@ -67,6 +75,10 @@ pub struct Setup {
     pub memory: u64,
     /// How its links behave where the network is full.
     pub congestion: Congestion,
+    /// Where its time comes from.
+    pub clock: Clock,
+    /// Where it keeps its directory.
+    pub store: Store,
     /// Seeds its generators: secret, and never used twice.
     pub seed: [u8; 32],
 }
@@ -75,12 +87,14 @@ pub struct Setup {
 pub struct Bound {
     setup: Setup,
     endpoint: Endpoint,
+    sockets: Sockets,
 }
 
 /// A relay at work. It stops when [`Relay::stop`] is called; dropped, it goes on.
 pub struct Relay {
     node: Arc<Node>,
     endpoint: Endpoint,
+    store: Store,
 }
 
 impl Setup {
@@ -89,16 +103,19 @@ impl Setup {
     /// # Errors
     /// [`BindError`] when the address cannot be had.
     pub fn bind(self, listen: SocketAddr) -> Result<Bound, BindError> {
-        self.bound(|options| Endpoint::bind(listen, options))
+        let fresh = LinkOptions { identity: LinkIdentity::Anonymous, ..self.link_options() };
+        let local = SocketAddr::new(listen.ip(), 0);
+        let sockets: Sockets = Arc::new(move |_| Endpoint::bind(local, &fresh));
+        self.bound(|options| Endpoint::bind(listen, options), sockets)
     }
 
-    /// Takes a socket of a simulated network.
+    /// Takes a socket of a simulated network, and what makes others there.
     ///
     /// # Errors
     /// [`BindError`] when it is of no use.
-    pub fn over(mut self, socket: Arc<dyn AsyncUdpSocket>) -> Result<Bound, BindError> {
+    pub fn over(mut self, socket: Arc<dyn AsyncUdpSocket>, sockets: Sockets) -> Result<Bound, BindError> {
         let visible = self.split_seed();
-        self.bound(|options| Endpoint::over(socket, options, Some(visible)))
+        self.bound(|options| Endpoint::over(socket, options, Some(visible)), sockets)
     }
 
     /// Takes a seed for what peers see, such as connection ids; handshakes must not come from the same.
@@ -108,15 +125,22 @@ impl Setup {
         parent.random()
     }
 
-    fn bound(self, endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>) -> Result<Bound, BindError> {
-        let options = LinkOptions {
+    fn bound(
+        self,
+        endpoint: impl FnOnce(&LinkOptions) -> Result<Endpoint, BindError>,
+        sockets: Sockets,
+    ) -> Result<Bound, BindError> {
+        let endpoint = endpoint(&self.link_options())?;
+        Ok(Bound { setup: self, endpoint, sockets })
+    }
+
+    fn link_options(&self) -> LinkOptions {
+        LinkOptions {
             identity: LinkIdentity::Relay(Arc::clone(&self.identity)),
             network: *self.params.id().as_bytes(),
             congestion: self.congestion,
             loopback: if self.params.allow_loopback { Loopback::Exempt } else { Loopback::Counted },
-        };
-        let endpoint = endpoint(&options)?;
-        Ok(Bound { setup: self, endpoint })
+        }
     }
 }
 
@@ -140,17 +164,24 @@ impl Bound {
         }
     }
 
-    /// Starts to serve. The relay extends circuits to the relays of `view` only.
-    pub fn start(self, view: View) -> Relay {
-        let Self { mut setup, endpoint } = self;
+    /// Starts to serve, reachable at these addresses. The relay gets to know the network through `bootstrap`, relays
+    /// that its operator trusts to be there; it extends circuits to these and to those that it has reached itself.
+    pub fn start(self, addresses: RelayAddresses, bootstrap: impl IntoIterator<Item = RelayEntry>) -> Relay {
+        let Self { mut setup, endpoint, sockets } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
-        let listed = view.get(&setup.identity.id()).into_iter().flat_map(|entry| entry.addresses.iter());
-        let own = listed.chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
+        let own = addresses.iter().chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
+        let view = setup.store.load_view(&setup.params, setup.clock.now());
+        let identity = setup.identity.id();
+        let exit = ExitSummary::of(&setup.exit);
         let node = Arc::new(Node {
             network: setup.params.id(),
-            relay: setup.identity.id(),
-            onion: setup.onion,
-            view,
+            relay: identity,
+            onion: Mutex::new(vec![Arc::new(setup.onion)]),
+            directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view),
+            neighbours: Neighbours::default(),
+            publisher: Publisher::new(setup.identity, addresses, exit, setup.store.clone()),
+            sockets,
+            askers: Semaphore::new(DIRECTORY_ASKERS),
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(open_files::limit()), own),
             handshakes: Gate::new(gate_limits(handshakes_at_once(), handshakes_at_once())),
@@ -164,10 +195,16 @@ impl Bound {
             rng: Mutex::new(StdRng::from_seed(setup.seed)),
         });
         setup.seed.zeroize();
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_links(Arc::clone(&node), endpoint.clone())));
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_on_dialled(Arc::clone(&node), arrivals)));
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), watch_memory(Arc::clone(&node))));
-        Relay { node, endpoint }
+        spawn(&node, accept_links(Arc::clone(&node), endpoint.clone()));
+        spawn(&node, accept_on_dialled(Arc::clone(&node), arrivals));
+        spawn(&node, watch_memory(Arc::clone(&node)));
+        spawn(&node, publish::run(Arc::clone(&node)));
+        spawn(&node, gossip::reconcile(Arc::clone(&node)));
+        spawn(&node, gossip::push(Arc::clone(&node)));
+        spawn(&node, verify::run(Arc::clone(&node)));
+        spawn(&node, directory::keep_time(Arc::clone(&node)));
+        spawn(&node, store::keep_saved(Arc::clone(&node), setup.store.clone()));
+        Relay { node, endpoint, store: setup.store }
     }
 }
 
@@ -180,6 +217,19 @@ impl Relay {
     /// Circuits that go through it.
     pub fn circuits(&self) -> usize {
         self.node.memory.circuits()
+    }
+
+    /// The relays that it knows.
+    pub fn directory(&self) -> &Directory {
+        &self.node.directory
+    }
+
+    /// From now on its circuits are made with `new`, and its next record says so. The key before it stays good until it
+    /// is replaced again.
+    pub fn replace_onion(&self, new: OnionSecret) {
+        let mut secrets = vec![Arc::new(new)];
+        secrets.extend(self.node.onion_secret(self.node.onion_key().id()));
+        self.node.set_onion(secrets);
     }
 
     #[cfg(test)]
@@ -206,6 +256,7 @@ impl Relay {
             self.endpoint.close(CloseReason::Shutdown);
             let _ = timeout(FAREWELL_TIMEOUT, self.endpoint.wait_idle()).await; // else nothing is sent any more
         }
+        store::save(&self.node, &self.store);
     }
 }
 
@@ -218,6 +269,11 @@ fn handshakes_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
+/// Runs this for as long as the node does.
+fn spawn(node: &Arc<Node>, work: impl Future<Output = ()> + Send + 'static) {
+    node.tracker.spawn(until_shutdown(Arc::clone(node), work));
+}
+
 async fn until_shutdown(node: Arc<Node>, work: impl Future<Output = ()>) {
     tokio::select! {
         () = work => {}
@@ -227,16 +283,15 @@ async fn until_shutdown(node: Arc<Node>, work: impl Future<Output = ()>) {
 
 async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
     while let Some(arriving) = endpoint.accept().await {
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_link(Arc::clone(&node), arriving)));
+        spawn(&node, accept_link(Arc::clone(&node), arriving));
     }
 }
 
 async fn accept_link(node: Arc<Node>, arriving: Arriving) {
     match arriving.finish().await {
         Ok(link) => {
-            if link.peer().is_some_and(|peer| node.view.contains_key(&peer)) {
-                link.trust();
-                node.links.insert(&link); // strangers with keys of their own would fill the table
+            if link.peer().is_some_and(|peer| node.directory.knows(&peer)) {
+                node.trust(&link); // strangers with keys of their own would fill the table
             }
             accept_streams(node, link).await;
         }
@@ -247,7 +302,7 @@ async fn accept_link(node: Arc<Node>, arriving: Arriving) {
 /// The peers of links that this relay has dialled open circuits on them too.
 async fn accept_on_dialled(node: Arc<Node>, mut arrivals: mpsc::Receiver<Link>) {
     while let Some(link) = arrivals.recv().await {
-        node.tracker.spawn(until_shutdown(Arc::clone(&node), accept_streams(Arc::clone(&node), link)));
+        spawn(&node, accept_streams(Arc::clone(&node), link));
     }
 }
 
@@ -274,7 +329,7 @@ async fn serve(node: Arc<Node>, link: Link, opened: Opened) {
     };
     match arrived {
         Ok(Arrival::Circuit(circuit, first)) => circuit::serve(node, link, circuit, first).await,
-        Ok(Arrival::Directory(stream)) => stream.close(CloseReason::Unspecified),
+        Ok(Arrival::Directory(stream)) => answer::serve_link(node, link, stream).await,
         Err(error) => debug!(%error, "a stream did not come to be"),
     }
 }
@@ -306,6 +361,8 @@ mod tests {
             outside: Arc::new(Internet::new(&[]).unwrap()),
             memory: 1 << 30,
             congestion: Congestion::Cubic,
+            clock: Clock::System,
+            store: Store::default(),
             seed: [7; 32],
         };
         let visible = setup.split_seed();

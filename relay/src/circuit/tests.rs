@@ -18,12 +18,13 @@ use trefoil_protocol::{
 
 use super::*;
 use crate::{
+    clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
     link::LinkId,
-    node::View,
     outside::Internet,
     relay::{Relay, Setup},
     sources::Loopback,
+    store::Store,
 };
 
 /// Handshakes waiting at which a relay asks for puzzles.
@@ -55,7 +56,7 @@ impl OneHop {
 }
 
 impl Scene {
-    async fn new(memory: u64, view: View) -> Self {
+    async fn new(memory: u64, bootstrap: Vec<RelayEntry>) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
         let params = NetworkParams::testnet("test".parse().unwrap());
         let onion = OnionSecret::generate(&mut rng);
@@ -75,11 +76,13 @@ impl Scene {
             outside: Arc::new(Internet::new(&[]).unwrap()),
             memory,
             congestion: Congestion::Cubic,
+            clock: Clock::System,
+            store: Store::default(),
             seed: [1; 32],
         };
         let bound = setup.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = bound.local_address().unwrap();
-        let relay = bound.start(view);
+        let relay = bound.start(RelayAddresses::new([address]).unwrap(), bootstrap);
         let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap();
         let link = endpoint.dial(peer.relay, address).await.unwrap();
         Self { relay, peer, link, rng, _endpoint: endpoint }
@@ -116,7 +119,7 @@ impl Scene {
 
 #[tokio::test]
 async fn a_solved_puzzle_buys_one_handshake() {
-    let mut scene = Scene::new(1 << 30, View::new()).await;
+    let mut scene = Scene::new(1 << 30, vec![]).await;
     let effort = scene.relay.node().effort.lock().unwrap().asked(MANY, Instant::now());
     assert!(effort > 0);
     let (first, second) = (scene.handshake(effort), scene.handshake(effort));
@@ -127,7 +130,7 @@ async fn a_solved_puzzle_buys_one_handshake() {
 
 #[tokio::test]
 async fn a_relay_whose_handshakes_pile_up_serves_only_who_solves_its_puzzle() {
-    let mut scene = Scene::new(1 << 30, View::new()).await;
+    let mut scene = Scene::new(1 << 30, vec![]).await;
     let node = Arc::clone(scene.relay.node());
     let mut held = vec![];
     while let Ok(pass) = timeout(Duration::ZERO, node.handshakes.enter(LinkId::for_tests(1))).await {
@@ -170,7 +173,7 @@ async fn silent_relay() -> (RelayEntry, UdpSocket) {
 #[tokio::test]
 async fn an_extension_ends_with_its_circuit() {
     let (silent, socket) = silent_relay().await;
-    let mut scene = Scene::new(1 << 30, View::from([(silent.id, silent.clone())])).await;
+    let mut scene = Scene::new(1 << 30, vec![silent.clone()]).await;
     let mut circuit = scene.circuit().await;
     let create = scene.handshake(0).create().to_vec();
     circuit.say(&Message::Extend { relay: silent.id, create: &create }).await;
@@ -184,7 +187,7 @@ async fn an_extension_ends_with_its_circuit() {
 
 #[tokio::test]
 async fn a_relay_without_room_for_a_circuit_says_so_and_has_room_when_one_ends() {
-    let mut scene = Scene::new(CIRCUITS_SHARE * CIRCUIT_MEMORY, View::new()).await;
+    let mut scene = Scene::new(CIRCUITS_SHARE * CIRCUIT_MEMORY, vec![]).await;
     let first = scene.circuit().await;
     let create = scene.handshake(0).create().to_vec();
     assert_eq!(scene.ask(&create).await.0, Err(Refusal::Limit));
@@ -195,7 +198,7 @@ async fn a_relay_without_room_for_a_circuit_says_so_and_has_room_when_one_ends()
 
 #[tokio::test]
 async fn either_half_takes_the_other_with_it_when_it_is_torn_down() {
-    let scene = Scene::new(1 << 30, View::new()).await;
+    let scene = Scene::new(1 << 30, vec![]).await;
     for forward in [true, false] {
         let circuit = scene.link.open_circuit().await.unwrap();
         let shared = Shared::new(scene.relay.node()).unwrap();
@@ -217,7 +220,7 @@ async fn either_half_takes_the_other_with_it_when_it_is_torn_down() {
 
 #[tokio::test]
 async fn peers_hear_of_a_stop_even_if_a_task_does_not_end() {
-    let scene = Scene::new(1 << 30, View::new()).await;
+    let scene = Scene::new(1 << 30, vec![]).await;
     scene.relay.node().tracker.spawn(std::future::pending::<()>());
     scene.relay.stop_within(Duration::from_millis(1)).await;
     assert!(scene.link.is_closed(), "what is not sent by now never is");

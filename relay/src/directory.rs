@@ -1,0 +1,326 @@
+//! Directory: the relays that this one knows, and the set of them that is in use in this epoch.
+//!
+//! Specification: docs/protocol.md, "Directory". The rules are the protocol's (`view.rs`, `usable.rs`); here they meet
+//! a clock and other tasks: `gossip.rs` asks and tells, `answer.rs` answers, `verify.rs` looks whether relays are
+//! there, `publish.rs` makes this relay's own record, `store.rs` keeps all of it on disk. No lock is held across an
+//! await.
+
+mod intake;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Duration, sleep},
+};
+use tracing::{info, warn};
+use trefoil_protocol::{
+    descriptor::Record,
+    directory::Greeting,
+    entry::RelayEntry,
+    epoch::{Epoch, UnixSeconds},
+    identity::RelayId,
+    ip,
+    limits::{DIRECTORY_TICK, PROVED_MAX},
+    params::NetworkParams,
+    usable::{Seen, UsableSet},
+    view::View,
+};
+
+pub(crate) use self::intake::{Budget, Manner, Sender, aside};
+use crate::{
+    clock::{Clock, Skews},
+    counters::{Cause, Counters},
+    news::News,
+    node::Node,
+    senders::Senders,
+};
+
+/// See the file's head.
+pub struct Directory {
+    params: NetworkParams,
+    own: RelayId,
+    clock: Clock,
+    bootstrap: BTreeMap<RelayId, RelayEntry>,
+    view: Mutex<View>,
+    usable: Mutex<Arc<UsableSet>>,
+    /// Relays that were dialled at addresses before there was a record that lists these.
+    proved: Mutex<HashMap<RelayId, SocketAddr>>,
+    is_off: AtomicBool,
+    counters: Counters,
+    pub(crate) news: News,
+    pub(crate) senders: Senders,
+    pub(crate) skews: Skews,
+    pub(crate) memory_hard: Budget,
+    /// The view has changed since it was saved.
+    pub(crate) changed: AtomicBool,
+    /// There may be a relay that nobody has looked for.
+    pub(crate) unseen: Notify,
+}
+
+impl Directory {
+    /// What a relay begins with: the view that it has saved, and the relays that its operator names.
+    pub(crate) fn new(
+        params: &NetworkParams,
+        own: RelayId,
+        clock: Clock,
+        bootstrap: impl IntoIterator<Item = RelayEntry>,
+        view: View,
+    ) -> Self {
+        let bootstrap = bootstrap.into_iter().filter(|entry| entry.id != own).map(|entry| (entry.id, entry)).collect();
+        let epoch = Epoch::of(clock.now(), &params.directory);
+        let usable = UsableSet::freeze(epoch, [], &params.directory);
+        let directory = Self {
+            params: params.clone(),
+            own,
+            clock,
+            bootstrap,
+            view: Mutex::new(view),
+            usable: Mutex::new(Arc::new(usable)),
+            proved: Mutex::default(),
+            is_off: AtomicBool::new(false),
+            counters: Counters::default(),
+            news: News::default(),
+            senders: Senders::default(),
+            skews: Skews::default(),
+            memory_hard: Budget::default(),
+            changed: AtomicBool::new(false),
+            unseen: Notify::new(),
+        };
+        directory.freeze();
+        directory
+    }
+
+    /// How many relays have a record here, this one included.
+    pub fn len(&self) -> usize {
+        self.view().len()
+    }
+
+    /// Whether no relay has a record here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The relay as it says that it is, whether or not this one has ever reached it.
+    pub fn find(&self, relay: &RelayId) -> Option<RelayEntry> {
+        self.view().get(relay).map(|known| known.record.record().entry())
+    }
+
+    /// The relays of this epoch.
+    pub fn usable(&self) -> Arc<UsableSet> {
+        Arc::clone(&self.usable.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether two contradicting records keep this relay out of use.
+    pub fn is_barred(&self, relay: &RelayId) -> bool {
+        self.view().is_barred(relay, self.now())
+    }
+
+    /// What was turned away.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// A relay that circuits may be extended to: this one has reached it itself, or its operator names it, and it is
+    /// not barred.
+    pub(crate) fn entry(&self, relay: &RelayId) -> Option<RelayEntry> {
+        let view = self.view();
+        if view.is_barred(relay, self.now()) {
+            return None;
+        }
+        let named = self.bootstrap.get(relay);
+        match view.get(relay) {
+            Some(known) if known.reached || named.is_some() => Some(known.record.record().entry()),
+            _ => named.cloned(),
+        }
+    }
+
+    /// Whether this is a relay that was ever heard of in a way that costs something.
+    pub(crate) fn knows(&self, relay: &RelayId) -> bool {
+        self.bootstrap.contains_key(relay) || self.view().get(relay).is_some()
+    }
+
+    /// Whether this relay may send this record: one that is known any, and a newcomer its own.
+    pub(crate) fn may_send(&self, relay: &RelayId, record: &[u8]) -> bool {
+        self.knows(relay) || Record::decode(record).is_ok_and(|record| record.relay() == *relay)
+    }
+
+    /// All relays that may be asked, but this one: those of the view, and those that the operator names.
+    pub(crate) fn acquaintances(&self) -> Vec<RelayEntry> {
+        let view = self.view();
+        let now = self.now();
+        let known = view.iter().filter(|(relay, _)| !view.is_barred(relay, now));
+        let mut all: BTreeMap<_, _> = known.map(|(relay, known)| (*relay, known.record.record().entry())).collect();
+        for (relay, entry) in &self.bootstrap {
+            all.entry(*relay).or_insert_with(|| entry.clone());
+        }
+        all.remove(&self.own);
+        all.into_values().collect()
+    }
+
+    /// The relays that the operator names.
+    pub(crate) fn bootstrap(&self) -> impl Iterator<Item = &RelayEntry> {
+        self.bootstrap.values()
+    }
+
+    /// How many other relays there are to ask.
+    pub(crate) fn others(&self) -> usize {
+        let view = self.view();
+        let unheard = self.bootstrap.keys().filter(|relay| view.get(relay).is_none()).count();
+        unheard + view.len() - usize::from(view.get(&self.own).is_some())
+    }
+
+    /// Relays of the view that this one has not reached.
+    pub(crate) fn unreached(&self) -> Vec<RelayEntry> {
+        let view = self.view();
+        let unreached = view.iter().filter(|(relay, known)| !known.reached && **relay != self.own);
+        unreached.map(|(_, known)| known.record.record().entry()).collect()
+    }
+
+    /// A relay was dialled at this address, and is there.
+    pub(crate) fn note_reached(&self, relay: &RelayId, address: SocketAddr) {
+        let mut view = self.view();
+        let listed = view.get(relay).map(|known| known.record.record().entry().addresses);
+        match listed {
+            Some(addresses) if addresses.iter().any(|listed| listed == address) => {
+                view.mark_reached(relay);
+                self.changed.store(true, Relaxed);
+            }
+            _ => {
+                let mut proved = self.proved();
+                if proved.len() >= PROVED_MAX {
+                    proved.clear(); // they will be dialled again
+                }
+                proved.insert(*relay, address);
+            }
+        }
+    }
+
+    /// A relay that was reached before did not answer.
+    pub(crate) fn note_unreachable(&self, relay: &RelayId) {
+        self.view().forget_reached(relay);
+        self.unseen.notify_one();
+    }
+
+    /// Whether the relay counts as reached.
+    pub(crate) fn has_reached(&self, relay: &RelayId) -> bool {
+        self.view().get(relay).is_some_and(|known| known.reached)
+    }
+
+    /// Counts what was wrong with something from this address; whether its sender is to be dropped for it.
+    pub(crate) fn turn_away(&self, cause: Cause, address: IpAddr) -> bool {
+        self.counters.count(cause);
+        cause.is_garbage() && self.senders.garbage(address)
+    }
+
+    /// What this relay says of itself to whom it sees at this address.
+    pub(crate) fn greeting(&self, seen: Option<SocketAddr>) -> Greeting {
+        let usable = self.usable();
+        Greeting {
+            minutes: u32::try_from(self.now().0 / 60).unwrap_or(u32::MAX),
+            network: self.params.id(),
+            records: u32::try_from(self.len()).unwrap_or(u32::MAX),
+            usable: usable.digest(),
+            epoch: usable.epoch(),
+            seen: seen.filter(|address| ip::canonical(address.ip()) == address.ip()),
+        }
+    }
+
+    pub(crate) fn params(&self) -> &NetworkParams {
+        &self.params
+    }
+
+    pub(crate) fn own(&self) -> RelayId {
+        self.own
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::of(self.now(), &self.params.directory)
+    }
+
+    /// Whether the clocks of others say that this one's is wrong.
+    pub(crate) fn is_clock_off(&self) -> bool {
+        self.is_off.load(Relaxed)
+    }
+
+    pub(crate) fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
+    }
+
+    fn proved(&self) -> MutexGuard<'_, HashMap<RelayId, SocketAddr>> {
+        self.proved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the others' clocks, and tells the operator when this one's verdict changes.
+    fn judge_clock(&self) -> bool {
+        let off = self.skews.off_by(self.others());
+        let was = self.is_off.swap(off.is_some(), Relaxed);
+        match off {
+            Some(minutes) if !was => warn!(
+                "this machine's clock is {} minutes {} of those of other relays: set it (NTP); until then this relay \
+                 publishes nothing and begins no epoch",
+                minutes.unsigned_abs(),
+                if minutes > 0 { "behind" } else { "ahead" },
+            ),
+            None if was => info!("this machine's clock agrees with those of other relays again"),
+            _ => {}
+        }
+        off.is_none()
+    }
+
+    /// The usable set of this epoch, as the view has it now.
+    fn freeze(&self) {
+        let (now, epoch) = (self.now(), self.epoch());
+        let view = self.view();
+        let seen = view.iter().map(|(relay, known)| Seen {
+            relay: *relay,
+            first_seen: known.first_seen,
+            reached: known.reached || *relay == self.own,
+            withdrawn: known.record.record().is_leaving() || view.is_barred(relay, now),
+        });
+        let usable = UsableSet::freeze(epoch, seen, &self.params.directory);
+        drop(view);
+        *self.usable.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(usable);
+    }
+
+    fn begin_epoch(&self) {
+        self.freeze();
+        let usable = self.usable();
+        self.view().begin_epoch(self.now(), |relay| usable.class(relay).is_some());
+        self.changed.store(true, Relaxed);
+    }
+}
+
+/// Begins epochs when it is time. In a young network, whose sets are small, a set also grows within its epoch.
+pub(crate) async fn keep_time(node: Arc<Node>) {
+    let directory = &node.directory;
+    loop {
+        let usable = directory.usable();
+        let next = usable.epoch().next().start(&directory.params.directory);
+        sleep(directory.clock.until(next).clamp(Duration::from_millis(100), DIRECTORY_TICK)).await;
+        if !directory.judge_clock() {
+            continue;
+        }
+        if directory.epoch() != usable.epoch() {
+            directory.begin_epoch();
+        } else if usable.len() < directory.params.directory.min_usable.into() {
+            directory.freeze();
+        }
+    }
+}
+

@@ -1,0 +1,207 @@
+//! Intake: what becomes of the records and fraud proofs that others send.
+//!
+//! Specification: docs/protocol.md, "Gossip". Checks go from the cheapest to the dearest, and the dearest has a budget:
+//! see `Budget`. What does not pass is counted, and changes nothing.
+
+use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{Mutex, Semaphore},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, warn};
+use trefoil_protocol::{
+    descriptor::{Checked, Record, Signed},
+    fraud::FraudProof,
+    identity::RelayId,
+    limits::{MEMORY_HARD_PATIENCE, MEMORY_HARD_SHARE, MEMORY_HARD_WAITING},
+    params::NetworkParams,
+    view::Offer,
+};
+
+use super::Directory;
+use crate::{counters::Cause, news::Item};
+
+/// Who sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender {
+    /// The relay.
+    pub(crate) relay: RelayId,
+    /// The address that it is seen at.
+    pub(crate) address: IpAddr,
+    /// Why it sends.
+    pub(crate) manner: Manner,
+}
+
+/// Why somebody sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It thinks that this is news.
+    Pushed,
+    /// It was asked for it.
+    Pulled,
+}
+
+/// A share of one core for work that strangers cause: one piece at a time, and a pause after each.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// When the next piece may begin.
+    next: Mutex<Option<Instant>>,
+    /// Places for those who wait.
+    places: Semaphore,
+}
+
+/// What a record is to the view, before it is checked.
+struct Look {
+    is_new: bool,
+    /// The work was checked before, with another record of the relay.
+    is_work_known: bool,
+}
+
+impl Directory {
+    /// Takes what somebody says is a record.
+    ///
+    /// # Errors
+    /// Why it is of no use, which was counted.
+    pub(crate) async fn take(&self, bytes: &[u8], from: &Sender) -> Result<Offer, Cause> {
+        let taken = match self.check(bytes, from).await {
+            Ok(checked) => self.keep(checked, Some(from.relay)),
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = taken {
+            debug!(?cause, "a record was turned away");
+            self.counters.count(cause);
+        }
+        taken
+    }
+
+    /// Puts a record into the view, and tells whom it concerns.
+    pub(crate) fn keep(&self, checked: Checked, from: Option<RelayId>) -> Result<Offer, Cause> {
+        let record = checked.record().clone();
+        let relay = record.relay();
+        let offer = self.view().offer(checked, self.now());
+        match &offer {
+            Offer::New | Offer::Renewed | Offer::Barred => self.note_news(record, from),
+            Offer::Fraud(proof) => {
+                self.note_news(record, from);
+                self.note_fraud(proof, from);
+            }
+            Offer::Known | Offer::Older | Offer::Expired => return Err(Cause::Stale),
+            Offer::NoRoom => return Err(Cause::NoRoom),
+        }
+        let was_proved = self.proved().remove(&relay);
+        if let Some(address) = was_proved {
+            self.note_reached(&relay, address);
+        }
+        self.unseen.notify_one();
+        Ok(offer)
+    }
+
+    /// Takes what somebody says is a fraud proof; whether it is news.
+    ///
+    /// # Errors
+    /// [`Cause::Fraud`], which was counted.
+    pub(crate) fn take_fraud(&self, bytes: &[u8], from: RelayId) -> Result<bool, Cause> {
+        let checked = FraudProof::decode(bytes).ok().filter(|proof| proof.check(&self.params, self.now()).is_ok());
+        let Some(proof) = checked else {
+            self.counters.count(Cause::Fraud);
+            return Err(Cause::Fraud);
+        };
+        let is_news = self.view().offer_fraud(proof.clone(), self.now());
+        if is_news {
+            self.note_fraud(&proof, Some(from));
+        }
+        Ok(is_news)
+    }
+
+    async fn check(&self, bytes: &[u8], from: &Sender) -> Result<Checked, Cause> {
+        let record = Record::decode(bytes)?;
+        let (params, now) = (&self.params, self.now());
+        record.check_cheap(params, now)?;
+        let look = self.look(&record)?;
+        if from.manner == Manner::Pushed && look.is_new && !self.senders.identity(from.address) {
+            return Err(Cause::TooMany);
+        }
+        record.check_hashcash(params)?;
+        if look.is_work_known {
+            return Ok(Checked::trust_saved(record, params, now)?);
+        }
+        let signed = record.check_signature(params, now)?;
+        self.memory_hard.check(signed, params).await
+    }
+
+    fn look(&self, record: &Record) -> Result<Look, Cause> {
+        let view = self.view();
+        let known = view.get(&record.relay());
+        if !view.would_take(record, self.now()) {
+            return Err(if known.is_some() { Cause::Stale } else { Cause::NoRoom });
+        }
+        let work = record.descriptor().work;
+        let is_work_known = known.is_some_and(|known| known.record.record().descriptor().work == work);
+        Ok(Look { is_new: known.is_none(), is_work_known })
+    }
+
+    fn note_news(&self, record: Record, from: Option<RelayId>) {
+        if record.relay() == self.own && from.is_some() {
+            warn!(
+                "another relay has a record of this one that is newer than its own: if its keys are in use elsewhere, \
+                 stop one of the two; after a restore from a backup this is as it should be"
+            );
+        }
+        self.changed.store(true, Relaxed);
+        self.news.add(Item::Record(record), from);
+    }
+
+    fn note_fraud(&self, proof: &FraudProof, from: Option<RelayId>) {
+        let relay = proof.relay();
+        if relay == self.own {
+            warn!(
+                "another relay uses this relay's identity: two records for one epoch are signed with its key, and all \
+                 relays leave {relay} out for some days. If the key was stolen, start anew in an empty data directory; \
+                 if you run it twice, stop one"
+            );
+        } else {
+            warn!("relay {relay} has signed two records for one epoch and is left out: its key is in two places");
+        }
+        self.changed.store(true, Relaxed);
+        self.news.add(Item::Fraud(Box::new(proof.clone())), from);
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { next: Mutex::default(), places: Semaphore::new(MEMORY_HARD_WAITING) }
+    }
+}
+
+impl Budget {
+    /// The last check of a record.
+    async fn check(&self, signed: Signed, params: &NetworkParams) -> Result<Checked, Cause> {
+        if params.directory.argon2_bits == 0 {
+            return Ok(signed.check_memory_hard(params)?);
+        }
+        let _place = self.places.try_acquire().map_err(|_| Cause::Busy)?;
+        let checked = timeout(MEMORY_HARD_PATIENCE, self.run(|| signed.check_memory_hard(params))).await;
+        Ok(checked.map_err(|_| Cause::Busy)??)
+    }
+
+    async fn run<R>(&self, work: impl FnOnce() -> R) -> R {
+        let mut next = self.next.lock().await;
+        if let Some(next) = *next {
+            sleep_until(next).await;
+        }
+        let start = Instant::now();
+        let result = aside(work);
+        *next = Some(Instant::now() + start.elapsed() * (MEMORY_HARD_SHARE - 1));
+        result
+    }
+}
+
+/// Does what takes long while other tasks go on. On a runtime of one thread, as in simulations, nothing can.
+pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
+    }
+}

@@ -1,0 +1,332 @@
+//! Gossip: this relay tells its neighbours what is new, and compares all that it knows with one of them now and then.
+//!
+//! Specification: docs/protocol.md, "Gossip". Neighbours are a few relays in different netgroups, drawn at random and
+//! replaced one by one, so that nobody stays between a relay and the rest. Where none answers, the relays that the
+//! operator names and those of the saved view are tried for ever, more and more rarely.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rand::{
+    RngExt,
+    seq::{IndexedRandom, SliceRandom},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant, sleep, timeout},
+};
+use tracing::{debug, info, warn};
+use trefoil_protocol::{
+    crypto,
+    directory::{self, Answer, Request},
+    entry::RelayEntry,
+    identity::RelayId,
+    ip::IpNet,
+    limits::{FIRST_ASKED, NEIGHBOURS, PUSH_DELAY, RETRY_MIN, TALK_TIMEOUT, WANTS_AT_ONCE},
+    reconcile::{ReconcileError, Reconciler, Salt, SaltedId},
+};
+
+use crate::{
+    counters::Cause,
+    directory::{Manner, Sender},
+    link::Link,
+    news::Item,
+    node::Node,
+    questions::{QuestionError, Questions},
+    reason::CloseReason,
+};
+
+/// The relays that this one talks to of its own accord.
+#[derive(Default)]
+pub(crate) struct Neighbours(Mutex<Vec<RelayEntry>>);
+
+/// Why a talk with a neighbour came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum TalkError {
+    #[error("it cannot be dialled")]
+    Dial,
+    #[error(transparent)]
+    Question(#[from] QuestionError),
+    #[error("it is of another network")]
+    Network,
+    #[error("its reconciliation: {0}")]
+    Reconcile(#[from] ReconcileError),
+    #[error("it sends garbage")]
+    Garbage,
+    #[error("it took too long")]
+    Timeout,
+}
+
+impl Neighbours {
+    /// Those there are now.
+    pub(crate) fn all(&self) -> Vec<RelayEntry> {
+        self.lock().clone()
+    }
+
+    /// Draws as many as are missing, none in a netgroup that has one.
+    fn fill(&self, node: &Node) {
+        let mut neighbours = self.lock();
+        if neighbours.len() >= NEIGHBOURS {
+            return;
+        }
+        let mut others = node.directory.acquaintances();
+        others.shuffle(&mut node.rng());
+        let mut taken: Vec<IpNet> = neighbours.iter().flat_map(groups).collect();
+        for entry in others {
+            let is_one = neighbours.iter().any(|neighbour| neighbour.id == entry.id);
+            let is_near = !node.directory.params().allow_same_netgroup && groups(&entry).any(|at| taken.contains(&at));
+            if neighbours.len() < NEIGHBOURS && !is_one && !is_near {
+                taken.extend(groups(&entry));
+                neighbours.push(entry);
+            }
+        }
+    }
+
+    /// One of them, at random.
+    fn draw(&self, node: &Node) -> Option<RelayEntry> {
+        self.lock().choose(&mut node.rng()).cloned()
+    }
+
+    /// This one is none any more.
+    fn remove(&self, relay: &RelayId) {
+        self.lock().retain(|entry| entry.id != *relay);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<RelayEntry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
+    }
+}
+
+fn groups(entry: &RelayEntry) -> impl Iterator<Item = IpNet> + use<> {
+    entry.addresses.netgroups().into_iter().flatten()
+}
+
+/// Compares with one neighbour after the other, until the node stops.
+pub(crate) async fn reconcile(node: Arc<Node>) {
+    let rules = &node.directory.params().directory;
+    let (every, redraw) = (seconds(rules.reconcile), seconds(rules.redraw));
+    let (mut pause, mut redrawn, mut is_alone) = (every, Instant::now(), false);
+    loop {
+        sleep(pause.mul_f64(node.rng().random_range(0.8..1.2))).await; // so that relays started together do not stay so
+        if redrawn.elapsed() >= redraw {
+            redrawn = Instant::now();
+            let old = node.neighbours.draw(&node);
+            old.inspect(|old| node.neighbours.remove(&old.id));
+        }
+        node.neighbours.fill(&node);
+        let Some(entry) = node.neighbours.draw(&node) else { continue };
+        let reached = talk(&node, &entry).await;
+        if !reached {
+            node.neighbours.remove(&entry.id);
+        }
+        let alone = !reached && node.links.count() == 0;
+        if alone && !is_alone {
+            warn!("no other relay answers; this one tries on. Is UDP blocked, or the network file old?");
+        } else if is_alone && reached {
+            info!("other relays answer again");
+        }
+        is_alone = alone;
+        pause = if reached { every } else { (pause * 2).min(every).max(RETRY_MIN.min(every)) };
+        if !reached && !alone {
+            pause = RETRY_MIN.min(every);
+        }
+    }
+}
+
+/// At start: compares with several at once, of those that the operator names and those that were known before.
+pub(crate) async fn ask_first(node: &Arc<Node>) {
+    let mut named: Vec<_> = node.directory.bootstrap().cloned().collect();
+    named.shuffle(&mut node.rng());
+    named.truncate(FIRST_ASKED);
+    node.neighbours.fill(node);
+    let more = node.neighbours.all().into_iter().filter(|entry| named.iter().all(|named| named.id != entry.id));
+    let all: Vec<_> = named.clone().into_iter().chain(more).collect();
+    let mut asking = JoinSet::new();
+    for entry in all {
+        let node = Arc::clone(node);
+        asking.spawn(async move {
+            if !talk(&node, &entry).await {
+                node.neighbours.remove(&entry.id);
+            }
+        });
+    }
+    asking.join_all().await;
+    info!(known = node.directory.len(), "the directory was compared with that of other relays");
+}
+
+/// Tells neighbours what is new, until the node stops.
+pub(crate) async fn push(node: Arc<Node>) {
+    loop {
+        node.directory.news.ready().await;
+        sleep(PUSH_DELAY).await; // what comes together goes together
+        let items = Arc::new(node.directory.news.take());
+        node.neighbours.fill(&node);
+        let mut pushing = JoinSet::new();
+        for entry in node.neighbours.all() {
+            let (node, items) = (Arc::clone(&node), Arc::clone(&items));
+            pushing.spawn(async move {
+                if let Err(error) = within(tell(&node, &entry, &items)).await {
+                    debug!(%error, "a neighbour did not hear of news");
+                }
+            });
+        }
+        pushing.join_all().await;
+    }
+}
+
+/// Compares with a relay; whether it is one to talk to again.
+async fn talk(node: &Arc<Node>, entry: &RelayEntry) -> bool {
+    let talked = within(compare(node, entry)).await;
+    if let Err(error) = &talked {
+        debug!(%error, "a talk with a neighbour came to nothing");
+    }
+    match talked {
+        Err(TalkError::Dial) => node.directory.note_unreachable(&entry.id),
+        Err(TalkError::Reconcile(_)) => turn_away(node, entry, Cause::Reconcile),
+        Err(TalkError::Question(error)) if error.is_garbage() => turn_away(node, entry, Cause::Frame),
+        Err(TalkError::Question(QuestionError::Refused(_))) => return true, // it is busy
+        Err(_) => {}
+        Ok(()) => return true,
+    }
+    false
+}
+
+fn turn_away(node: &Node, entry: &RelayEntry, cause: Cause) {
+    for address in entry.addresses.iter() {
+        node.directory.turn_away(cause, address.ip());
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, TalkError>>) -> Result<T, TalkError> {
+    timeout(TALK_TIMEOUT, work).await.unwrap_or(Err(TalkError::Timeout))
+}
+
+async fn compare(node: &Arc<Node>, entry: &RelayEntry) -> Result<(), TalkError> {
+    let link = node.link(entry).await.map_err(|_| TalkError::Dial)?;
+    let mut questions = Questions::on(&link).await?;
+    greet(node, entry, &mut questions).await?;
+    let (wants, haves) = differences(node, &mut questions).await?;
+    pull(node, entry, &link, &mut questions, &wants).await?;
+    pull_frauds(node, entry, &link, &mut questions).await?;
+    offer(node, &mut questions, &haves).await?;
+    questions.finish();
+    Ok(())
+}
+
+async fn greet(node: &Node, entry: &RelayEntry, questions: &mut Questions) -> Result<(), TalkError> {
+    let answered = questions.ask(&Request::Hello).await?;
+    let greeting = answered.read(|answer| if let Answer::Hello(greeting) = answer { Some(greeting) } else { None })?;
+    if greeting.network != node.network {
+        return Err(TalkError::Network);
+    }
+    node.directory.skews.note(entry.id, greeting.minutes, node.directory.now());
+    Ok(())
+}
+
+/// The names of records that only the peer has, and the relays whose records it has not.
+async fn differences(
+    node: &Node,
+    questions: &mut Questions,
+) -> Result<(Vec<SaltedId>, Vec<RelayId>), TalkError> {
+    let salt = Salt(node.rng().random());
+    let (mut session, first) = Reconciler::start(&node.directory.view(), salt);
+    let (mut begin, mut message) = (Some(salt), Some(first));
+    while let Some(next) = message {
+        let answered = questions.ask(&Request::Reconcile { begin: begin.take(), message: &next }).await?;
+        let answer = answered.read(|answer| if let Answer::Reconcile(answer) = answer { Some(answer) } else { None })?;
+        message = session.handle_answer(answer)?;
+    }
+    Ok((session.wants().collect(), session.haves().collect()))
+}
+
+async fn pull(
+    node: &Node,
+    entry: &RelayEntry,
+    link: &Link,
+    questions: &mut Questions,
+    wants: &[SaltedId],
+) -> Result<(), TalkError> {
+    let sender = Sender { relay: entry.id, address: link.remote_address().ip(), manner: Manner::Pulled };
+    for names in wants.chunks(WANTS_AT_ONCE) {
+        let answered = questions.ask(&Request::Want(names.to_vec())).await?;
+        let records =
+            answered.read(|answer| if let Answer::Records(records) = answer { Some(records) } else { None })?;
+        for record in records {
+            if let Err(cause) = node.directory.take(record, &sender).await {
+                bear(node, link, cause)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn pull_frauds(
+    node: &Node,
+    entry: &RelayEntry,
+    link: &Link,
+    questions: &mut Questions,
+) -> Result<(), TalkError> {
+    let answered = questions.ask(&Request::Frauds { offset: 0 }).await?;
+    let proofs = answered.read(|answer| if let Answer::Frauds(proofs) = answer { Some(proofs) } else { None })?;
+    for proof in proofs {
+        if let Err(cause) = node.directory.take_fraud(proof, entry.id) {
+            bear(node, link, cause)?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on unless the peer has sent too much garbage: then the link goes.
+fn bear(node: &Node, link: &Link, cause: Cause) -> Result<(), TalkError> {
+    if cause.is_garbage() && node.directory.senders.garbage(link.remote_address().ip()) {
+        link.close(CloseReason::Protocol);
+        return Err(TalkError::Garbage);
+    }
+    Ok(())
+}
+
+/// Pushes records that the peer has not; it finds what does not fit when it compares itself.
+async fn offer(node: &Node, questions: &mut Questions, relays: &[RelayId]) -> Result<(), TalkError> {
+    let records: Vec<_> = {
+        let view = node.directory.view();
+        relays.iter().filter_map(|relay| view.get(relay)).map(|known| known.record.record().clone()).collect()
+    };
+    if records.is_empty() {
+        return Ok(());
+    }
+    let records = directory::fitting(records.iter().map(|record| record.bytes()));
+    questions.ask(&Request::Push { records, frauds: vec![] }).await?;
+    Ok(())
+}
+
+async fn tell(node: &Arc<Node>, entry: &RelayEntry, items: &[(Item, Option<RelayId>)]) -> Result<(), TalkError> {
+    let (mut records, mut frauds) = (vec![], vec![]);
+    for (item, _) in items.iter().filter(|(_, from)| *from != Some(entry.id)) {
+        match item {
+            Item::Record(record) => records.push(record.bytes()),
+            Item::Fraud(proof) => frauds.push(proof.encode()),
+        }
+    }
+    if records.is_empty() && frauds.is_empty() {
+        return Ok(());
+    }
+    let link = node.link(entry).await.map_err(|_| TalkError::Dial)?;
+    let mut questions = Questions::on(&link).await?;
+    let mut told = BTreeSet::new();
+    for records in records.chunks(WANTS_AT_ONCE) {
+        let fresh = records.iter().copied().filter(|record| told.insert(crypto::blake3(&[record]))).collect();
+        questions.ask(&Request::Push { records: fresh, frauds: vec![] }).await?;
+    }
+    for frauds in frauds.chunks(WANTS_AT_ONCE / 2) {
+        let frauds = frauds.iter().map(|proof| &proof[..]).collect();
+        questions.ask(&Request::Push { records: vec![], frauds }).await?;
+    }
+    questions.finish();
+    Ok(())
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
+}

@@ -1,0 +1,222 @@
+//! Publishing: this relay's own record, made when it starts, changes or is about to expire.
+//!
+//! Specification: docs/protocol.md, "Descriptors". A relay signs one record in an epoch: two would be a fraud. So the
+//! record is on disk before anyone else has it, one that the network has is taken over, and a change waits for the next
+//! epoch. A relay that nobody can dial, or whose clock is wrong, publishes nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::{
+    sync::Notify,
+    task::yield_now,
+    time::{Duration, sleep, timeout},
+};
+use tracing::{error, info, warn};
+use trefoil_protocol::{
+    descriptor::{Checked, Descriptor, Record},
+    entry::{RelayAddresses, Weight},
+    epoch::Epoch,
+    exit_summary::ExitSummary,
+    identity::RelaySecret,
+    limits::{DIRECTORY_TICK, REACH_RETRY, WORK_STEP},
+    work::{Search, Work},
+};
+
+use crate::{
+    directory::aside,
+    gossip,
+    node::Node,
+    reach::{self, Verdict},
+    store::Store,
+};
+
+/// What this relay's record is made of, besides its onion key.
+pub(crate) struct Publisher {
+    identity: Arc<RelaySecret>,
+    addresses: RelayAddresses,
+    exit: Option<ExitSummary>,
+    store: Store,
+    last: Mutex<Option<Record>>,
+    /// Something of the record has changed.
+    pub(crate) changed: Notify,
+}
+
+/// What a look at the own record says.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// A record for this epoch.
+    Now(Epoch),
+    /// Nothing, until this epoch begins.
+    At(Epoch),
+}
+
+impl Publisher {
+    pub(crate) fn new(
+        identity: Arc<RelaySecret>,
+        addresses: RelayAddresses,
+        exit: Option<ExitSummary>,
+        store: Store,
+    ) -> Self {
+        Self { identity, addresses, exit, store, last: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn last(&self) -> Option<Record> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_last(&self, record: Record) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    }
+
+    /// What this relay says of itself from this epoch on.
+    fn descriptor(&self, node: &Node, work: Work, issued: Epoch) -> Descriptor {
+        Descriptor {
+            relay: node.id(),
+            onion_key: node.onion_key(),
+            addresses: self.addresses,
+            weight: Weight::default(),
+            exit: self.exit.clone(),
+            mailbox: false,
+            leaving: false,
+            family: None,
+            issued,
+            lifetime: node.directory.params().directory.lifetime,
+            work,
+        }
+    }
+}
+
+/// Publishes, until the node stops.
+pub(crate) async fn run(node: Arc<Node>) {
+    let (work, ()) = tokio::join!(find_work(&node), gossip::ask_first(&node));
+    let mut is_checked = false;
+    loop {
+        take_over(&node);
+        if node.directory.is_clock_off() {
+            sleep(DIRECTORY_TICK).await;
+            continue;
+        }
+        if !is_checked {
+            match check(&node).await {
+                Some(checked) => is_checked = checked,
+                None => continue,
+            }
+        }
+        match due(&node, work) {
+            Due::Now(epoch) => publish(&node, work, epoch),
+            Due::At(epoch) => wait(&node, epoch, is_checked).await,
+        }
+    }
+}
+
+/// Whether others can dial this relay. `None` if they can't, or not yet, and it is time to ask again; `Some(false)` if
+/// there is nobody to ask.
+async fn check(node: &Arc<Node>) -> Option<bool> {
+    match reach::ask(node, node.publisher.addresses).await {
+        Verdict::Reachable => Some(true),
+        Verdict::Unanswered(others) => {
+            if others > 0 && node.links.count() > 0 {
+                sleep(REACH_RETRY / 10).await; // they are there, and had no time for it
+                return None;
+            }
+            Some(false)
+        }
+        Verdict::Unreachable => {
+            let port = node.publisher.addresses.iter().next().map_or(0, |address| address.port());
+            warn!(
+                "UDP port {port} is not reachable from outside: other relays could not dial {}. Open the port in the \
+                 firewall, forward it on the router, or set `advertise` to the address that others see; this relay \
+                 lists itself when it can be reached, and asks again in {} minutes",
+                node.publisher.addresses,
+                REACH_RETRY.as_secs() / 60,
+            );
+            sleep(REACH_RETRY).await;
+            None
+        }
+    }
+}
+
+/// When the next record is due.
+fn due(node: &Node, work: Work) -> Due {
+    let now = node.directory.epoch();
+    let Some(last) = node.publisher.last() else { return Due::Now(now) };
+    let said = last.descriptor();
+    let is_same = node.publisher.descriptor(node, work, said.issued) == said;
+    let renewal = Epoch(last.expires().0.saturating_sub(margin(said.lifetime)));
+    let wanted = if is_same { renewal } else { now };
+    let possible = said.issued.next();
+    let at = wanted.max(possible);
+    if at <= now { Due::Now(now) } else { Due::At(at) }
+}
+
+/// A record is renewed so many epochs before it expires.
+fn margin(lifetime: u8) -> u32 {
+    (u32::from(lifetime) / 4).max(1)
+}
+
+/// Signs a record and keeps it, on disk first.
+fn publish(node: &Node, work: Work, epoch: Epoch) {
+    let publisher = &node.publisher;
+    let record = publisher.descriptor(node, work, epoch).sign(&node.network, &publisher.identity);
+    if let Err(cause) = publisher.store.save_record(&record) {
+        error!(%cause, "cannot save this relay's own record, so it is not published: is the disk full?");
+    } else {
+        keep(node, &record);
+        info!(%epoch, known = node.directory.len(), "this relay is listed");
+    }
+    publisher.set_last(record); // even if it was not saved: this epoch is over then
+}
+
+fn keep(node: &Node, record: &Record) {
+    let directory = &node.directory;
+    match Checked::trust_saved(record.clone(), directory.params(), directory.now()) {
+        Ok(checked) => {
+            let _ = directory.keep(checked, None); // an error means that it is there
+        }
+        Err(error) => error!(%error, "this relay's own record does not pass its checks"),
+    }
+}
+
+/// Takes this relay's newest record for its last, whether it is on disk or the network has it.
+fn take_over(node: &Node) {
+    let publisher = &node.publisher;
+    let last = publisher.last().or_else(|| publisher.store.load_record().filter(|record| record.relay() == node.id()));
+    let known = node.directory.view().get(&node.id()).map(|known| known.record.record().clone());
+    let is_known = known.is_some();
+    let Some(newest) = [known, last].into_iter().flatten().max_by_key(Record::issued) else { return };
+    if !is_known && newest.expires() > node.directory.epoch() {
+        keep(node, &newest);
+    }
+    publisher.set_last(newest);
+}
+
+async fn wait(node: &Arc<Node>, epoch: Epoch, is_checked: bool) {
+    let start = epoch.start(&node.directory.params().directory);
+    let time = node.directory.clock().until(start).clamp(Duration::from_millis(100), DIRECTORY_TICK);
+    let _ = timeout(time, node.publisher.changed.notified()).await;
+    if !is_checked && node.links.count() == 0 {
+        sleep(DIRECTORY_TICK / 10).await; // still nobody to ask
+    }
+}
+
+/// The work of this relay's identity, which is done once.
+async fn find_work(node: &Arc<Node>) -> Work {
+    let (params, relay) = (node.directory.params(), node.id());
+    if let Some(work) = node.publisher.store.load_work()
+        && work.has_hashcash(params, &relay)
+        && aside(|| work.has_memory_hard(params, &relay))
+    {
+        return work;
+    }
+    let mut search = Search::new(params, relay);
+    let work = loop {
+        if let Some(work) = aside(|| search.step(WORK_STEP)) {
+            break work;
+        }
+        yield_now().await;
+    };
+    if let Err(cause) = node.publisher.store.save_work(&work) {
+        warn!(%cause, "cannot save the work of this relay's identity; it is done again at the next start");
+    }
+    work
+}

@@ -1,0 +1,166 @@
+//! Senders: what each peer that speaks to the directory has asked and sent, so that none takes more than its share.
+//!
+//! Specification: docs/protocol.md, "Gossip". Garbage is counted by address, and what is limited by the hour by
+//! netgroup: an attacker has many identities and many ports, but few networks.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use trefoil_protocol::{
+    ip::{self, IpNet},
+    limits::{
+        GARBAGE_MAX, GARBAGE_MEMORY, NEW_IDENTITIES, NEW_IDENTITIES_SPAN, REACH_PAUSE, SENDERS_MAX, SESSIONS_BURST,
+        SESSION_PAUSE,
+    },
+};
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(crate) struct Senders(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    garbage: Meters<IpAddr>,
+    identities: Meters<IpNet>,
+    sessions: Meters<Option<IpNet>>,
+    reaches: Meters<IpAddr>,
+}
+
+/// Buckets that fill with use and leak with time, by key.
+#[derive(Debug)]
+struct Meters<K>(HashMap<K, Meter>);
+
+#[derive(Clone, Copy, Debug)]
+struct Meter {
+    level: f64,
+    at: Instant,
+}
+
+/// How much fits a bucket, and how long it takes to empty.
+#[derive(Clone, Copy, Debug)]
+struct Measure {
+    most: f64,
+    span: Duration,
+}
+
+impl Senders {
+    /// This address sent something that no honest node sends; whether that is more than can be borne.
+    pub(crate) fn garbage(&self, address: IpAddr) -> bool {
+        let measure = Measure { most: GARBAGE_MAX, span: GARBAGE_MEMORY };
+        !self.lock().garbage.fill(address, measure)
+    }
+
+    /// Whether this address has sent more garbage than can be borne, and gets no answers for now.
+    pub(crate) fn is_dropped(&self, address: IpAddr) -> bool {
+        let measure = Measure { most: GARBAGE_MAX, span: GARBAGE_MEMORY };
+        !self.lock().garbage.has_room(&address, measure)
+    }
+
+    /// Whether one more relay that nobody has heard of may come from there now.
+    pub(crate) fn identity(&self, address: IpAddr) -> bool {
+        let measure = Measure { most: NEW_IDENTITIES, span: NEW_IDENTITIES_SPAN };
+        self.lock().identities.fill(ip::netgroup(address), measure)
+    }
+
+    /// Whether one more reconciliation may begin; without an address, by someone behind a circuit.
+    pub(crate) fn session(&self, address: Option<IpAddr>) -> bool {
+        let measure = Measure { most: SESSIONS_BURST, span: SESSION_PAUSE.mul_f64(SESSIONS_BURST) };
+        self.lock().sessions.fill(address.map(ip::netgroup), measure)
+    }
+
+    /// Whether this address may be dialled once more.
+    pub(crate) fn dial(&self, address: IpAddr) -> bool {
+        self.lock().reaches.fill(address, Measure { most: 1.0, span: REACH_PAUSE })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
+    }
+}
+
+impl<K: Hash + Eq + Copy> Meters<K> {
+    /// Adds one to the key's bucket; whether there was room.
+    fn fill(&mut self, key: K, measure: Measure) -> bool {
+        if self.0.len() >= SENDERS_MAX && !self.0.contains_key(&key) {
+            self.0.retain(|_, meter| meter.now(measure) > 0.0);
+            if self.0.len() >= SENDERS_MAX {
+                return false; // so many at once are an attack, and strangers wait until it is over
+            }
+        }
+        let now = Instant::now();
+        let meter = self.0.entry(key).or_insert(Meter { level: 0.0, at: now });
+        let level = meter.now(measure);
+        let room = level + 1.0 <= measure.most;
+        *meter = Meter { level: if room { level + 1.0 } else { level }, at: now };
+        room
+    }
+
+    fn has_room(&self, key: &K, measure: Measure) -> bool {
+        self.0.get(key).is_none_or(|meter| meter.now(measure) + 1.0 <= measure.most)
+    }
+}
+
+impl<K> Default for Meters<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl Meter {
+    fn now(self, measure: Measure) -> f64 {
+        let leaked = self.at.elapsed().as_secs_f64() * measure.most / measure.span.as_secs_f64();
+        (self.level - leaked).max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEASURE: Measure = Measure { most: 4.0, span: Duration::from_secs(40) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_takes_a_burst_and_then_what_leaks() {
+        let mut meters = Meters::default();
+        let taken = (0..10).filter(|_| meters.fill(1, MEASURE)).count();
+        assert_eq!(taken, 4);
+        assert!(!meters.has_room(&1, MEASURE));
+        assert!(meters.fill(2, MEASURE), "another's is another");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(meters.fill(1, MEASURE));
+        assert!(!meters.fill(1, MEASURE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_of_garbage_is_dropped_and_later_forgiven() {
+        let (senders, bad, good) = (Senders::default(), [10, 1, 0, 1].into(), [10, 1, 0, 2].into());
+        let borne = std::iter::from_fn(|| (!senders.garbage(bad)).then_some(())).count();
+        assert_eq!(borne as f64, GARBAGE_MAX);
+        assert!(senders.is_dropped(bad) && !senders.is_dropped(good));
+        tokio::time::advance(GARBAGE_MEMORY).await;
+        assert!(!senders.is_dropped(bad));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_netgroup_has_one_share_of_new_identities() {
+        let senders = Senders::default();
+        let from = |last: u8| senders.identity([10, 1, last, 1].into());
+        let taken = (0..=255).cycle().take(3000).filter(|last| from(*last)).count();
+        assert_eq!(taken as f64, NEW_IDENTITIES);
+        assert!(senders.identity([10, 2, 0, 1].into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_senders_than_there_is_room_for_wait() {
+        let mut meters = Meters::default();
+        assert_eq!((0..2 * SENDERS_MAX).filter(|key| meters.fill(*key, MEASURE)).count(), SENDERS_MAX);
+        tokio::time::advance(MEASURE.span).await;
+        assert!(meters.fill(2 * SENDERS_MAX, MEASURE));
+    }
+}

@@ -1,0 +1,75 @@
+//! Verification: a relay uses another only after it has dialled it itself.
+//!
+//! Specification: docs/protocol.md, "Gossip". Each address is dialled rarely, whatever records list it, so that nobody
+//! can turn relays against it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant, timeout_at},
+};
+use trefoil_protocol::{
+    entry::RelayEntry,
+    identity::RelayId,
+    limits::{VERIFY_BACKOFF_MAX, VERIFY_BACKOFF_MIN, VERIFY_RUNNING},
+};
+
+use crate::node::Node;
+
+/// When a relay that did not answer is dialled again.
+struct Later {
+    at: Instant,
+    backoff: Duration,
+}
+
+/// Dials the relays of the view that nobody here has dialled, until the node stops.
+pub(crate) async fn run(node: Arc<Node>) {
+    let mut later: HashMap<RelayId, Later> = HashMap::new();
+    loop {
+        let unreached = node.directory.unreached();
+        later.retain(|relay, _| unreached.iter().any(|entry| entry.id == *relay));
+        let now = Instant::now();
+        let is_due = |entry: &&RelayEntry| later.get(&entry.id).is_none_or(|later| later.at <= now);
+        let due: Vec<_> = unreached.iter().filter(is_due).take(VERIFY_RUNNING).cloned().collect();
+        if due.is_empty() {
+            let next = later.values().map(|later| later.at).min();
+            wait(&node, next).await;
+            continue;
+        }
+        let mut looking = JoinSet::new();
+        for entry in due {
+            let node = Arc::clone(&node);
+            looking.spawn(async move { (look(&node, &entry).await, entry.id) });
+        }
+        for (is_there, relay) in looking.join_all().await {
+            if is_there {
+                later.remove(&relay);
+            } else {
+                let last = later.get(&relay).map(|later| later.backoff);
+                let backoff = last.map_or(VERIFY_BACKOFF_MIN, |last| (last * 2).min(VERIFY_BACKOFF_MAX));
+                later.insert(relay, Later { at: Instant::now() + backoff, backoff });
+            }
+        }
+    }
+}
+
+async fn wait(node: &Node, until: Option<Instant>) {
+    let news = node.directory.unseen.notified();
+    match until {
+        Some(until) => drop(timeout_at(until, news).await),
+        None => news.await,
+    }
+}
+
+/// Whether the relay is at one of its addresses.
+async fn look(node: &Arc<Node>, entry: &RelayEntry) -> bool {
+    for address in entry.addresses.iter() {
+        let allowed = node.directory.params().allows_relay_at(address.ip());
+        if allowed && node.directory.senders.dial(address.ip()) && node.links.look(entry.id, address).await.is_ok() {
+            node.directory.note_reached(&entry.id, address);
+            return true;
+        }
+    }
+    false
+}
