@@ -98,7 +98,7 @@ fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>) -> Result
     let setup = Setup {
         params: params.clone(),
         identity: Arc::new(RelaySecret::generate(&mut rng)),
-        onion: OnionSecret::generate(&mut rng),
+        onion: OnionSecret::generate(&mut rng).into(),
         exit: EXIT_POLICY.parse::<ExitPolicy>().expect("a good policy"),
         outside,
         memory: MEMORY,

@@ -284,11 +284,11 @@ impl Record {
         Ok(())
     }
 
-    /// The latest epoch that it may be issued for: one that begins within the tolerance for clocks, or the next one if
-    /// it only says that the relay leaves, since for this one the relay has said otherwise.
+    /// The latest epoch that it may be issued for. A relay that only says that it leaves may say so for the next one,
+    /// since for this one it has said otherwise.
     fn latest(&self, params: &NetworkParams, now: UnixSeconds) -> Epoch {
-        let soon = Epoch::of(now.plus(CLOCK_TOLERANCE), &params.directory);
-        if self.is_leaving() { soon.max(Epoch::of(now, &params.directory).next()) } else { soon }
+        let directory = &params.directory;
+        if self.is_leaving() { Epoch::latest(now, directory) } else { Epoch::of(now.plus(CLOCK_TOLERANCE), directory) }
     }
 
     /// Whether it is of this network, by the part of the network's id that it carries.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::params::DirectoryParams;
+use crate::{limits::CLOCK_TOLERANCE, params::DirectoryParams};
 
 /// A point in time: seconds since the Unix epoch, without leap seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +30,11 @@ impl Epoch {
     /// The epoch that holds `now`.
     pub fn of(now: UnixSeconds, params: &DirectoryParams) -> Self {
         Self(u32::try_from(now.0 / u64::from(params.epoch.get())).unwrap_or(u32::MAX))
+    }
+
+    /// The latest epoch that anything may be issued for: the next one, or one that begins within the tolerance.
+    pub(crate) fn latest(now: UnixSeconds, params: &DirectoryParams) -> Self {
+        Self::of(now, params).next().max(Self::of(now.plus(CLOCK_TOLERANCE), params))
     }
 
     /// When it begins.

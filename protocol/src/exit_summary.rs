@@ -36,7 +36,7 @@ enum Reach {
 impl ExitSummary {
     /// The summary of a policy; `None` if it exits nowhere, or only to a few public addresses.
     ///
-    /// A port counts as public if rules for all addresses accept it, as local if a rule for local ones does. Where that
+    /// A port counts as public if rules for all IPv4 or all IPv6 addresses accept it, as local if a rule for local ones does. Where that
     /// makes more than 8 ranges, those that are next to each other become one.
     pub fn of(policy: &ExitPolicy) -> Option<Self> {
         let public = ranges(policy, |port| policy.accepts_everywhere(port));
@@ -181,6 +181,8 @@ mod tests {
             ("reject 1.2.3.0/24:*; accept *:80; accept 8.8.8.8:53", "accept *:80"),
             ("reject *:1-1023; accept 0.0.0.0/0:*", "accept *:1024-65535"),
             ("accept *:80; reject *:*; accept *:443", "accept *:80"),
+            ("reject [::]/0:*; accept *:80", "accept *:80"),
+            ("accept 0.0.0.0/0:80", "accept *:80"),
         ];
         cases.iter().for_each(|(policy, expected)| assert_eq!(told(policy).as_deref(), Some(*expected), "{policy}"));
     }

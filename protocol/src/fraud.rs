@@ -7,7 +7,7 @@ use crate::{
     descriptor::{DescriptorError, Record},
     epoch::{Epoch, UnixSeconds},
     identity::RelayId,
-    limits::{CLOCK_TOLERANCE, FRAUD_EPOCHS},
+    limits::FRAUD_EPOCHS,
     params::NetworkParams,
     wire::Reader,
 };
@@ -77,7 +77,7 @@ impl FraudProof {
         if self.records().iter().any(|record| !record.is_of(&network)) {
             return Err(DescriptorError::Network);
         }
-        if self.issued().start(&params.directory) > now.plus(CLOCK_TOLERANCE) {
+        if self.issued() > Epoch::latest(now, &params.directory) {
             return Err(DescriptorError::Future);
         }
         if self.barred_until() <= Epoch::of(now, &params.directory) {
@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use crate::{
         descriptor::{Descriptor, tests::*},
+        limits::CLOCK_TOLERANCE,
         params::NetworkId,
     };
 

@@ -39,6 +39,11 @@ pub enum IpNetError {
 }
 
 impl IpNet {
+    /// All of IPv4.
+    pub(crate) const ALL_V4: Self = Self::v4(Ipv4Addr::UNSPECIFIED, 0);
+    /// All of IPv6.
+    pub(crate) const ALL_V6: Self = Self::v6(Ipv6Addr::UNSPECIFIED, 0);
+
     /// The network of the first `length` bits of `address`; `length` above the family's maximum means that.
     pub fn around(address: IpAddr, length: u8) -> Self {
         match address {
@@ -55,11 +60,6 @@ impl IpNet {
     /// Whether all of `other` lies in this network.
     pub fn covers(&self, other: &Self) -> bool {
         self.length <= other.length && Self::around(other.base, self.length) == *self
-    }
-
-    /// Whether it is all of its family.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.length == 0
     }
 
     const fn v4(address: Ipv4Addr, length: u8) -> Self {

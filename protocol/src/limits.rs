@@ -305,63 +305,7 @@ pub const RECONCILE_FRAME: usize = 16 * 1024;
 pub const RECONCILE_ROUNDS: usize = 32;
 /// Most records that one session finds the asker, or the other, to lack; what is left is for the next session.
 pub const RECONCILE_WANTS: usize = 2048;
-// usable.rs, majority.rs, relays.rs, path.rs
 
-/// Relays that one usable set has, at most: beyond, it would not be held whole by everyone.
-pub const MAX_USABLE: usize = 100_000;
-/// Sources that a client's usable set needs at least: of fewer, one liar could decide.
-pub const SOURCES_MIN: usize = 3;
-/// Guards come from the highest age class that this many relays have reached; in a network with fewer, from all.
-pub const GUARDS_WANTED: usize = 20;
-/// Newcomers together have at most one part in this many of the mass of a draw: a flood of them gains no more.
-pub const NEWCOMERS_SHARE: u64 = 10;
-
-// guard.rs
-
-/// Guards that a client draws at once, so that who makes some of them fail does not choose the others.
-pub const GUARDS_SAMPLED: usize = 20;
-/// Guards that circuits begin at: one that fails leaves another, and more would only be more who see the client.
-pub const GUARDS_IN_USE: usize = 2;
-/// A guard is kept for this long at most. Shorter, and a client meets more of them in its life.
-pub const GUARD_LIFETIME: Duration = Duration::from_secs(120 * DAY);
-/// A guard's time is drawn, up to this much shorter, so that not all of them end at once.
-pub const GUARD_LIFETIME_SPREAD: Duration = Duration::from_secs(30 * DAY);
-/// Most time that counts as passed between two looks at the clock: one wrong clock must not end all guards.
-pub const GUARD_CLOCK_STEP: Duration = Duration::from_secs(7 * DAY);
-/// Most seconds that a sample can have counted: a thousand years.
-pub const GUARD_LIVED_MAX: u64 = 1000 * 366 * DAY;
-/// A guard that the usable set does not have is kept for this long: outages pass.
-pub const GUARD_UNLISTED: Duration = Duration::from_secs(20 * DAY);
-/// Guards that are dialled within [`GUARDS_DIALLED_SPAN`] before a person is told: the two in use, and two more.
-pub const GUARDS_DIALLED: usize = 4;
-/// See [`GUARDS_DIALLED`].
-pub const GUARDS_DIALLED_SPAN: Duration = Duration::from_secs(30 * DAY);
-/// Guards that were dialled within [`GUARDS_DIALLED_SPAN`] and are remembered, however often a person goes on.
-pub const GUARDS_DIALLED_KEPT: usize = 64;
-/// Circuits through a guard before their share that failed says something about it.
-pub const GUARD_CIRCUITS_JUDGED: u32 = 20;
-/// At this many, a guard's counts are halved: what is long ago counts less.
-pub const GUARD_CIRCUITS_KEPT: u32 = 200;
-/// A guard is dropped when this many in a hundred of its circuits failed: more than dead relays in the paths explain.
-pub const GUARD_FAILED_PERCENT: u32 = 70;
-/// Dropped guards that are remembered, so that they are not drawn again.
-pub const GUARDS_DROPPED: usize = 64;
-/// After a failed dial, for how long a guard is not dialled; doubled by each further failure.
-pub const GUARD_RETRY_MIN: Duration = Duration::from_secs(5);
-/// Longest time for which a guard that does not answer is left alone while no other may be dialled.
-pub const GUARD_RETRY_ALONE: Duration = Duration::from_secs(60);
-/// Longest time for which a guard that does not answer is left alone.
-pub const GUARD_RETRY_MAX: Duration = Duration::from_secs(3600);
-/// Between two feelers, on average: each member of a sample is tried about every three days.
-pub const FEELER_EVERY: Duration = Duration::from_secs(4 * 3600);
-/// Feelers in a row that must fail, each through other relays, before a guard goes behind the others: one may lie.
-pub const FEELER_MISSES: u8 = 2;
-/// Epochs after its first whose usable sets confirm a view: who feeds a newcomer lies must do so for as long.
-pub const VIEW_CONFIRMED: u8 = 2;
-/// After this many epochs without a usable set a view counts as a new one: 7 days of the public network.
-pub const VIEW_STALE_EPOCHS: u32 = 28;
-
-const DAY: u64 = 24 * 3600;
 // relay: clock.rs
 
 /// Clocks of other relays that say whether one's own is right.
@@ -449,8 +393,6 @@ pub const VERIFY_RUNNING: usize = 8;
 pub const VERIFY_BACKOFF_MIN: Duration = Duration::from_secs(60);
 /// Longest time until then.
 pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
-/// Hashes that are tried for a proof of work before other tasks have their turn.
-pub const WORK_STEP: u32 = 64;
 
 // relay: store.rs
 
@@ -458,3 +400,70 @@ pub const WORK_STEP: u32 = 64;
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// A saved view is at most so many bytes; larger files are none.
 pub const VIEW_FILE_MAX: usize = 64 * 1024 * 1024;
+
+// relay: onion_keys.rs
+
+/// Age at which an onion key is replaced: a stolen one opens no handshake after this and [`ONION_KEY_OVERLAP`].
+pub const ONION_KEY_LIFETIME: Duration = Duration::from_secs(28 * 24 * 3600);
+/// For how long the key before is accepted beside the present one: three times as long as records that still name it
+/// are valid in the public network.
+pub const ONION_KEY_OVERLAP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often a running relay looks at the age of its onion key.
+pub const ONION_KEY_CHECK: Duration = Duration::from_secs(60);
+// usable.rs, majority.rs, relays.rs, path.rs
+
+/// Relays that one usable set has, at most: beyond, it would not be held whole by everyone.
+pub const MAX_USABLE: usize = 100_000;
+/// Sources that a client's usable set needs at least: of fewer, one liar could decide.
+pub const SOURCES_MIN: usize = 3;
+/// Guards come from the highest age class that this many relays have reached; in a network with fewer, from all.
+pub const GUARDS_WANTED: usize = 20;
+/// Newcomers together have at most one part in this many of the mass of a draw: a flood of them gains no more.
+pub const NEWCOMERS_SHARE: u64 = 10;
+
+// guard.rs
+
+/// Guards that a client draws at once, so that who makes some of them fail does not choose the others.
+pub const GUARDS_SAMPLED: usize = 20;
+/// Guards that circuits begin at: one that fails leaves another, and more would only be more who see the client.
+pub const GUARDS_IN_USE: usize = 2;
+/// A guard is kept for this long at most. Shorter, and a client meets more of them in its life.
+pub const GUARD_LIFETIME: Duration = Duration::from_secs(120 * DAY);
+/// A guard's time is drawn, up to this much shorter, so that not all of them end at once.
+pub const GUARD_LIFETIME_SPREAD: Duration = Duration::from_secs(30 * DAY);
+/// Most time that counts as passed between two looks at the clock: one wrong clock must not end all guards.
+pub const GUARD_CLOCK_STEP: Duration = Duration::from_secs(7 * DAY);
+/// Most seconds that a sample can have counted: a thousand years.
+pub const GUARD_LIVED_MAX: u64 = 1000 * 366 * DAY;
+/// A guard that the usable set does not have is kept for this long: outages pass.
+pub const GUARD_UNLISTED: Duration = Duration::from_secs(20 * DAY);
+/// Guards that are dialled within [`GUARDS_DIALLED_SPAN`] before a person is told: the two in use, and two more.
+pub const GUARDS_DIALLED: usize = 4;
+/// See [`GUARDS_DIALLED`].
+pub const GUARDS_DIALLED_SPAN: Duration = Duration::from_secs(30 * DAY);
+/// Guards that were dialled within [`GUARDS_DIALLED_SPAN`] and are remembered, however often a person goes on.
+pub const GUARDS_DIALLED_KEPT: usize = 64;
+/// Circuits through a guard before their share that failed says something about it.
+pub const GUARD_CIRCUITS_JUDGED: u32 = 20;
+/// At this many, a guard's counts are halved: what is long ago counts less.
+pub const GUARD_CIRCUITS_KEPT: u32 = 200;
+/// A guard is dropped when this many in a hundred of its circuits failed: more than dead relays in the paths explain.
+pub const GUARD_FAILED_PERCENT: u32 = 70;
+/// Dropped guards that are remembered, so that they are not drawn again.
+pub const GUARDS_DROPPED: usize = 64;
+/// After a failed dial, for how long a guard is not dialled; doubled by each further failure.
+pub const GUARD_RETRY_MIN: Duration = Duration::from_secs(5);
+/// Longest time for which a guard that does not answer is left alone while no other may be dialled.
+pub const GUARD_RETRY_ALONE: Duration = Duration::from_secs(60);
+/// Longest time for which a guard that does not answer is left alone.
+pub const GUARD_RETRY_MAX: Duration = Duration::from_secs(3600);
+/// Between two feelers, on average: each member of a sample is tried about every three days.
+pub const FEELER_EVERY: Duration = Duration::from_secs(4 * 3600);
+/// Feelers in a row that must fail, each through other relays, before a guard goes behind the others: one may lie.
+pub const FEELER_MISSES: u8 = 2;
+/// Epochs after its first whose usable sets confirm a view: who feeds a newcomer lies must do so for as long.
+pub const VIEW_CONFIRMED: u8 = 2;
+/// After this many epochs without a usable set a view counts as a new one: 7 days of the public network.
+pub const VIEW_STALE_EPOCHS: u32 = 28;
+
+const DAY: u64 = 24 * 3600;

@@ -135,10 +135,15 @@ impl ExitPolicy {
         }
     }
 
-    /// Whether rules about all addresses accept this port. Rules about single networks may still refuse it there.
+    /// Whether rules about all addresses of one family accept this port. Rules about single networks may still refuse it
+    /// there.
     pub(crate) fn accepts_everywhere(&self, port: u16) -> bool {
-        let rule = self.0.iter().find(|rule| rule.has_port(port) && rule.network.is_none_or(|net| net.is_everything()));
-        rule.is_some_and(|rule| rule.verdict == Verdict::Accept)
+        let accepts = |everything: IpNet| {
+            let is_about = |rule: &&Rule| rule.network.is_none_or(|network| network == everything);
+            let rule = self.0.iter().filter(|rule| rule.has_port(port)).find(is_about);
+            rule.is_some_and(|rule| rule.verdict == Verdict::Accept)
+        };
+        accepts(IpNet::ALL_V4) || accepts(IpNet::ALL_V6)
     }
 
     /// Whether there may be a local address ([`ip::is_local`]) to which this port is allowed; wrong as in

@@ -243,7 +243,7 @@ impl View {
     }
 
     fn has_room(&self, record: &Record) -> bool {
-        let victim = self.pending.victim(Netgroup::of(record), self.room(), self.bounds.crowd);
+        let victim = self.pending.victim(Netgroup::of(record), self.room());
         victim.is_none_or(|victim| victim > place(self.epoch, &record.relay()))
     }
 
@@ -252,11 +252,11 @@ impl View {
         let record = known.record.record();
         let (relay, netgroup) = (record.relay(), Netgroup::of(record));
         if !known.established {
-            if let Some(victim) = self.pending.victim(netgroup, self.room(), self.bounds.crowd) {
+            if let Some(victim) = self.pending.victim(netgroup, self.room()) {
                 self.pending.remove(&victim);
                 self.known.remove(&victim.relay);
             }
-            self.pending.insert(place(self.epoch, &relay), netgroup);
+            self.pending.insert(place(self.epoch, &relay), netgroup, self.bounds.crowd);
         }
         self.known.insert(relay, known);
     }
@@ -267,13 +267,13 @@ impl View {
         let waiting = self.known.iter().filter(|(_, known)| !known.established);
         let mut waiting: Vec<_> =
             waiting.map(|(relay, known)| (place(self.epoch, relay), Netgroup::of(known.record.record()))).collect();
-        waiting.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        waiting.sort_unstable_by_key(|(place, _)| *place);
         let room = self.room_beside(self.known.len() - waiting.len());
         for (place, netgroup) in waiting {
-            if self.pending.victim(netgroup, room, self.bounds.crowd).is_some() {
+            if self.pending.victim(netgroup, room).is_some() {
                 self.known.remove(&place.relay);
             } else {
-                self.pending.insert(place, netgroup);
+                self.pending.insert(place, netgroup, self.bounds.crowd);
             }
         }
     }

@@ -14,9 +14,7 @@ use trefoil_protocol::{
     directory::{self, Answer, Member, Refusal, Request},
     entry::RelayAddresses,
     identity::RelayId,
-    limits::{
-        DIRECTORY_FRAME, DIRECTORY_IDLE, DIRECTORY_MEMBERS, DIRECTORY_REQUESTS, PUSH_PATIENCE, RECONCILE_FRAME,
-    },
+    limits::{DIRECTORY_FRAME, DIRECTORY_IDLE, DIRECTORY_MEMBERS, DIRECTORY_REQUESTS, PUSH_PATIENCE, RECONCILE_FRAME},
     message::Reason,
     reconcile::{Responder, Salt, SaltedId},
 };
@@ -130,9 +128,7 @@ impl Session<'_> {
     async fn answer(&mut self, request: Request<'_>) -> Result<Vec<u8>, Ended> {
         let directory = &self.node.directory;
         Ok(match request {
-            Request::Hello => {
-                Answer::Hello(directory.greeting(self.link.map(Link::remote_address))).encode()
-            }
+            Request::Hello => Answer::Hello(directory.greeting(self.link.map(Link::remote_address))).encode(),
             Request::Reconcile { begin, message } => return self.reconcile(begin, message),
             Request::Want(names) => self.records(&names),
             Request::Push { records, frauds } => self.push(&records, &frauds).await?,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use trefoil_protocol::{
     epoch::UnixSeconds,
     identity::RelayId,
-    limits::{CLOCK_SAMPLES, CLOCK_SAMPLES_LEAST, CLOCK_SAMPLES_MAX, CLOCK_SAMPLE_AGE, CLOCK_TOLERANCE},
+    limits::{CLOCK_SAMPLE_AGE, CLOCK_SAMPLES, CLOCK_SAMPLES_LEAST, CLOCK_SAMPLES_MAX, CLOCK_TOLERANCE},
 };
 
 /// Where the time comes from.
@@ -41,13 +41,16 @@ struct Skew {
     at: Instant,
 }
 
+/// This machine's time; 0 before 1970.
+pub fn now() -> UnixSeconds {
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
 impl Clock {
     /// The time now.
     pub fn now(&self) -> UnixSeconds {
         match self {
-            Self::System => {
-                UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
-            }
+            Self::System => now(),
             Self::Simulated { at, unix } => unix.plus(at.elapsed().as_secs()),
         }
     }

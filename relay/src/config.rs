@@ -12,9 +12,10 @@ use std::{
 
 use serde::Deserialize;
 use trefoil_protocol::{
-    entry::{AddressError, RelayAddresses},
+    entry::{AddressError, RelayAddresses, RelayEntry},
     params::NetworkParams,
     policy::ExitPolicy,
+    uri::{RelayUri, UriError},
 };
 
 use crate::{
@@ -29,6 +30,9 @@ pub struct Settings {
     /// The network file: the network's parameters and its bootstrap relays
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
+    /// Relays to get to know the network through, as URIs trefoil-relay:...; besides those of the network file
+    #[arg(long, value_name = "URI")]
+    pub bootstrap: Option<Vec<Bootstrap>>,
     /// Where the relay keeps its keys; made on first start
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -60,6 +64,8 @@ pub struct Settings {
 pub struct Config {
     /// The network, read from its file.
     pub network: NetworkFile,
+    /// Relays that are named besides those of the network file.
+    pub bootstrap: Vec<RelayUri>,
     /// Where the relay keeps its keys.
     pub data_dir: PathBuf,
     /// The UDP address to listen on; port 0 lets the system choose.
@@ -82,6 +88,11 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MemorySize(u64);
+
+/// A relay's URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Bootstrap(RelayUri);
 
 /// A name server; as text `IP`, `IP:PORT` or `[IPv6]:PORT`, port 53 when it does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -170,6 +181,7 @@ impl Config {
         let config = Self {
             data_dir,
             network: NetworkFile::load(&network)?,
+            bootstrap: settings.bootstrap.unwrap_or_default().into_iter().map(|Bootstrap(uri)| uri).collect(),
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
             exit_policy: settings.exit_policy.unwrap_or_default(),
@@ -191,6 +203,12 @@ impl Config {
             Some(addresses) => Ok(addresses),
             None => RelayAddresses::new([dialable(bound)]),
         }
+    }
+
+    /// All relays that are named: those of the network file, and the others.
+    pub fn bootstrap(&self) -> Vec<RelayEntry> {
+        let named = self.bootstrap.iter().copied().map(RelayEntry::from);
+        named.chain(self.network.relays.iter().cloned()).collect() // of one that is named twice, the file says more
     }
 
     fn check_addresses(&self, params: &NetworkParams) -> Result<(), ConfigError> {
@@ -273,6 +291,7 @@ impl Settings {
     fn or(self, other: Self) -> Self {
         Self {
             network: self.network.or(other.network),
+            bootstrap: self.bootstrap.or(other.bootstrap),
             data_dir: self.data_dir.or(other.data_dir),
             listen: self.listen.or(other.listen),
             advertise: self.advertise.or(other.advertise),
@@ -317,6 +336,22 @@ impl FromStr for NameServer {
     fn from_str(text: &str) -> Result<Self, BadNameServer> {
         let with_port = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
         text.parse().or_else(|_| with_port()).map(Self).map_err(|_| BadNameServer(text.to_owned()))
+    }
+}
+
+impl FromStr for Bootstrap {
+    type Err = UriError;
+
+    fn from_str(text: &str) -> Result<Self, UriError> {
+        text.parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for Bootstrap {
+    type Error = UriError;
+
+    fn try_from(text: String) -> Result<Self, UriError> {
+        text.parse()
     }
 }
 

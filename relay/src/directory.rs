@@ -323,4 +323,3 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         }
     }
 }
-

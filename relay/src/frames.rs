@@ -37,12 +37,12 @@ pub enum FrameError {
 /// [`FrameError`]; also when the rest of a frame takes longer than [`DIRECTORY_TIMEOUT`].
 pub async fn read(reader: &mut (impl AsyncRead + Unpin), most: usize) -> Result<Option<Vec<u8>>, FrameError> {
     let mut header = [0; FRAME_HEADER];
-    let (first, rest) = header.split_at_mut(1);
-    if reader.read(first).await? == 0 {
+    let read = reader.read(&mut header).await?;
+    if read == 0 {
         return Ok(None);
     }
     let body = async {
-        reader.read_exact(rest).await?;
+        reader.read_exact(&mut header[read..]).await?;
         let length = directory::frame_length(header)?;
         if length > most {
             return Err(DirectoryError::Length(u32::from_le_bytes(header)).into());

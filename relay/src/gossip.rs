@@ -226,16 +226,14 @@ async fn greet(node: &Node, entry: &RelayEntry, questions: &mut Questions) -> Re
 }
 
 /// The names of records that only the peer has, and the relays whose records it has not.
-async fn differences(
-    node: &Node,
-    questions: &mut Questions,
-) -> Result<(Vec<SaltedId>, Vec<RelayId>), TalkError> {
+async fn differences(node: &Node, questions: &mut Questions) -> Result<(Vec<SaltedId>, Vec<RelayId>), TalkError> {
     let salt = Salt(node.rng().random());
     let (mut session, first) = Reconciler::start(&node.directory.view(), salt);
     let (mut begin, mut message) = (Some(salt), Some(first));
     while let Some(next) = message {
         let answered = questions.ask(&Request::Reconcile { begin: begin.take(), message: &next }).await?;
-        let answer = answered.read(|answer| if let Answer::Reconcile(answer) = answer { Some(answer) } else { None })?;
+        let answer =
+            answered.read(|answer| if let Answer::Reconcile(answer) = answer { Some(answer) } else { None })?;
         message = session.handle_answer(answer)?;
     }
     Ok((session.wants().collect(), session.haves().collect()))
@@ -262,12 +260,7 @@ async fn pull(
     Ok(())
 }
 
-async fn pull_frauds(
-    node: &Node,
-    entry: &RelayEntry,
-    link: &Link,
-    questions: &mut Questions,
-) -> Result<(), TalkError> {
+async fn pull_frauds(node: &Node, entry: &RelayEntry, link: &Link, questions: &mut Questions) -> Result<(), TalkError> {
     let answered = questions.ask(&Request::Frauds { offset: 0 }).await?;
     let proofs = answered.read(|answer| if let Answer::Frauds(proofs) = answer { Some(proofs) } else { None })?;
     for proof in proofs {

@@ -4,7 +4,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::SystemTime,
 };
 
 use anyhow::Context;
@@ -15,13 +14,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
+    clock::{self, Clock},
     config::{Config, Settings},
     data_dir::DataLock,
     log, open_files,
     outside::Internet,
-    relay::{Relay, Setup, View},
+    relay::{Relay, Setup},
     seed::seed,
     state::State,
+    store::Store,
 };
 
 /// Runs a Trefoil relay: it forwards other people's circuits, and connects to the outside as its exit policy allows.
@@ -64,7 +65,7 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
     let state = open_state(&settings.data_dir()?)?;
     let relay = RelayEntry {
         id: state.identity.id(),
-        onion_key: state.onion.public(),
+        onion_key: state.onion.present(),
         addresses,
         weight: Weight::default(),
         exit: settings.exit_policy.unwrap_or_default(),
@@ -99,24 +100,25 @@ fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
         outside: Arc::new(outside),
         memory: config.memory.bytes(),
         congestion: config.congestion,
+        clock: Clock::System,
+        store: Store::new(&config.data_dir),
         seed: seed(),
     };
     let bound = setup.bind(config.listen)?;
     let address = bound.local_address().context("the socket has no address")?;
     let entry = bound.entry(config.addresses(address)?);
     let network = &config.network.params;
-    let known = config.network.relays.len();
-    info!(relay = %entry.id, %address, network = %network.name, network_id = %network.id().short(), known, "relay started");
-    if !config.network.relays.iter().any(|relay| relay.id == entry.id) {
-        info!("this relay is not in its network file, and nobody will use it: add what --show-relay prints");
+    let bootstrap: Vec<_> = config.bootstrap();
+    let others = bootstrap.iter().filter(|relay| relay.id != entry.id).count();
+    info!(relay = %entry.id, %address, network = %network.name, network_id = %network.id().short(), bootstrap = others, "relay started");
+    if others == 0 {
+        info!("no other relay is named in the network file or as `bootstrap`: this one waits to be found");
     }
-    let mut view: View = config.network.relays.into_iter().map(|relay| (relay.id, relay)).collect();
-    view.insert(entry.id, entry); // its own addresses as they are now, for the exit to keep streams away from them
-    Ok((bound.start(view), state.lock))
+    Ok((bound.start(entry.addresses, bootstrap), state.lock))
 }
 
 fn open_state(directory: &Path) -> anyhow::Result<State> {
-    Ok(State::open(directory, SystemTime::now(), &mut StdRng::from_seed(seed()))?)
+    Ok(State::open(directory, clock::now(), &mut StdRng::from_seed(seed()))?)
 }
 
 fn start_log(filter: &str) -> anyhow::Result<()> {

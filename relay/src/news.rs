@@ -6,12 +6,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use trefoil_protocol::{
-    descriptor::Record,
-    fraud::FraudProof,
-    identity::RelayId,
-    limits::NEWS_MAX,
-};
+use trefoil_protocol::{descriptor::Record, fraud::FraudProof, identity::RelayId, limits::NEWS_MAX};
 
 /// What waits to be pushed; what does not fit is found by the next reconciliation.
 #[derive(Debug, Default)]

@@ -2,7 +2,6 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -11,12 +10,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trefoil_protocol::{
     entry::RelayEntry,
     handshake::Peer,
-    identity::{OnionKey, OnionKeyId, OnionSecret, RelayId},
+    identity::{OnionKeyId, OnionSecret, RelayId},
     params::NetworkId,
     puzzle::Hour,
 };
 
 use crate::{
+    clock,
     directory::Directory,
     effort::Effort,
     endpoint::{DialError, Sockets},
@@ -27,6 +27,7 @@ use crate::{
     link::Link,
     links::Links,
     memory::Memory,
+    onion_keys::OnionKeys,
     publish::Publisher,
     spent::Spent,
 };
@@ -35,8 +36,7 @@ use crate::{
 pub(crate) struct Node {
     pub(crate) network: NetworkId,
     pub(crate) relay: RelayId,
-    /// The key that is published, and behind it the one before, which is still good for a while.
-    pub(crate) onion: Mutex<Vec<Arc<OnionSecret>>>,
+    pub(crate) onion: OnionKeys,
     pub(crate) directory: Directory,
     pub(crate) neighbours: Neighbours,
     pub(crate) publisher: Publisher,
@@ -65,20 +65,7 @@ impl Node {
 
     /// The onion secret that a `Create` names.
     pub(crate) fn onion_secret(&self, id: OnionKeyId) -> Option<Arc<OnionSecret>> {
-        let secrets = self.onion.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.iter().find(|secret| secret.public().id() == id).cloned()
-    }
-
-    /// The onion key that this relay's record has.
-    pub(crate) fn onion_key(&self) -> OnionKey {
-        let secrets = self.onion.lock().unwrap_or_else(PoisonError::into_inner);
-        secrets.first().expect("a relay has an onion key").public()
-    }
-
-    /// These are this relay's onion keys from now on, newest first.
-    pub(crate) fn set_onion(&self, secrets: Vec<Arc<OnionSecret>>) {
-        *self.onion.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
-        self.publisher.changed.notify_one();
+        self.onion.find(id)
     }
 
     /// A link to the relay, at the first of its addresses that answers.
@@ -112,7 +99,7 @@ impl Node {
 
     /// This machine's hour.
     pub(crate) fn hour(&self) -> Hour {
-        Hour::of_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+        Hour::of_unix(clock::now().0)
     }
 
     /// A generator for one handshake, so that handshakes do not wait for each other.

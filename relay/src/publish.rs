@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::{
     sync::Notify,
-    task::yield_now,
     time::{Duration, sleep, timeout},
 };
 use tracing::{error, info, warn};
@@ -18,8 +17,8 @@ use trefoil_protocol::{
     epoch::Epoch,
     exit_summary::ExitSummary,
     identity::RelaySecret,
-    limits::{DIRECTORY_TICK, REACH_RETRY, WORK_STEP},
-    work::{Search, Work},
+    limits::{DIRECTORY_TICK, REACH_RETRY},
+    work::Work,
 };
 
 use crate::{
@@ -72,7 +71,7 @@ impl Publisher {
     fn descriptor(&self, node: &Node, work: Work, issued: Epoch) -> Descriptor {
         Descriptor {
             relay: node.id(),
-            onion_key: node.onion_key(),
+            onion_key: node.onion.present(),
             addresses: self.addresses,
             weight: Weight::default(),
             exit: self.exit.clone(),
@@ -88,7 +87,8 @@ impl Publisher {
 
 /// Publishes, until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
-    let (work, ()) = tokio::join!(find_work(&node), gossip::ask_first(&node));
+    gossip::ask_first(&node).await;
+    let Some(work) = find_work(&node) else { return };
     let mut is_checked = false;
     loop {
         take_over(&node);
@@ -199,24 +199,8 @@ async fn wait(node: &Arc<Node>, epoch: Epoch, is_checked: bool) {
     }
 }
 
-/// The work of this relay's identity, which is done once.
-async fn find_work(node: &Arc<Node>) -> Work {
+/// The work of this relay's identity, which is done once; `None` if the node stops first.
+fn find_work(node: &Node) -> Option<Work> {
     let (params, relay) = (node.directory.params(), node.id());
-    if let Some(work) = node.publisher.store.load_work()
-        && work.has_hashcash(params, &relay)
-        && aside(|| work.has_memory_hard(params, &relay))
-    {
-        return work;
-    }
-    let mut search = Search::new(params, relay);
-    let work = loop {
-        if let Some(work) = aside(|| search.step(WORK_STEP)) {
-            break work;
-        }
-        yield_now().await;
-    };
-    if let Err(cause) = node.publisher.store.save_work(&work) {
-        warn!(%cause, "cannot save the work of this relay's identity; it is done again at the next start");
-    }
-    work
+    aside(|| node.publisher.store.work(params, relay, || !node.shutdown.is_cancelled()))
 }

@@ -17,7 +17,13 @@ use trefoil_protocol::{
     limits::REACH_ASKED,
 };
 
-use crate::{endpoint::DialError, link::Link, node::Node, questions::{QuestionError, Questions}, reason::CloseReason};
+use crate::{
+    endpoint::DialError,
+    link::Link,
+    node::Node,
+    questions::{QuestionError, Questions},
+    reason::CloseReason,
+};
 
 /// What others say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +86,8 @@ pub(crate) async fn ask(node: &Arc<Node>, addresses: RelayAddresses) -> Verdict 
     // Those who do not answer are replaced, a few times.
     for _ in 0..REACH_ASKED {
         let wanted = REACH_ASKED - answers.len();
-        let chosen: Vec<_> = left.by_ref().filter(|entry| is_elsewhere(node, entry, &mut groups)).take(wanted).collect();
+        let chosen: Vec<_> =
+            left.by_ref().filter(|entry| is_elsewhere(node, entry, &mut groups)).take(wanted).collect();
         if chosen.is_empty() {
             break;
         }

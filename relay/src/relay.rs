@@ -17,14 +17,14 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     exit_summary::ExitSummary,
-    identity::{OnionSecret, RelayId, RelaySecret},
+    identity::{OnionKey, RelayId, RelaySecret},
     limits::{
         DIALLED_QUEUE, DIRECTORY_ASKERS, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
-        GATE_WAITING_PER_LINK, SHUTDOWN_TIMEOUT,
+        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
@@ -32,8 +32,7 @@ use trefoil_protocol::{
 use zeroize::Zeroize;
 
 use crate::{
-    answer,
-    circuit,
+    answer, circuit,
     clock::Clock,
     directory::{self, Directory},
     effort::Effort,
@@ -46,6 +45,7 @@ use crate::{
     links::Links,
     memory::{Memory, SWEEP_EVERY},
     node::Node,
+    onion_keys::{OnionKeys, Rotation},
     open_files,
     opened::{Arrival, Opened},
     outlets::Outlets,
@@ -65,8 +65,8 @@ pub struct Setup {
     pub params: NetworkParams,
     /// Who it is.
     pub identity: Arc<RelaySecret>,
-    /// Its key for circuit handshakes.
-    pub onion: OnionSecret,
+    /// Its keys for circuit handshakes.
+    pub onion: OnionKeys,
     /// What it connects to for others.
     pub exit: ExitPolicy,
     /// How it reaches the outside.
@@ -157,7 +157,7 @@ impl Bound {
     pub fn entry(&self, addresses: RelayAddresses) -> RelayEntry {
         RelayEntry {
             id: self.setup.identity.id(),
-            onion_key: self.setup.onion.public(),
+            onion_key: self.setup.onion.present(),
             addresses,
             weight: Weight::default(),
             exit: self.setup.exit.clone(),
@@ -176,7 +176,7 @@ impl Bound {
         let node = Arc::new(Node {
             network: setup.params.id(),
             relay: identity,
-            onion: Mutex::new(vec![Arc::new(setup.onion)]),
+            onion: setup.onion,
             directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view),
             neighbours: Neighbours::default(),
             publisher: Publisher::new(setup.identity, addresses, exit, setup.store.clone()),
@@ -198,6 +198,7 @@ impl Bound {
         spawn(&node, accept_links(Arc::clone(&node), endpoint.clone()));
         spawn(&node, accept_on_dialled(Arc::clone(&node), arrivals));
         spawn(&node, watch_memory(Arc::clone(&node)));
+        spawn(&node, rotate_onion_keys(Arc::clone(&node)));
         spawn(&node, publish::run(Arc::clone(&node)));
         spawn(&node, gossip::reconcile(Arc::clone(&node)));
         spawn(&node, gossip::push(Arc::clone(&node)));
@@ -224,12 +225,9 @@ impl Relay {
         &self.node.directory
     }
 
-    /// From now on its circuits are made with `new`, and its next record says so. The key before it stays good until it
-    /// is replaced again.
-    pub fn replace_onion(&self, new: OnionSecret) {
-        let mut secrets = vec![Arc::new(new)];
-        secrets.extend(self.node.onion_secret(self.node.onion_key().id()));
-        self.node.set_onion(secrets);
+    /// The onion key to tell others of, as it is now.
+    pub fn onion_key(&self) -> OnionKey {
+        self.node.onion.present()
     }
 
     #[cfg(test)]
@@ -345,8 +343,25 @@ async fn watch_memory(node: Arc<Node>) {
     }
 }
 
+async fn rotate_onion_keys(node: Arc<Node>) {
+    let mut ticks = interval(ONION_KEY_CHECK);
+    loop {
+        ticks.tick().await;
+        match node.onion.rotate(node.directory.now(), &mut node.rng()) {
+            Ok(Rotation::NewKey) => {
+                info!("a new onion key; the one before is accepted for 7 days more");
+                node.publisher.changed.notify_one();
+            }
+            Ok(Rotation::PreviousDropped | Rotation::Unchanged) => {}
+            Err(error) => warn!(%error, "the onion key is due to change, but the data directory cannot be written"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use trefoil_protocol::identity::OnionSecret;
+
     use super::*;
     use crate::outside::Internet;
 
@@ -356,7 +371,7 @@ mod tests {
         let mut setup = Setup {
             params: NetworkParams::testnet("test".parse().unwrap()),
             identity: Arc::new(RelaySecret::generate(&mut rng)),
-            onion: OnionSecret::generate(&mut rng),
+            onion: OnionSecret::generate(&mut rng).into(),
             exit: ExitPolicy::default(),
             outside: Arc::new(Internet::new(&[]).unwrap()),
             memory: 1 << 30,

@@ -5,35 +5,32 @@
 //! ```text
 //! identity.key   trefoil-relay-identity-1 <seed, 64 hex digits> <relay id>
 //! onion.key      trefoil-relay-onion-1 <secret, 64 hex digits> <onion key> <made at, in Unix seconds>
+//!                and, for the key before that one: trefoil-relay-onion-previous-1 <secret> <onion key>
+//! work           see `work_file.rs`
 //! lock           locked while a process uses the directory
 //! ```
 //!
 //! The public half beside each secret shows damage. A damaged key is never replaced: that is for a person to do.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use rand::CryptoRng;
-use trefoil_protocol::{
-    crypto::Secret,
-    identity::{OnionSecret, RelaySecret},
-};
+use trefoil_protocol::{crypto::Secret, epoch::UnixSeconds, identity::RelaySecret};
 use zeroize::Zeroizing;
 
-use crate::data_dir::{DataDir, DataDirError, DataLock};
+use crate::{
+    data_dir::{DataDir, DataDirError, DataLock},
+    onion_keys::{self, OnionKeys},
+};
 
 /// What a relay keeps between runs.
 #[derive(Debug)]
 pub struct State {
     /// Who the relay is.
     pub identity: RelaySecret,
-    /// Its key for circuit handshakes.
-    pub onion: OnionSecret,
-    /// When the onion key was made, to the second.
-    pub onion_made: SystemTime,
+    /// Its keys for circuit handshakes.
+    pub onion: OnionKeys,
     /// Keep it for as long as the directory is in use.
     pub lock: DataLock,
 }
@@ -59,17 +56,18 @@ pub enum StateError {
 }
 
 impl State {
-    /// Opens the data directory; makes it, and new keys, on first start. `now` is for the age of a new onion key.
+    /// Opens the data directory; makes it, and new keys, on first start. `now` is for the age of a new onion key; one
+    /// that is too old is replaced later, by [`OnionKeys::rotate`].
     ///
     /// # Errors
     /// [`StateError`] says what to do. Nothing that is there is ever changed.
-    pub fn open(directory: &Path, now: SystemTime, rng: &mut impl CryptoRng) -> Result<Self, StateError> {
+    pub fn open(directory: &Path, now: UnixSeconds, rng: &mut impl CryptoRng) -> Result<Self, StateError> {
         let (files, lock) = DataDir::open(directory)?;
         let lock = lock.ok_or_else(|| StateError::InUse(directory.to_owned()))?;
         let keys = Keys(files);
         let identity = keys.identity(rng)?;
-        let (onion, onion_made) = keys.onion(now, rng)?;
-        Ok(Self { identity, onion, onion_made, lock })
+        let onion = keys.onion(now, rng)?;
+        Ok(Self { identity, onion, lock })
     }
 }
 
@@ -79,7 +77,7 @@ struct Keys(DataDir);
 impl Keys {
     fn identity(&self, rng: &mut impl CryptoRng) -> Result<RelaySecret, StateError> {
         if let Some(text) = self.read(IDENTITY_FILE)? {
-            return decode_identity(&text).ok_or_else(|| StateError::Damaged(self.0.join(IDENTITY_FILE)));
+            return decode_identity(&text).ok_or_else(|| self.damaged(IDENTITY_FILE));
         }
         if self.0.join(ONION_FILE).exists() {
             return Err(StateError::IdentityGone(self.0.join(IDENTITY_FILE)));
@@ -89,14 +87,16 @@ impl Keys {
         Ok(identity)
     }
 
-    fn onion(&self, now: SystemTime, rng: &mut impl CryptoRng) -> Result<(OnionSecret, SystemTime), StateError> {
-        if let Some(text) = self.read(ONION_FILE)? {
-            return decode_onion(&text).ok_or_else(|| StateError::Damaged(self.0.join(ONION_FILE)));
-        }
-        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let onion = OnionSecret::generate(rng);
-        self.0.write(ONION_FILE, encode_onion(&onion, seconds).as_bytes())?;
-        Ok((onion, UNIX_EPOCH + Duration::from_secs(seconds)))
+    fn onion(&self, now: UnixSeconds, rng: &mut impl CryptoRng) -> Result<OnionKeys, StateError> {
+        let keys = match self.read(ONION_FILE)? {
+            Some(text) => onion_keys::Keys::decode(&text).ok_or_else(|| self.damaged(ONION_FILE))?,
+            None => {
+                let keys = onion_keys::Keys::generate(now, rng);
+                self.0.write(ONION_FILE, keys.encode().as_bytes())?;
+                keys
+            }
+        };
+        Ok(OnionKeys::in_file(keys, self.0.join(ONION_FILE)))
     }
 
     /// The text of a key file; `None` if there is no such file.
@@ -104,17 +104,17 @@ impl Keys {
         let Some(bytes) = self.0.read(name, MAX_KEY_FILE)? else { return Ok(None) };
         match str::from_utf8(&bytes) {
             Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
-            Err(_) => Err(StateError::Damaged(self.0.join(name))),
+            Err(_) => Err(self.damaged(name)),
         }
+    }
+
+    fn damaged(&self, name: &str) -> StateError {
+        StateError::Damaged(self.0.join(name))
     }
 }
 
 fn encode_identity(identity: &RelaySecret) -> Zeroizing<String> {
     encode_key(IDENTITY_LABEL, &identity.to_bytes(), &identity.id().to_string())
-}
-
-fn encode_onion(onion: &OnionSecret, made: u64) -> Zeroizing<String> {
-    encode_key(ONION_LABEL, &onion.to_bytes(), &format!("{} {made}", onion.public()))
 }
 
 fn encode_key(label: &str, secret: &Secret, rest: &str) -> Zeroizing<String> {
@@ -134,16 +134,8 @@ fn decode_identity(text: &str) -> Option<RelaySecret> {
     (identity.id() == id.parse().ok()?).then_some(identity)
 }
 
-fn decode_onion(text: &str) -> Option<(OnionSecret, SystemTime)> {
-    let (secret, rest) = decode_key(ONION_LABEL, text)?;
-    let (key, made) = rest.split_once(' ')?;
-    let made = UNIX_EPOCH.checked_add(Duration::from_secs(made.parse().ok()?))?;
-    let onion = OnionSecret::from_bytes(&secret);
-    (onion.public() == key.parse().ok()?).then_some((onion, made))
-}
-
 /// The secret after the label, and what follows it to the end of the one line.
-fn decode_key<'a>(label: &str, text: &'a str) -> Option<(Secret, &'a str)> {
+pub(crate) fn decode_key<'a>(label: &str, text: &'a str) -> Option<(Secret, &'a str)> {
     let line = text.strip_suffix('\n')?;
     let (hex, rest) = line.strip_prefix(label)?.strip_prefix(' ')?.split_once(' ')?;
     let mut secret = Secret::default();
@@ -157,9 +149,9 @@ fn decode_key<'a>(label: &str, text: &'a str) -> Option<(Secret, &'a str)> {
 const IDENTITY_FILE: &str = "identity.key";
 const ONION_FILE: &str = "onion.key";
 const IDENTITY_LABEL: &str = "trefoil-relay-identity-1";
-const ONION_LABEL: &str = "trefoil-relay-onion-1";
-/// More than the longest key file has: label, 64 digits, 56 characters, 20 digits, and what stands between.
-const MAX_KEY_FILE: usize = 256;
+/// More than the longest key file has: two lines of a label, 64 digits, 56 characters, 20 digits, and what stands
+/// between.
+const MAX_KEY_FILE: usize = 512;
 
 #[cfg(unix)]
 #[cfg(test)]
@@ -171,10 +163,10 @@ mod tests {
 
     use super::*;
 
-    const NOW: Duration = Duration::from_secs(1_800_000_000);
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
     fn open(path: &Path) -> Result<State, StateError> {
-        State::open(path, UNIX_EPOCH + NOW, &mut StdRng::seed_from_u64(1))
+        State::open(path, NOW, &mut StdRng::seed_from_u64(1))
     }
 
     /// A data directory that was used before, and what is in it.
@@ -197,13 +189,26 @@ mod tests {
     fn keys_are_made_on_first_start_and_found_again() {
         let (_dir, path) = used();
         let first = open(&path).unwrap();
-        assert_eq!(first.onion_made, UNIX_EPOCH + NOW);
-        let (id, key) = (first.identity.id(), first.onion.public());
+        assert_eq!(first.onion.made(), NOW);
+        let (id, key) = (first.identity.id(), first.onion.present());
         drop(first);
-        let later = UNIX_EPOCH + NOW + Duration::from_secs(1000);
-        let second = State::open(&path, later, &mut StdRng::seed_from_u64(2)).unwrap();
-        assert_eq!((second.identity.id(), second.onion.public()), (id, key));
-        assert_eq!(second.onion_made, UNIX_EPOCH + NOW);
+        let second = State::open(&path, NOW.plus(1000), &mut StdRng::seed_from_u64(2)).unwrap();
+        assert_eq!((second.identity.id(), second.onion.present()), (id, key));
+        assert_eq!(second.onion.made(), NOW);
+    }
+
+    #[test]
+    fn both_onion_keys_are_found_again_after_a_rotation() {
+        let (_dir, path) = used();
+        let first = open(&path).unwrap();
+        let before = first.onion.present();
+        first.onion.rotate(NOW.plus(28 * 24 * 3600), &mut StdRng::seed_from_u64(2)).unwrap();
+        let present = first.onion.present();
+        drop(first);
+        let second = open(&path).unwrap();
+        assert_eq!(second.onion.present(), present);
+        assert!(present != before && second.onion.find(before.id()).is_some());
+        assert_eq!(mode(&path.join("onion.key")), 0o600);
     }
 
     #[test]
@@ -314,9 +319,7 @@ mod tests {
     fn a_directory_where_nothing_can_be_written_is_named() {
         let (_dir, path) = used();
         fs::create_dir_all(path.join(".probe/taken")).unwrap(); // stands for any failed write, even for root
-        assert!(
-            matches!(open(&path), Err(StateError::Directory(DataDirError::Unwritable { path: named, .. })) if named == path)
-        );
+        assert!(matches!(open(&path), Err(StateError::Directory(DataDirError::Unwritable { path: named, .. })) if named == path));
     }
 
     #[test]

@@ -14,16 +14,18 @@ use tracing::{info, warn};
 use trefoil_protocol::{
     descriptor::Record,
     epoch::UnixSeconds,
+    identity::RelayId,
     limits::{MAX_RECORD, SAVE_EVERY, VIEW_FILE_MAX},
     params::NetworkParams,
     view::View,
-    work::Work,
+    work::{Search, Work},
 };
 
 use crate::{
     directory::aside,
     file::{self, Access},
     node::Node,
+    work_file::WorkFile,
 };
 
 /// A data directory; or none, and nothing is kept.
@@ -71,14 +73,17 @@ impl Store {
         self.write(RECORD, record.bytes())
     }
 
-    pub(crate) fn load_work(&self) -> Option<Work> {
-        let bytes: [u8; 16] = self.read(WORK, 16)?.try_into().ok()?;
-        let (hashcash, argon2) = bytes.split_first_chunk::<8>()?;
-        Some(Work { hashcash: u64::from_le_bytes(*hashcash), argon2: u64::from_le_bytes(argon2.try_into().ok()?) })
-    }
-
-    pub(crate) fn save_work(&self, work: &Work) -> io::Result<()> {
-        self.write(WORK, [work.hashcash.to_le_bytes(), work.argon2.to_le_bytes()].as_flattened())
+    /// The work of this relay's identity, from its file or done now; `None` once `go_on` says no.
+    pub(crate) fn work(&self, params: &NetworkParams, relay: RelayId, go_on: impl Fn() -> bool) -> Option<Work> {
+        let Some(directory) = &self.0 else { return Search::new(params, relay).step(u32::MAX) };
+        let file = WorkFile::in_directory(directory, params, relay);
+        if let Some(work) = file.load() {
+            return Some(work);
+        }
+        file.find(go_on).unwrap_or_else(|cause| {
+            warn!(%cause, "cannot save the proof of work, so it is done again at each start: is the disk full?");
+            Search::new(params, relay).step(u32::MAX)
+        })
     }
 
     /// A file of at most this many bytes; a longer one is none of ours.
@@ -129,4 +134,3 @@ pub(crate) fn save(node: &Node, store: &Store) {
 
 const VIEW: &str = "view";
 const RECORD: &str = "record";
-const WORK: &str = "work";

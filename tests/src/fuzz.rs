@@ -3,6 +3,7 @@
 //! The same functions run in two places: under a fuzzer (`tests/fuzz`), and over the saved inputs of
 //! `tests/fuzz/corpus` as an ordinary test. A function panics if a rule does not hold; it never reads anything else.
 
+mod directory;
 mod machines;
 
 use std::{
@@ -12,16 +13,22 @@ use std::{
 
 use trefoil_protocol::{
     cell::{self, Create, Created},
-    identity::{OnionKey, RelayId},
+    descriptor::Record,
+    fraud::FraudProof,
+    identity::{OnionKey, RelayId, RelaySecret},
     limits::{CELL, MESSAGE},
     message::{Message, StreamId},
+    params::{NetworkId, NetworkParams},
     policy::ExitPolicy,
     resolve,
     uri::RelayUri,
 };
 use trefoil_relay::{config::Settings, network::NetworkFile};
 
-pub use self::machines::{onion_hop, rules, socks, streams};
+pub use self::{
+    directory::{directory_answer, directory_request, reconcile, saved_view},
+    machines::{onion_hop, rules, socks, streams},
+};
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +43,25 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("create", create),
     ("created", created),
+    ("directory_answer", directory_answer),
+    ("directory_request", directory_request),
     ("exit_policy", exit_policy),
+    ("fraud_proof", fraud_proof),
     ("message", message),
     ("network_file", network_file),
     ("onion_hop", onion_hop),
     ("onion_key", onion_key),
+    ("reconcile", reconcile),
+    ("record", record),
     ("relay_config", relay_config),
     ("relay_id", relay_id),
     ("relay_uri", relay_uri),
     ("resolved", resolved),
     ("rules", rules),
+    ("saved_view", saved_view),
     ("socks", socks),
     ("streams", streams),
     ("target", target),
@@ -87,6 +100,35 @@ pub fn message(data: &[u8]) -> Verdict {
     message.encode(&mut again);
     assert_eq!(again, data, "{message:?}");
     Verdict::Accepted
+}
+
+/// What a record says is written again as the same bytes, but for the signature; it can be checked and used.
+pub fn record(data: &[u8]) -> Verdict {
+    let Ok(record) = Record::decode(data) else { return Verdict::Refused };
+    let mut network = [0; 32];
+    network[..8].copy_from_slice(&data[1..9]);
+    let secret = RelaySecret::from_bytes(&[1; 32].into());
+    let again = record.descriptor().sign(&NetworkId::from_bytes(network), &secret);
+    let signed = data.len() - 64;
+    assert_eq!((record.bytes(), &again.bytes()[..signed]), (data, &data[..signed]));
+    let entry = record.entry();
+    assert_eq!((entry.id, entry.exit.is_exit()), (record.relay(), record.descriptor().exit.is_some()));
+    let params = testnet();
+    let _ = record.clone().check(&params, record.issued().start(&params.directory)); // most are not even signed
+    Verdict::Accepted
+}
+
+/// A fraud proof is written again as the same bytes, and can be checked.
+pub fn fraud_proof(data: &[u8]) -> Verdict {
+    let Ok(proof) = FraudProof::decode(data) else { return Verdict::Refused };
+    assert_eq!(proof.encode(), data);
+    let params = testnet();
+    let _ = proof.check(&params, proof.issued().start(&params.directory)); // most are not even signed
+    Verdict::Accepted
+}
+
+fn testnet() -> NetworkParams {
+    NetworkParams::testnet("test".parse().expect("a good name"))
 }
 
 /// Addresses that decode are written again as the same bytes.

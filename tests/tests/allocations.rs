@@ -1,5 +1,5 @@
 //! No allocation per cell: what a relay does to a cell, and what both ends do to a stream's bytes, allocates nothing
-//! once it is under way.
+//! once it is under way. And what a view takes for a relay has a bound.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,12 +9,17 @@ use allocation_counter::measure;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
     crypto::Secret,
+    descriptor::{Checked, Record},
+    exit_summary::ExitSummary,
+    family::FamilySecret,
     host::Host,
     limits::CELL,
     message::{Message, StreamId, Target},
     onion::{self, BackwardLayer, BackwardLayers, Cell, ForwardLayer, ForwardLayers},
     streams::{End, Event, Streams},
+    view::View,
 };
+use trefoil_tests::records::{NOW, params, relay, sign};
 
 const HOPS: usize = 3;
 const CELLS: usize = 1000;
@@ -100,4 +105,43 @@ fn a_streams_bytes_make_their_way_without_allocations() {
     assert!(carried > 1700, "{carried} messages");
     // A ring that has run empty is let go, so that idle streams hold nothing: once a turn, not once a cell.
     assert!(made.count_total <= 200, "{} allocations for {carried} messages", made.count_total);
+}
+
+/// A record as they come: of four relays, two have an IPv6 address too, one is an exit, and one is in a family.
+fn record(number: u16) -> Vec<u8> {
+    let (secret, mut descriptor) = relay(number);
+    if number.is_multiple_of(2) {
+        let both = format!("{},[2001:4860:{number:x}::1]:9001", descriptor.addresses);
+        descriptor.addresses = both.parse().unwrap();
+    }
+    match number % 4 {
+        0 => descriptor.exit = ExitSummary::of(&"accept *:80,443".parse().unwrap()),
+        1 => {
+            let family = FamilySecret::generate(&mut StdRng::seed_from_u64(number.into()));
+            descriptor.family = Some(family.take_in(&params().id(), &descriptor.relay));
+        }
+        _ => {}
+    }
+    sign(&secret, &descriptor).record().bytes().to_vec()
+}
+
+#[test]
+fn a_relay_takes_no_more_than_400_bytes_of_a_view() {
+    let records: Vec<_> = (0..4000).map(record).collect();
+    let mut view = View::new(&params(), NOW);
+    let take = |view: &mut View| {
+        for bytes in &records {
+            let checked = Checked::trust_saved(Record::decode(bytes).unwrap(), &params(), NOW).unwrap();
+            view.offer(checked, NOW);
+        }
+    };
+    let pending = measure(|| take(&mut view));
+    assert_eq!(view.len(), records.len());
+    let each = |bytes: i64| bytes / i64::try_from(records.len()).unwrap();
+    assert!(each(pending.bytes_current) <= 400, "{} bytes", each(pending.bytes_current));
+    let established = measure(|| view.establish(|_| true));
+    let both = pending.bytes_current + established.bytes_current;
+    assert!(each(both) <= 350, "{} bytes", each(both));
+    let again = measure(|| take(&mut view));
+    assert_eq!(again.bytes_current, 0, "what is known takes nothing more");
 }

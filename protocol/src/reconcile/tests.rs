@@ -14,7 +14,7 @@ const SALT: Salt = Salt([7; 16]);
 /// Records of many relays, some newer than others.
 fn pool() -> &'static [Checked] {
     static POOL: OnceLock<Vec<Checked>> = OnceLock::new();
-    let epoch = |relay: u16| if relay % 8 == 0 { TODAY.next() } else { TODAY };
+    let epoch = |relay: u16| if relay.is_multiple_of(8) { TODAY.next() } else { TODAY };
     POOL.get_or_init(|| (0..12_000).map(|relay| record(relay, epoch(relay))).collect())
 }
 

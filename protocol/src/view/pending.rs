@@ -26,6 +26,8 @@ pub(super) struct Netgroup(u64);
 pub(super) struct Pending {
     places: BTreeMap<Place, Netgroup>,
     crowds: BTreeMap<Netgroup, usize>,
+    /// Who has the last place in a netgroup that is full, so that refusing one more costs no search.
+    last: BTreeMap<Netgroup, Place>,
 }
 
 /// A relay's place in this epoch.
@@ -50,25 +52,27 @@ impl Pending {
     }
 
     /// Who has the last place among those that one more of this netgroup would be too many of; `None` if it would not.
-    pub(super) fn victim(&self, netgroup: Netgroup, room: usize, crowd: usize) -> Option<Place> {
-        let mut last_first = self.places.iter().rev();
-        if self.crowds.get(&netgroup).is_some_and(|count| *count >= crowd) {
-            last_first.find(|(_, other)| **other == netgroup).map(|(place, _)| *place)
-        } else if self.len() >= room {
-            last_first.next().map(|(place, _)| *place)
-        } else {
-            None
-        }
+    pub(super) fn victim(&self, netgroup: Netgroup, room: usize) -> Option<Place> {
+        let overall = || if self.len() < room { None } else { self.places.keys().next_back().copied() };
+        self.last.get(&netgroup).copied().or_else(overall)
     }
 
-    pub(super) fn insert(&mut self, place: Place, netgroup: Netgroup) {
-        if self.places.insert(place, netgroup).is_none() {
-            *self.crowds.entry(netgroup).or_default() += 1;
+    /// Gives a place; with `crowd` of its netgroup the netgroup is full.
+    pub(super) fn insert(&mut self, place: Place, netgroup: Netgroup, crowd: usize) {
+        if self.places.insert(place, netgroup).is_some() {
+            return;
+        }
+        let count = self.crowds.entry(netgroup).or_default();
+        *count += 1;
+        if *count >= crowd {
+            let last = self.places.iter().rev().find(|(_, other)| **other == netgroup);
+            self.last.extend(last.map(|(place, _)| (netgroup, *place)));
         }
     }
 
     pub(super) fn remove(&mut self, place: &Place) {
         let Some(netgroup) = self.places.remove(place) else { return };
+        self.last.remove(&netgroup);
         if let Some(count) = self.crowds.get_mut(&netgroup) {
             *count -= 1;
             if *count == 0 {

@@ -71,7 +71,7 @@ impl Scene {
         let setup = Setup {
             params,
             identity,
-            onion,
+            onion: onion.into(),
             exit: "accept *:*".parse().unwrap(),
             outside: Arc::new(Internet::new(&[]).unwrap()),
             memory,

@@ -101,7 +101,7 @@ async fn a_network_without_exits_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_exit_does_not_offer_it_says_it_does_not() {
-    for target in [Target::Directory, Target::Mailbox, Target::Service { port: 1 }] {
+    for target in [Target::Mailbox, Target::Service { port: 1 }] {
         assert_eq!(reason("accept *:*", target).await, Reason::NotOffered);
     }
 }

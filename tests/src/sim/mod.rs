@@ -9,6 +9,8 @@ mod exit_tests;
 #[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
+mod gossip_tests;
+#[cfg(test)]
 mod hostile_relay_tests;
 #[cfg(test)]
 mod hostile_tests;

@@ -5,7 +5,7 @@
 
 use std::{
     cell::Cell,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     panic,
     sync::{
         Arc, Once,
@@ -15,16 +15,20 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
 use trefoil_client::{guards::Sockets, tunnel::Client};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry},
+    epoch::UnixSeconds,
     identity::{OnionSecret, RelaySecret},
     params::NetworkParams,
 };
 use trefoil_relay::{
+    clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
-    relay::{Relay, Setup, View},
+    relay::{Bound, Relay, Setup},
     sources::Loopback,
+    store::Store,
 };
 
 use super::{
@@ -49,6 +53,10 @@ pub struct Plan {
     pub memory: u64,
     /// How many of the last relays are not started: the others know them, and a test plays them.
     pub by_hand: u8,
+    /// Through how many of the first relays each gets to know the network.
+    pub bootstrap: u8,
+    /// How many of the last relays are not started, and not known to anyone, until [`SimNetwork::start_again`].
+    pub late: u8,
 }
 
 /// A running network.
@@ -64,6 +72,9 @@ pub struct SimNetwork {
     clients: AtomicU8,
 }
 
+/// What the clocks of nodes show when their network starts, unless a test sets them otherwise.
+pub const START: UnixSeconds = UnixSeconds(1_800_000_000);
+
 thread_local! {
     static PANICS: Cell<usize> = const { Cell::new(0) };
 }
@@ -71,7 +82,22 @@ thread_local! {
 impl Plan {
     /// This many relays, all exits to anywhere public, with room for everything.
     pub fn new(seed: u64, relays: u8, model: LinkModel) -> Self {
-        Self { seed, relays, model, exit: "accept *:*", first_exit: 1, memory: 256 << 20, by_hand: 0 }
+        Self {
+            seed,
+            relays,
+            model,
+            exit: "accept *:*",
+            first_exit: 1,
+            memory: 256 << 20,
+            by_hand: 0,
+            bootstrap: relays,
+            late: 0,
+        }
+    }
+
+    /// With this many relays that come late.
+    pub fn late(self, late: u8) -> Self {
+        Self { late, ..self }
     }
 
     /// Starts the network.
@@ -80,20 +106,22 @@ impl Plan {
         let net = SimNet::new(self.seed, self.model);
         let outside = SimOutside::default();
         let params = NetworkParams::testnet("simulated".parse().expect("a good name"));
-        let bound: Vec<_> = (1..=self.relays)
-            .map(|number| {
-                let setup = self.setup(number, &params, &outside);
-                setup.over(net.socket(relay_address(number))).expect("a simulated socket has an address")
-            })
-            .collect();
+        let bound: Vec<_> = (1..=self.relays).map(|number| self.bind(number, &params, &net, &outside)).collect();
         let entries: Vec<_> = (1..=self.relays)
             .zip(&bound)
             .map(|(number, bound)| bound.entry(RelayAddresses::new([relay_address(number)]).expect("one good address")))
             .collect();
-        let view: View = entries.iter().map(|entry| (entry.id, entry.clone())).collect();
-        let started = usize::from(self.relays - self.by_hand);
-        let relays = bound.into_iter().take(started).map(|bound| Some(bound.start(view.clone()))).collect();
+        let started = usize::from(self.relays - self.by_hand - self.late);
+        let named = &entries[..usize::from(self.bootstrap.min(self.relays - self.late))];
+        let start = |(bound, entry): (Bound, &RelayEntry)| Some(bound.start(entry.addresses, named.iter().cloned()));
+        let relays = bound.into_iter().zip(&entries).take(started).map(start).collect();
         SimNetwork { net, outside, plan: self, params, relays, entries, clients: AtomicU8::new(1) }
+    }
+
+    fn bind(&self, number: u8, params: &NetworkParams, net: &SimNet, outside: &SimOutside) -> Bound {
+        let setup = self.setup(number, params, outside);
+        let sockets = sockets(net, params, relay_address(number).ip());
+        setup.over(net.socket(relay_address(number)), sockets).expect("a simulated socket has an address")
     }
 
     fn setup(&self, number: u8, params: &NetworkParams, outside: &SimOutside) -> Setup {
@@ -102,11 +130,13 @@ impl Plan {
         Setup {
             params: params.clone(),
             identity: Arc::new(identity),
-            onion,
+            onion: onion.into(),
             exit: exit.parse().expect("the test's policy is one"),
             outside: Arc::new(outside.clone()),
             memory: self.memory,
             congestion: Congestion::default(),
+            clock: Clock::Simulated { at: Instant::now(), unix: START },
+            store: Store::default(),
             seed: seed(self.seed, number),
         }
     }
@@ -126,6 +156,17 @@ impl SimNetwork {
     /// A relay that was not stopped, by its number.
     pub fn relay(&self, number: u8) -> &Relay {
         self.relays[usize::from(number) - 1].as_ref().expect("the test did not stop it")
+    }
+
+    /// Starts a relay that comes late, or one that was stopped, which gets to know the network through these.
+    pub fn start_again(&mut self, number: u8, bootstrap: &[u8]) {
+        let bound = self.plan.bind(number, &self.params, &self.net, &self.outside);
+        let named = bootstrap.iter().map(|number| self.entries[usize::from(*number) - 1].clone());
+        let addresses = self.entries[usize::from(number) - 1].addresses;
+        let relay = bound.start(addresses, named);
+        let at = usize::from(number) - 1;
+        self.relays.resize_with(self.relays.len().max(at + 1), || None);
+        self.relays[at] = Some(relay);
     }
 
     /// Stops a relay in order.
@@ -152,13 +193,18 @@ impl SimNetwork {
     }
 
     fn sockets(&self, client: u8) -> Sockets {
-        let (net, params) = (self.net.clone(), self.params.clone());
-        let port = AtomicU16::new(10_000);
-        Arc::new(move |_| {
-            let address = SocketAddr::from(([192, 168, client, 1], port.fetch_add(1, Relaxed)));
-            Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))
-        })
+        sockets(&self.net, &self.params, [192, 168, client, 1].into())
     }
+}
+
+/// Makes sockets at this address, each at a port of its own.
+pub fn sockets(net: &SimNet, params: &NetworkParams, address: IpAddr) -> Sockets {
+    let (net, params) = (net.clone(), params.clone());
+    let port = AtomicU16::new(10_000);
+    Arc::new(move |_| {
+        let address = SocketAddr::new(address, port.fetch_add(1, Relaxed));
+        Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))
+    })
 }
 
 /// The address of the relay of this number.
