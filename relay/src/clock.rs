@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use trefoil_protocol::{
     epoch::UnixSeconds,
     identity::RelayId,
-    limits::{CLOCK_SAMPLE_AGE, CLOCK_SAMPLES, CLOCK_SAMPLES_LEAST, CLOCK_SAMPLES_MAX, CLOCK_TOLERANCE},
+    limits::{CLOCK_SAMPLE_AGE, CLOCK_SAMPLES, CLOCK_SAMPLES_MAX, CLOCK_TOLERANCE},
 };
 
 /// Where the time comes from.
@@ -73,14 +73,14 @@ impl Skews {
     }
 
     /// By how many minutes the others' clocks are ahead of this one, by their median, if that is more than is
-    /// tolerated. `others` is how many relays there are to ask: a small network makes do with fewer than
-    /// [`CLOCK_SAMPLES`], but one or two say nothing.
+    /// tolerated. `others` is how many relays there are to ask: fewer than that, and than [`CLOCK_SAMPLES`], say
+    /// nothing.
     pub(crate) fn off_by(&self, others: usize) -> Option<i64> {
         let skews = self.lock();
         let mut minutes: Vec<_> =
             skews.values().filter(|skew| skew.at.elapsed() < CLOCK_SAMPLE_AGE).map(|skew| skew.minutes).collect();
         minutes.sort_unstable();
-        let needed = others.clamp(CLOCK_SAMPLES_LEAST, CLOCK_SAMPLES);
+        let needed = others.clamp(1, CLOCK_SAMPLES);
         let median = *minutes.get(minutes.len() / 2).filter(|_| minutes.len() >= needed)?;
         (median.unsigned_abs() > CLOCK_TOLERANCE / 60).then_some(median)
     }
@@ -117,7 +117,7 @@ mod tests {
     async fn few_say_something_only_where_there_are_no_more() {
         assert_eq!(skews(&[90, 90, 90, 90]).off_by(5), None);
         assert_eq!(skews(&[90, 90, 90, 90]).off_by(4), Some(90));
-        assert_eq!(skews(&[90, 90]).off_by(2), None);
+        assert_eq!(skews(&[90]).off_by(1), Some(90));
     }
 
     #[tokio::test(start_paused = true)]

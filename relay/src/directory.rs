@@ -28,7 +28,7 @@ use trefoil_protocol::{
     epoch::{Epoch, UnixSeconds},
     identity::RelayId,
     ip,
-    limits::{DIRECTORY_TICK, PROVED_MAX},
+    limits::{CLOCK_SAMPLES_LEAST, DIRECTORY_TICK, PROVED_MAX},
     params::NetworkParams,
     usable::{Seen, UsableSet},
     view::View,
@@ -63,6 +63,8 @@ pub struct Directory {
     pub(crate) changed: AtomicBool,
     /// There may be a relay that nobody has looked for.
     pub(crate) unseen: Notify,
+    /// This relay's own record may have to change.
+    pub(crate) own_changed: Notify,
 }
 
 impl Directory {
@@ -93,6 +95,7 @@ impl Directory {
             memory_hard: Budget::default(),
             changed: AtomicBool::new(false),
             unseen: Notify::new(),
+            own_changed: Notify::new(),
         };
         directory.freeze();
         directory
@@ -209,11 +212,6 @@ impl Directory {
         self.unseen.notify_one();
     }
 
-    /// Whether the relay counts as reached.
-    pub(crate) fn has_reached(&self, relay: &RelayId) -> bool {
-        self.view().get(relay).is_some_and(|known| known.reached)
-    }
-
     /// Counts what was wrong with something from this address; whether its sender is to be dropped for it.
     pub(crate) fn turn_away(&self, cause: Cause, address: IpAddr) -> bool {
         self.counters.count(cause);
@@ -237,10 +235,6 @@ impl Directory {
         &self.params
     }
 
-    pub(crate) fn own(&self) -> RelayId {
-        self.own
-    }
-
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -254,7 +248,7 @@ impl Directory {
     }
 
     /// Whether the clocks of others say that this one's is wrong.
-    pub(crate) fn is_clock_off(&self) -> bool {
+    pub fn is_clock_off(&self) -> bool {
         self.is_off.load(Relaxed)
     }
 
@@ -268,7 +262,9 @@ impl Directory {
 
     /// Looks at the others' clocks, and tells the operator when this one's verdict changes.
     fn judge_clock(&self) -> bool {
-        let off = self.skews.off_by(self.others());
+        // All records of others look old or new to a clock that is far off: then whoever answers has a say.
+        let has_others = self.view().iter().any(|(relay, _)| *relay != self.own);
+        let off = self.skews.off_by(if has_others { self.others().max(CLOCK_SAMPLES_LEAST) } else { 1 });
         let was = self.is_off.swap(off.is_some(), Relaxed);
         match off {
             Some(minutes) if !was => warn!(

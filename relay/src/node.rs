@@ -1,8 +1,6 @@
 //! What all of a relay's circuits share: its keys, its view of the network, its links and its limits.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{sync::Semaphore, time::Instant};

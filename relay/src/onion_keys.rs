@@ -53,12 +53,17 @@ pub enum Rotation {
 impl From<OnionSecret> for OnionKeys {
     /// A key that is in no file, and is never replaced: for relays that do not live long.
     fn from(secret: OnionSecret) -> Self {
-        let keys = Keys { present: Arc::new(secret), made: UnixSeconds(u64::MAX), previous: None };
-        Self { keys: RwLock::new(keys), file: None }
+        Self::made_at(secret, UnixSeconds(u64::MAX))
     }
 }
 
 impl OnionKeys {
+    /// A key that is in no file and was made at this time.
+    pub fn made_at(secret: OnionSecret, made: UnixSeconds) -> Self {
+        let keys = Keys { present: Arc::new(secret), made, previous: None };
+        Self { keys: RwLock::new(keys), file: None }
+    }
+
     /// Keys as they are in a file.
     pub(crate) fn in_file(keys: Keys, file: PathBuf) -> Self {
         Self { keys: RwLock::new(keys), file: Some(file) }

@@ -6,10 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::{
-    sync::Notify,
-    time::{Duration, sleep, timeout},
-};
+use tokio::time::{Duration, sleep, timeout};
 use tracing::{error, info, warn};
 use trefoil_protocol::{
     descriptor::{Checked, Descriptor, Record},
@@ -36,8 +33,6 @@ pub(crate) struct Publisher {
     exit: Option<ExitSummary>,
     store: Store,
     last: Mutex<Option<Record>>,
-    /// Something of the record has changed.
-    pub(crate) changed: Notify,
 }
 
 /// What a look at the own record says.
@@ -56,7 +51,7 @@ impl Publisher {
         exit: Option<ExitSummary>,
         store: Store,
     ) -> Self {
-        Self { identity, addresses, exit, store, last: Mutex::default(), changed: Notify::new() }
+        Self { identity, addresses, exit, store, last: Mutex::default() }
     }
 
     fn last(&self) -> Option<Record> {
@@ -89,9 +84,9 @@ impl Publisher {
 pub(crate) async fn run(node: Arc<Node>) {
     gossip::ask_first(&node).await;
     let Some(work) = find_work(&node) else { return };
+    take_over(&node);
     let mut is_checked = false;
     loop {
-        take_over(&node);
         if node.directory.is_clock_off() {
             sleep(DIRECTORY_TICK).await;
             continue;
@@ -140,6 +135,9 @@ async fn check(node: &Arc<Node>) -> Option<bool> {
 fn due(node: &Node, work: Work) -> Due {
     let now = node.directory.epoch();
     let Some(last) = node.publisher.last() else { return Due::Now(now) };
+    if known(node).is_some_and(|known| known.issued() > last.issued()) {
+        return Due::Now(now); // somebody else has this relay's key: two records for one epoch will tell everyone
+    }
     let said = last.descriptor();
     let is_same = node.publisher.descriptor(node, work, said.issued) == said;
     let renewal = Epoch(last.expires().0.saturating_sub(margin(said.lifetime)));
@@ -181,7 +179,7 @@ fn keep(node: &Node, record: &Record) {
 fn take_over(node: &Node) {
     let publisher = &node.publisher;
     let last = publisher.last().or_else(|| publisher.store.load_record().filter(|record| record.relay() == node.id()));
-    let known = node.directory.view().get(&node.id()).map(|known| known.record.record().clone());
+    let known = known(node);
     let is_known = known.is_some();
     let Some(newest) = [known, last].into_iter().flatten().max_by_key(Record::issued) else { return };
     if !is_known && newest.expires() > node.directory.epoch() {
@@ -190,10 +188,15 @@ fn take_over(node: &Node) {
     publisher.set_last(newest);
 }
 
+/// This relay's record as the view has it.
+fn known(node: &Node) -> Option<Record> {
+    node.directory.view().get(&node.id()).map(|known| known.record.record().clone())
+}
+
 async fn wait(node: &Arc<Node>, epoch: Epoch, is_checked: bool) {
     let start = epoch.start(&node.directory.params().directory);
     let time = node.directory.clock().until(start).clamp(Duration::from_millis(100), DIRECTORY_TICK);
-    let _ = timeout(time, node.publisher.changed.notified()).await;
+    let _ = timeout(time, node.directory.own_changed.notified()).await;
     if !is_checked && node.links.count() == 0 {
         sleep(DIRECTORY_TICK / 10).await; // still nobody to ask
     }

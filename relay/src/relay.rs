@@ -350,7 +350,7 @@ async fn rotate_onion_keys(node: Arc<Node>) {
         match node.onion.rotate(node.directory.now(), &mut node.rng()) {
             Ok(Rotation::NewKey) => {
                 info!("a new onion key; the one before is accepted for 7 days more");
-                node.publisher.changed.notify_one();
+                node.directory.own_changed.notify_one();
             }
             Ok(Rotation::PreviousDropped | Rotation::Unchanged) => {}
             Err(error) => warn!(%error, "the onion key is due to change, but the data directory cannot be written"),

@@ -148,6 +148,7 @@ impl Directory {
                 "another relay has a record of this one that is newer than its own: if its keys are in use elsewhere, \
                  stop one of the two; after a restore from a backup this is as it should be"
             );
+            self.own_changed.notify_one();
         }
         self.changed.store(true, Relaxed);
         self.news.add(Item::Record(record), from);

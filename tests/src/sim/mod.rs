@@ -5,6 +5,8 @@ pub mod outside;
 pub mod udp;
 
 #[cfg(test)]
+mod bad_gossip_tests;
+#[cfg(test)]
 mod exit_tests;
 #[cfg(test)]
 mod failure_tests;

@@ -21,11 +21,13 @@ use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry},
     epoch::UnixSeconds,
     identity::{OnionSecret, RelaySecret},
+    limits::ONION_KEY_LIFETIME,
     params::NetworkParams,
 };
 use trefoil_relay::{
     clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
+    onion_keys::OnionKeys,
     relay::{Bound, Relay, Setup},
     sources::Loopback,
     store::Store,
@@ -57,6 +59,10 @@ pub struct Plan {
     pub bootstrap: u8,
     /// How many of the last relays are not started, and not known to anyone, until [`SimNetwork::start_again`].
     pub late: u8,
+    /// A relay whose clock is ahead, and by how many seconds.
+    pub ahead: Option<(u8, u64)>,
+    /// A relay whose onion key is replaced, and how many seconds after the network's start.
+    pub rotates: Option<(u8, u64)>,
 }
 
 /// A running network.
@@ -67,6 +73,7 @@ pub struct SimNetwork {
     pub outside: SimOutside,
     plan: Plan,
     params: NetworkParams,
+    started: Instant,
     relays: Vec<Option<Relay>>,
     entries: Vec<RelayEntry>,
     clients: AtomicU8,
@@ -92,6 +99,8 @@ impl Plan {
             by_hand: 0,
             bootstrap: relays,
             late: 0,
+            ahead: None,
+            rotates: None,
         }
     }
 
@@ -103,41 +112,38 @@ impl Plan {
     /// Starts the network.
     pub fn start(self) -> SimNetwork {
         count_panics();
-        let net = SimNet::new(self.seed, self.model);
-        let outside = SimOutside::default();
-        let params = NetworkParams::testnet("simulated".parse().expect("a good name"));
-        let bound: Vec<_> = (1..=self.relays).map(|number| self.bind(number, &params, &net, &outside)).collect();
-        let entries: Vec<_> = (1..=self.relays)
-            .zip(&bound)
-            .map(|(number, bound)| bound.entry(RelayAddresses::new([relay_address(number)]).expect("one good address")))
-            .collect();
-        let started = usize::from(self.relays - self.by_hand - self.late);
-        let named = &entries[..usize::from(self.bootstrap.min(self.relays - self.late))];
+        let mut network = SimNetwork {
+            net: SimNet::new(self.seed, self.model),
+            outside: SimOutside::default(),
+            params: NetworkParams::testnet("simulated".parse().expect("a good name")),
+            started: Instant::now(),
+            relays: Vec::new(),
+            entries: Vec::new(),
+            clients: AtomicU8::new(1),
+            plan: self,
+        };
+        let plan = network.plan.clone();
+        let bound: Vec<_> =
+            (1..=plan.relays).map(|number| network.bind(number, relay_address(number), plan.seed)).collect();
+        let addresses = |number| RelayAddresses::new([relay_address(number)]).expect("one good address");
+        network.entries = (1..).zip(&bound).map(|(number, bound)| bound.entry(addresses(number))).collect();
+        let started = usize::from(plan.relays - plan.by_hand - plan.late);
+        let named = &network.entries[..usize::from(plan.bootstrap.min(plan.relays - plan.late))];
         let start = |(bound, entry): (Bound, &RelayEntry)| Some(bound.start(entry.addresses, named.iter().cloned()));
-        let relays = bound.into_iter().zip(&entries).take(started).map(start).collect();
-        SimNetwork { net, outside, plan: self, params, relays, entries, clients: AtomicU8::new(1) }
+        network.relays = bound.into_iter().zip(&network.entries).take(started).map(start).collect();
+        network
     }
 
-    fn bind(&self, number: u8, params: &NetworkParams, net: &SimNet, outside: &SimOutside) -> Bound {
-        let setup = self.setup(number, params, outside);
-        let sockets = sockets(net, params, relay_address(number).ip());
-        setup.over(net.socket(relay_address(number)), sockets).expect("a simulated socket has an address")
+    fn ahead(&self, number: u8) -> u64 {
+        self.ahead.filter(|(relay, _)| *relay == number).map_or(0, |(_, seconds)| seconds)
     }
 
-    fn setup(&self, number: u8, params: &NetworkParams, outside: &SimOutside) -> Setup {
-        let (identity, onion) = secrets(number);
-        let exit = if number >= self.first_exit { self.exit } else { "" };
-        Setup {
-            params: params.clone(),
-            identity: Arc::new(identity),
-            onion: onion.into(),
-            exit: exit.parse().expect("the test's policy is one"),
-            outside: Arc::new(outside.clone()),
-            memory: self.memory,
-            congestion: Congestion::default(),
-            clock: Clock::Simulated { at: Instant::now(), unix: START },
-            store: Store::default(),
-            seed: seed(self.seed, number),
+    fn onion_keys(&self, number: u8, secret: OnionSecret) -> OnionKeys {
+        match self.rotates {
+            Some((relay, after)) if relay == number => {
+                OnionKeys::made_at(secret, UnixSeconds(START.0 + after - ONION_KEY_LIFETIME.as_secs()))
+            }
+            _ => secret.into(),
         }
     }
 }
@@ -158,12 +164,43 @@ impl SimNetwork {
         self.relays[usize::from(number) - 1].as_ref().expect("the test did not stop it")
     }
 
+    fn bind(&self, number: u8, address: SocketAddr, seed: u64) -> Bound {
+        let sockets = sockets(&self.net, &self.params, address.ip());
+        self.setup(number, seed).over(self.net.socket(address), sockets).expect("a simulated socket has an address")
+    }
+
+    fn setup(&self, number: u8, run: u64) -> Setup {
+        let (identity, onion) = secrets(number);
+        let exit = if number >= self.plan.first_exit { self.plan.exit } else { "" };
+        Setup {
+            params: self.params.clone(),
+            identity: Arc::new(identity),
+            onion: self.plan.onion_keys(number, onion),
+            exit: exit.parse().expect("the test's policy is one"),
+            outside: Arc::new(self.outside.clone()),
+            memory: self.plan.memory,
+            congestion: Congestion::default(),
+            clock: Clock::Simulated { at: self.started, unix: START.plus(self.plan.ahead(number)) },
+            store: Store::default(),
+            seed: seed(run, number),
+        }
+    }
+
+    fn named(&self, numbers: &[u8]) -> Vec<RelayEntry> {
+        numbers.iter().map(|number| self.entries[usize::from(*number) - 1].clone()).collect()
+    }
+
+    /// Starts a second relay with the keys of this one, at another address, in the same network.
+    pub fn start_thief(&self, number: u8, address: SocketAddr, bootstrap: &[u8]) -> Relay {
+        let addresses = RelayAddresses::new([address]).expect("one good address");
+        self.bind(number, address, self.plan.seed + 1).start(addresses, self.named(bootstrap))
+    }
+
     /// Starts a relay that comes late, or one that was stopped, which gets to know the network through these.
     pub fn start_again(&mut self, number: u8, bootstrap: &[u8]) {
-        let bound = self.plan.bind(number, &self.params, &self.net, &self.outside);
-        let named = bootstrap.iter().map(|number| self.entries[usize::from(*number) - 1].clone());
+        let bound = self.bind(number, relay_address(number), self.plan.seed + 1);
         let addresses = self.entries[usize::from(number) - 1].addresses;
-        let relay = bound.start(addresses, named);
+        let relay = bound.start(addresses, self.named(bootstrap));
         let at = usize::from(number) - 1;
         self.relays.resize_with(self.relays.len().max(at + 1), || None);
         self.relays[at] = Some(relay);
