@@ -320,14 +320,14 @@ pub const CLOCK_SAMPLE_AGE: Duration = Duration::from_secs(3 * 3600);
 // relay: frames.rs, answer.rs
 
 /// For the rest of a frame on a directory stream, for writing one, and for an answer.
-pub const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(15);
 /// A directory stream on which nothing is asked for this long ends.
 pub const DIRECTORY_IDLE: Duration = Duration::from_secs(60);
 /// Directory streams through circuits that a relay answers at once.
 pub const DIRECTORY_ASKERS: usize = 256;
 /// For the records of one push; what is not checked by then was pushed for nothing. Less than [`DIRECTORY_TIMEOUT`],
 /// for which the pusher waits.
-pub const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+pub const PUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 // relay: senders.rs
 
@@ -371,6 +371,8 @@ pub const NEWS_MAX: usize = 1024;
 pub const NEIGHBOURS: usize = 4;
 /// Relays that are asked at once when a relay starts.
 pub const FIRST_ASKED: usize = 8;
+/// Pushes that are under way at once. A neighbour that does not take them must not keep them from the others.
+pub const PUSHES_RUNNING: usize = 16;
 /// What is learnt within this time is pushed together.
 pub const PUSH_DELAY: Duration = Duration::from_millis(500);
 /// When nobody answers, the next relay is tried after this long; doubled each time, up to the pause between

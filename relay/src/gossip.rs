@@ -24,7 +24,7 @@ use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
     ip::IpNet,
-    limits::{FIRST_ASKED, NEIGHBOURS, PUSH_DELAY, RETRY_MIN, TALK_TIMEOUT, WANTS_AT_ONCE},
+    limits::{FIRST_ASKED, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, RETRY_MIN, TALK_TIMEOUT, WANTS_AT_ONCE},
     reconcile::{ReconcileError, Reconciler, Salt, SaltedId},
 };
 
@@ -158,21 +158,25 @@ pub(crate) async fn ask_first(node: &Arc<Node>) {
 
 /// Tells neighbours what is new, until the node stops.
 pub(crate) async fn push(node: Arc<Node>) {
+    let mut pushing = JoinSet::new();
     loop {
         node.directory.news.ready().await;
         sleep(PUSH_DELAY).await; // what comes together goes together
         let items = Arc::new(node.directory.news.take());
         node.neighbours.fill(&node);
-        let mut pushing = JoinSet::new();
+        while pushing.try_join_next().is_some() {}
         for entry in node.neighbours.all() {
+            if pushing.len() >= PUSHES_RUNNING {
+                break; // those that are left out find it when they compare
+            }
             let (node, items) = (Arc::clone(&node), Arc::clone(&items));
             pushing.spawn(async move {
                 if let Err(error) = within(tell(&node, &entry, &items)).await {
                     debug!(%error, "a neighbour did not hear of news");
+                    node.neighbours.remove(&entry.id);
                 }
             });
         }
-        pushing.join_all().await;
     }
 }
 

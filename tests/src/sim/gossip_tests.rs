@@ -100,7 +100,8 @@ async fn halves_that_were_cut_apart_are_one_network_again_soon_after() {
     network.start_again(11, &[2]);
     network.start_again(12, &[7]);
     sleep(Duration::from_secs(90)).await; // the halves' records of each other have expired
-    assert!(know(&network, &[2, 11], &[1, 11]) && know(&network, &[7, 12], &[8, 12]));
+    assert!(know(&network, &[2, 11], &[1, 11]), "the left half goes on, with its newcomer");
+    assert!(know(&network, &[7, 12], &[8, 12]), "the right half goes on, with its newcomer");
     assert!(!know(&network, &[2], &[7]) && !know(&network, &[7], &[2]));
     set(&network, 0.0);
     let all = numbers(1..=12);
