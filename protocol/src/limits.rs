@@ -157,6 +157,8 @@ pub const LINKS_MAX: usize = 8192;
 pub const DIAL_BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// Longest time for which a failed dial is remembered.
 pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A link that a relay has dialled, on which nothing was open for this long, is closed.
+pub const LINK_IDLE_KEPT: Duration = Duration::from_secs(600);
 /// A second link to the same relay is closed when it had no circuits for about this long.
 pub const LINK_DRAIN: Duration = Duration::from_secs(30);
 // The client's local front doors (`client/src/{socks,http,proxy,forward}.rs`).

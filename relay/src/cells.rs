@@ -238,16 +238,17 @@ mod tests {
         Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap()
     }
 
-    /// A writer that has written these bytes, the reader of them, and what keeps them alive.
+    /// A writer that has written these bytes after a first cell, the reader of them, and what keeps them alive.
     async fn halves(bytes: &[u8]) -> (CellWriter, CellReader, [Link; 2]) {
         let (a, b) = (endpoint(1), endpoint(2));
         let dial = a.dial(b.own_id().unwrap(), b.local_address().unwrap());
         let (ours, theirs) = tokio::join!(dial, async { b.accept().await.unwrap().finish().await });
         let links = [ours.unwrap(), theirs.unwrap()];
         let mut writer = links[0].open_circuit().await.unwrap().writer;
-        writer.half.stream().write_all(bytes).await.unwrap();
+        writer.half.stream().write_all(&[1; CELL]).await.unwrap();
         let opened = links[1].accept().await.unwrap();
         let Arrival::Circuit(circuit, _first) = opened.arrive().await.unwrap() else { panic!("a circuit arrives") };
+        writer.half.stream().write_all(bytes).await.unwrap();
         (writer, circuit.reader, links)
     }
 

@@ -425,6 +425,23 @@ mod tests {
     }
 
     #[test]
+    fn bootstrap_relays_come_from_the_file_and_from_flags_which_win() {
+        let uri = |port: u16| {
+            let id = "aoqqpp7tzyil4hlq3umoos6atft6jvrqtosq2xy53sdgiesvgg4plfau";
+            let onion = "r5amllnwr4swesxfwikou5t2n3eu3au5hv5v4gwrxjxt4ijyfbpqoqnz";
+            format!("trefoil-relay:{id}@127.1.0.1:{port},[::1]:9001?onion={onion}")
+        };
+        let text = with(&format!("bootstrap = [\"{}\"]", uri(1)));
+        let bootstrap = |config: Config| config.bootstrap().iter().map(|relay| relay.addresses).collect::<Vec<_>>();
+        let listed = |port| vec![format!("127.1.0.1:{port},[::1]:9001").parse().unwrap()];
+        assert_eq!(bootstrap(load(&testnet(), &text).unwrap()), listed(1));
+        let (_dir, path) = files(&testnet(), &text);
+        let flags = flags(&format!("--bootstrap|{}", uri(2))).unwrap();
+        assert_eq!(bootstrap(Config::load(Some(&path), flags).unwrap()), listed(2));
+        assert!(refusal(&testnet(), &with("bootstrap = [\"trefoil-relay:x\"]")).contains("bootstrap"));
+    }
+
+    #[test]
     fn everything_can_be_set_in_the_file() {
         let text = with(
             "listen = \"127.1.0.1:0\"\nadvertise = \"127.1.0.1:9001,[::1]:9001\"\ncongestion = \"bbr\"\n\

@@ -180,7 +180,7 @@ impl Directory {
         unheard + view.len() - usize::from(view.get(&self.own).is_some())
     }
 
-    /// Relays of the view that this one has not reached.
+    /// Relays of the view that this one has not reached, in the order of their ids.
     pub(crate) fn unreached(&self) -> Vec<RelayEntry> {
         let view = self.view();
         let unreached = view.iter().filter(|(relay, known)| !known.reached && **relay != self.own);
@@ -302,13 +302,15 @@ impl Directory {
     }
 }
 
-/// Begins epochs when it is time. In a young network, whose sets are small, a set also grows within its epoch.
+/// Begins epochs when it is time, and does what else is done every few seconds. In a young network, whose sets are small, a set also grows within its epoch.
 pub(crate) async fn keep_time(node: Arc<Node>) {
     let directory = &node.directory;
     loop {
         let usable = directory.usable();
         let next = usable.epoch().next().start(&directory.params.directory);
         sleep(directory.clock.until(next).clamp(Duration::from_millis(100), DIRECTORY_TICK)).await;
+        let kept: Vec<_> = node.neighbours.all().iter().map(|entry| entry.id).collect();
+        node.links.let_go_of_idle(&kept);
         if !directory.judge_clock() {
             continue;
         }

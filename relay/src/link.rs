@@ -170,6 +170,12 @@ impl Link {
         counts.ours.circuits + counts.theirs.circuits
     }
 
+    /// Whether nothing is open on it.
+    pub fn is_idle(&self) -> bool {
+        let counts = self.0.counts();
+        counts.ours.all() + counts.theirs.all() == 0
+    }
+
     /// Opens a circuit, within [`STREAM_OPEN_TIMEOUT`]. The peer learns of it by its first cell.
     ///
     /// At the peer's limit, quinn offers room again only when an eighth of the limit has become free.

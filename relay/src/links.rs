@@ -17,7 +17,7 @@ use tokio::{
 };
 use trefoil_protocol::{
     identity::RelayId,
-    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LINK_DRAIN, LINKS_MAX},
+    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LINK_DRAIN, LINK_IDLE_KEPT, LINKS_MAX},
 };
 
 use crate::{
@@ -41,6 +41,8 @@ struct Table {
     entries: HashMap<RelayId, Entry>,
     /// Second links, which take no new circuits, and since when.
     draining: Vec<(Link, Instant)>,
+    /// Since when nothing is open on the links of these relays.
+    idle: HashMap<RelayId, Instant>,
 }
 
 enum Entry {
@@ -90,7 +92,8 @@ impl Links {
     }
 
     fn over(endpoint: Endpoint, dialled: Option<mpsc::Sender<Link>>) -> Self {
-        let table = Table { own: endpoint.own_id(), entries: HashMap::new(), draining: Vec::new() };
+        let table =
+            Table { own: endpoint.own_id(), entries: HashMap::new(), draining: Vec::new(), idle: HashMap::new() };
         Self(Arc::new(Inner { endpoint, dialled, table: Mutex::new(table) }))
     }
 
@@ -152,6 +155,24 @@ impl Links {
             && table.open(relay).is_some_and(|open| open.id() == link.id())
         {
             table.entries.remove(&relay);
+        }
+    }
+
+    /// Closes links that this node has dialled and on which nothing was open for [`LINK_IDLE_KEPT`], but for those to
+    /// these relays: each costs both ends a packet now and then. To be called every few seconds.
+    pub fn let_go_of_idle(&self, kept: &[RelayId]) {
+        let now = Instant::now();
+        let mut table = self.table();
+        let Table { entries, idle, .. } = &mut *table;
+        idle.retain(|relay, _| matches!(entries.get(relay), Some(Entry::Open(link)) if link.is_idle()));
+        for (relay, entry) in entries {
+            let Entry::Open(link) = entry else { continue };
+            if link.is_idle() && link.dialler() == Dialler::Us && !kept.contains(relay) {
+                let since = *idle.entry(*relay).or_insert(now);
+                if now >= since + LINK_IDLE_KEPT {
+                    link.close(CloseReason::Unspecified);
+                }
+            }
         }
     }
 

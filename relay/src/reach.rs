@@ -40,11 +40,10 @@ pub(crate) enum Verdict {
 pub(crate) async fn look(node: &Arc<Node>, link: &Link, relay: RelayId, addresses: &RelayAddresses) -> Vec<Reach> {
     let mut outcomes = Vec::new();
     for address in addresses.iter() {
-        let outcome = if ip::canonical(link.remote_address().ip()) != address.ip() {
+        let is_there = ip::canonical(link.remote_address().ip()) == address.ip();
+        let outcome = if !is_there || !node.directory.params().allows_relay_at(address.ip()) {
             Reach::NotYours
-        } else if !node.directory.params().allows_relay_at(address.ip()) {
-            Reach::NotYours
-        } else if !node.directory.senders.dial(address.ip()) {
+        } else if !node.directory.senders.dial(address) {
             Reach::TooSoon
         } else {
             let dialled = dial_from_fresh_port(node, relay, address).await;
@@ -69,6 +68,7 @@ async fn dial_from_fresh_port(node: &Arc<Node>, relay: RelayId, address: std::ne
     let outcome = match endpoint.dial(relay, address).await {
         Ok(_) => Reach::Reached,
         Err(DialError::WrongKey | DialError::WrongNetwork) => Reach::Stranger,
+        Err(DialError::Address(_) | DialError::Closed) => Reach::TooSoon, // not tried
         Err(_) => Reach::Silent,
     };
     endpoint.close(CloseReason::Unspecified);

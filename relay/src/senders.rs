@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,7 +29,7 @@ struct Inner {
     garbage: Meters<IpAddr>,
     identities: Meters<IpNet>,
     sessions: Meters<Option<IpNet>>,
-    reaches: Meters<IpAddr>,
+    dials: Meters<SocketAddr>,
 }
 
 /// Buckets that fill with use and leak with time, by key.
@@ -75,9 +75,12 @@ impl Senders {
         self.lock().sessions.fill(address.map(ip::netgroup), measure)
     }
 
-    /// Whether this address may be dialled once more.
-    pub(crate) fn dial(&self, address: IpAddr) -> bool {
-        self.lock().reaches.fill(address, Measure { most: 1.0, span: REACH_PAUSE })
+    /// Whether this address may be dialled once more. Ports of one address are one, but for this machine's own, where
+    /// all of a test network may be.
+    pub(crate) fn dial(&self, address: SocketAddr) -> bool {
+        let port = if address.ip().is_loopback() { address.port() } else { 0 };
+        let target = SocketAddr::new(address.ip(), port);
+        self.lock().dials.fill(target, Measure { most: 1.0, span: REACH_PAUSE })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -155,6 +158,16 @@ mod tests {
         let taken = (0..=255).cycle().take(3000).filter(|last| from(*last)).count();
         assert_eq!(taken as f64, NEW_IDENTITIES);
         assert!(senders.identity([10, 2, 0, 1].into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_is_dialled_once_in_a_while_whatever_the_port() {
+        let senders = Senders::default();
+        let dial = |address: &str| senders.dial(address.parse().unwrap());
+        assert!(dial("192.0.2.1:1") && !dial("192.0.2.1:2") && dial("192.0.2.2:1"));
+        assert!(dial("127.0.0.1:1") && dial("127.0.0.1:2") && !dial("127.0.0.1:2"));
+        tokio::time::advance(REACH_PAUSE).await;
+        assert!(dial("192.0.2.1:3"));
     }
 
     #[tokio::test(start_paused = true)]

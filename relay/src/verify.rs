@@ -28,7 +28,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut later: HashMap<RelayId, Later> = HashMap::new();
     loop {
         let unreached = node.directory.unreached();
-        later.retain(|relay, _| unreached.iter().any(|entry| entry.id == *relay));
+        later.retain(|relay, _| unreached.binary_search_by_key(relay, |entry| entry.id).is_ok());
         let now = Instant::now();
         let is_due = |entry: &&RelayEntry| later.get(&entry.id).is_none_or(|later| later.at <= now);
         let due: Vec<_> = unreached.iter().filter(is_due).take(VERIFY_RUNNING).cloned().collect();
@@ -66,7 +66,7 @@ async fn wait(node: &Node, until: Option<Instant>) {
 async fn look(node: &Arc<Node>, entry: &RelayEntry) -> bool {
     for address in entry.addresses.iter() {
         let allowed = node.directory.params().allows_relay_at(address.ip());
-        if allowed && node.directory.senders.dial(address.ip()) && node.links.look(entry.id, address).await.is_ok() {
+        if allowed && node.directory.senders.dial(address) && node.links.look(entry.id, address).await.is_ok() {
             node.directory.note_reached(&entry.id, address);
             return true;
         }

@@ -80,7 +80,7 @@ impl Directory {
     pub(crate) fn keep(&self, checked: Checked, from: Option<RelayId>) -> Result<Offer, Cause> {
         let record = checked.record().clone();
         let relay = record.relay();
-        let offer = self.view().offer(checked, self.now());
+        let offer = self.offer(checked);
         match &offer {
             Offer::New | Offer::Renewed | Offer::Barred => self.note_news(record, from),
             Offer::Fraud(proof) => {
@@ -113,6 +113,19 @@ impl Directory {
             self.note_fraud(&proof, Some(from));
         }
         Ok(is_news)
+    }
+
+    /// Offers a record to the view; a relay that has moved has to be reached again.
+    fn offer(&self, checked: Checked) -> Offer {
+        let (relay, addresses) = (checked.record().relay(), checked.record().entry().addresses);
+        let mut view = self.view();
+        let before = view.get(&relay).map(|known| known.record.record().entry().addresses);
+        let offer = view.offer(checked, self.now());
+        let after = view.get(&relay).map(|known| known.record.record().entry().addresses);
+        if before != after && after == Some(addresses) {
+            view.forget_reached(&relay);
+        }
+        offer
     }
 
     async fn check(&self, bytes: &[u8], from: &Sender) -> Result<Checked, Cause> {

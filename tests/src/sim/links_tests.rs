@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use tokio::{sync::mpsc, time::Instant};
-use trefoil_protocol::limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HANDSHAKE_TIMEOUT, LINK_DRAIN};
+use trefoil_protocol::{
+    identity::RelayId,
+    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HANDSHAKE_TIMEOUT, LINK_DRAIN, LINK_IDLE_KEPT},
+};
 use trefoil_relay::{
     endpoint::{DialError, Endpoint},
     link::{Dialler, Link, LinkError},
@@ -160,4 +163,28 @@ async fn a_second_link_closes_when_it_has_no_circuits() {
     links.insert(&first);
     assert!(second.is_closed());
     assert!(!first.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_link_is_let_go_by_its_dialler_unless_it_is_kept() {
+    let net = net(1);
+    let (a, b) = (relay(&net, 1), relay(&net, 2));
+    let (links, _dialled) = links(&a);
+    let (link, _accepted) = tokio::join!(links.get(relay_id(2), address(2)), accept(&b));
+    let link = link.unwrap();
+    let wait = async |kept: &[RelayId]| {
+        for _ in 0..2 {
+            links.let_go_of_idle(kept);
+            tokio::time::sleep(LINK_IDLE_KEPT / 2).await;
+        }
+        links.let_go_of_idle(kept);
+    };
+    wait(&[relay_id(2)]).await;
+    let circuit = link.open_circuit().await.unwrap();
+    wait(&[]).await;
+    assert!(!link.is_closed());
+    drop(circuit);
+    wait(&[]).await;
+    assert!(link.is_closed());
+    assert_eq!(links.count(), 0);
 }
