@@ -12,7 +12,7 @@ use crate::{
     identity::RelayId,
     limits::{MAX_HOPS, MAX_PATH_SCANS, NEWCOMERS_SHARE},
     message::Target,
-    relays::{Marks, UsableRelay, UsableRelays},
+    relays::{Candidate, Marks, UsableRelay, UsableRelays},
 };
 
 /// What a path must be.
@@ -136,15 +136,6 @@ pub fn choose_many<'r>(
     (0..count).map(|_| choice.draw(rng)).collect()
 }
 
-/// A relay that may be drawn: its place among the usable relays, and what a draw asks of it.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    at: usize,
-    marks: Marks,
-    weight: u8,
-    senior: bool,
-}
-
 /// What all paths under the same rules are drawn from.
 struct Choice<'r, 'a> {
     relays: &'r UsableRelays,
@@ -163,8 +154,10 @@ impl<'r, 'a> Choice<'r, 'a> {
             None if left.iter().any(|candidate| candidate.senior) => None,
             None => return Err(NoPath::NoFirst),
         };
-        let can =
-            |candidate: &Candidate| relays.at(candidate.at).is_some_and(|relay| rules.need.is_met_by(&relay.entry));
+        let can = |candidate: &Candidate| match rules.need {
+            Need::Any => true,
+            need => candidate.exit && relays.at(candidate.at).is_some_and(|relay| need.is_met_by(&relay.entry)),
+        };
         let lasts: Vec<_> = left.iter().filter(|candidate| can(candidate)).copied().collect();
         if lasts.is_empty() { Err(no_exit(relays, rules)) } else { Ok(Self { relays, rules, left, lasts, guard }) }
     }
@@ -195,18 +188,17 @@ fn left(relays: &UsableRelays, rules: &PathRules<'_>) -> Result<Vec<Candidate>, 
     let own_ids = rules.own.iter().map(|relay| &relay.entry.id);
     let mut out: Vec<_> = rules.exclude.iter().chain(own_ids).filter_map(|id| relays.position(id)).collect();
     out.sort_unstable();
-    let candidate = |(at, (relay, marks)): (usize, (&UsableRelay, Marks))| {
-        let marks = count(marks);
-        let stays = out.binary_search(&at).is_err() && !own.iter().any(|own| own.meet(marks));
-        let senior = relay.class >= relays.senior();
-        stays.then(|| Candidate { at, marks, weight: relay.entry.weight.into(), senior })
+    let may_be_drawn = |candidate: &Candidate| {
+        let candidate = Candidate { marks: count(candidate.marks), ..*candidate };
+        let stays = out.binary_search(&candidate.at).is_err() && !own.iter().any(|own| own.meet(candidate.marks));
+        stays.then_some(candidate)
     };
-    let left: Vec<_> = relays.marked().enumerate().filter_map(candidate).collect();
+    let left: Vec<_> = relays.candidates().iter().filter_map(may_be_drawn).collect();
     if left.len() < hops { Err(NoPath::TooFewLeft { left: left.len(), known, hops }) } else { Ok(left) }
 }
 
 /// The candidate at this place; `candidates` are in the order of their places.
-fn find(candidates: &[Candidate], at: Option<usize>) -> Option<Candidate> {
+fn find(candidates: &[Candidate], at: Option<u32>) -> Option<Candidate> {
     let found = candidates.binary_search_by_key(&at?, |candidate| candidate.at).ok()?;
     candidates.get(found).copied()
 }
@@ -278,10 +270,10 @@ fn may_meet(one: &Candidate, other: &Candidate) -> bool {
 /// One of the candidates, by weight. All newcomers together have at most one part in [`NEWCOMERS_SHARE`] of the mass,
 /// unless there is nobody else.
 fn draw(candidates: &[Candidate], rng: &mut impl Rng) -> Option<Candidate> {
-    let mass = |senior: bool| {
-        candidates.iter().filter(|candidate| candidate.senior == senior).map(|c| u64::from(c.weight)).sum::<u64>()
-    };
-    let (seniors, newcomers) = (mass(true), mass(false));
+    let (mut seniors, mut newcomers) = (0u64, 0u64);
+    for candidate in candidates {
+        *(if candidate.senior { &mut seniors } else { &mut newcomers }) += u64::from(candidate.weight);
+    }
     if seniors > 0 && newcomers * (NEWCOMERS_SHARE - 1) > seniors {
         // Too many newcomers for a draw from all: which group, and then which of it.
         let senior = rng.random_range(0..NEWCOMERS_SHARE) != 0;

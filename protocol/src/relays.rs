@@ -26,10 +26,21 @@ pub struct UsableRelay {
 pub struct UsableRelays {
     epoch: Epoch,
     relays: Vec<UsableRelay>,
-    /// Beside each relay.
-    marks: Vec<Marks>,
+    /// Beside each relay: what a draw reads of it, close together.
+    candidates: Vec<Candidate>,
     numbers: HashMap<Mark, u32>,
     senior: AgeClass,
+}
+
+/// A relay that may be drawn: its place among the usable relays, and what a draw asks of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) at: u32,
+    pub(crate) marks: Marks,
+    pub(crate) weight: u8,
+    pub(crate) senior: bool,
+    /// Whether it is an exit at all.
+    pub(crate) exit: bool,
 }
 
 /// What no two relays of a path may share.
@@ -54,8 +65,16 @@ impl UsableRelays {
             let next = u32::try_from(numbers.len() + 1).unwrap_or(u32::MAX);
             *numbers.entry(mark).or_insert(next)
         };
-        let marks = relays.iter().map(|relay| Marks(relay.marks().map(|mark| mark.map_or(0, &mut number)))).collect();
-        Self { epoch, senior: senior(&relays), relays, marks, numbers }
+        let senior = senior(&relays);
+        let candidate = |(at, relay): (u32, &UsableRelay)| Candidate {
+            at,
+            marks: Marks(relay.marks().map(|mark| mark.map_or(0, &mut number))),
+            weight: relay.entry.weight.into(),
+            senior: relay.class >= senior,
+            exit: !relay.entry.exit.is_empty(),
+        };
+        let candidates = (0..).zip(&relays).map(candidate).collect();
+        Self { epoch, relays, candidates, numbers, senior }
     }
 
     /// Relays of a fixed list: nothing is known of their ages and families.
@@ -98,7 +117,7 @@ impl UsableRelays {
 
     /// How many seniors there are.
     pub fn seniors(&self) -> u32 {
-        let seniors = self.relays.iter().filter(|relay| relay.class >= self.senior).count();
+        let seniors = self.candidates.iter().filter(|candidate| candidate.senior).count();
         u32::try_from(seniors).unwrap_or(u32::MAX)
     }
 
@@ -109,17 +128,18 @@ impl UsableRelays {
         others.iter().all(|other| other.entry.id != relay.entry.id && !count(self.marks_of(other)).meet(marks))
     }
 
-    pub(crate) fn position(&self, id: &RelayId) -> Option<usize> {
-        self.relays.binary_search_by_key(id, |relay| relay.entry.id).ok()
+    pub(crate) fn position(&self, id: &RelayId) -> Option<u32> {
+        let at = self.relays.binary_search_by_key(id, |relay| relay.entry.id).ok()?;
+        u32::try_from(at).ok()
     }
 
-    pub(crate) fn at(&self, position: usize) -> Option<&UsableRelay> {
-        self.relays.get(position)
+    pub(crate) fn at(&self, position: u32) -> Option<&UsableRelay> {
+        self.relays.get(usize::try_from(position).ok()?)
     }
 
-    /// All of them with their marks.
-    pub(crate) fn marked(&self) -> impl Iterator<Item = (&UsableRelay, Marks)> {
-        self.relays.iter().zip(self.marks.iter().copied())
+    /// All of them as candidates, in the order of their places.
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
     }
 
     /// The marks of any relay, as far as a relay of this set has them too.
@@ -220,13 +240,13 @@ mod tests {
         for a in 0..5 {
             for b in 0..a {
                 let expected = meeting.contains(&(b, a));
-                assert_eq!(all.marks[a].meet(all.marks[b]), expected, "{a} {b}");
-                let family = all.marks[a].family_only().meet(all.marks[b].family_only());
+                assert_eq!(all.candidates[a].marks.meet(all.candidates[b].marks), expected, "{a} {b}");
+                let family = all.candidates[a].marks.family_only().meet(all.candidates[b].marks.family_only());
                 assert_eq!(family, (b, a) == (3, 4));
             }
-            assert_eq!(all.marks_of(all.at(a).unwrap()), all.marks[a]);
+            assert_eq!(all.marks_of(&all.relays[a]), all.candidates[a].marks);
         }
         let stranger = relay(9, "127.9.0.1:1,[2001:1::9]:1", AgeClass::Old);
-        assert_eq!(all.marks_of(&stranger), Marks([0, all.marks[2].0[1], 0]));
+        assert_eq!(all.marks_of(&stranger), Marks([0, all.candidates[2].marks.0[1], 0]));
     }
 }
