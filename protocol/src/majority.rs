@@ -148,7 +148,7 @@ impl SourceSet {
 /// [`TooFewSources`] below [`SOURCES_MIN`].
 pub fn majority(
     epoch: Epoch,
-    sources: &[SourceSet],
+    sources: &[&SourceSet],
     known: impl IntoIterator<Item = RelayId>,
 ) -> Result<Majority, TooFewSources> {
     let sources: Vec<_> = sources.iter().filter(|source| source.epoch == epoch).collect();

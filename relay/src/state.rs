@@ -319,7 +319,9 @@ mod tests {
     fn a_directory_where_nothing_can_be_written_is_named() {
         let (_dir, path) = used();
         fs::create_dir_all(path.join(".probe/taken")).unwrap(); // stands for any failed write, even for root
-        assert!(matches!(open(&path), Err(StateError::Directory(DataDirError::Unwritable { path: named, .. })) if named == path));
+        assert!(
+            matches!(open(&path), Err(StateError::Directory(DataDirError::Unwritable { path: named, .. })) if named == path)
+        );
     }
 
     #[test]
