@@ -151,10 +151,11 @@ impl Circuit {
 /// Runs both directions until either ends.
 async fn run(shared: Arc<Shared>, mut inwards: Inwards, mut outwards: Outwards, closed: CancellationToken) {
     let ended = tokio::select! {
+        biased; // one that is to close says nothing more, whatever waits to be said
+        () = closed.cancelled() => None,
         error = inwards.carry() => Some(error),
         error = outwards.carry() => Some(error),
         error = watch(&shared) => Some(error),
-        () = closed.cancelled() => None,
     };
     if let Some(error) = ended {
         debug!(%error, "a circuit ended");

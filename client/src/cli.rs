@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use trefoil_protocol::uri::RelayUri;
 use trefoil_relay::endpoint::Congestion;
 
 /// Sends TCP through circuits of three relays, so that no one of them knows both you and where you go.
@@ -28,6 +29,8 @@ pub enum Command {
     Proxy(Proxy),
     /// Forward one local TCP port through a circuit
     Forward(Forward),
+    /// Tell how the running proxy or forward is: what it knows, and what is wrong if it does not work
+    Status(Status),
 }
 
 /// `trefoil demo`
@@ -86,12 +89,39 @@ pub struct Forward {
     pub target: String,
 }
 
+/// `trefoil status`
+#[derive(Args, Debug)]
+pub struct Status {
+    /// The network file that the running command was started with
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+    pub network: Option<PathBuf>,
+    /// The data directory of the running command [default: that of the network]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Which network, and how to use it.
 #[derive(Args, Debug)]
 pub struct Network {
-    /// The network file: the network's parameters and its relays; `trefoil testnet` makes one
+    /// The network file: the network's parameters and some of its relays; `trefoil testnet` makes one
     #[arg(long, value_name = "FILE")]
     pub network: PathBuf,
+    /// A relay to get to know the network from, besides those of the file; may be given several times
+    #[arg(long, value_name = "URI")]
+    pub bootstrap: Vec<RelayUri>,
+    /// Where to keep guards and known relays [default: trefoil/NETWORK in $XDG_DATA_HOME or ~/.local/share; nothing is
+    /// kept for a network of local relays]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep nothing: each start then draws new guards, which in time makes this client meet the bad ones
+    #[arg(long, conflicts_with = "data_dir")]
+    pub no_state: bool,
+    /// Go on with new guards although several did not answer; read the user guide first
+    #[arg(long)]
+    pub new_guards: bool,
     /// The congestion control of links to guards: cubic, tolerant (of lost packets), or bbr, which is unfair to others
     #[arg(long, default_value = "cubic", value_name = "NAME")]
     pub congestion: Congestion,

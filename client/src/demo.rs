@@ -25,13 +25,14 @@ use hyper_util::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use trefoil_relay::{endpoint::Congestion, network::NetworkFile, seed::seed};
+use trefoil_relay::{clock::Clock, endpoint::Congestion, network::NetworkFile, seed::seed};
 
 use crate::{
     cli, guards,
     proxy::{Exposure, Proxy},
+    state::State,
     testnet::Testnet,
-    tunnel::{Client, Isolation},
+    tunnel::{Client, Isolation, Setup},
 };
 
 /// For anything that should take milliseconds.
@@ -51,15 +52,20 @@ pub async fn run(arguments: &cli::Demo, shutdown: &CancellationToken) -> anyhow:
 }
 
 async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
-    let (network, testnet) = network(arguments)?;
-    println!("{} relays on this machine", network.relays.len());
+    let (network, testnet) = network(arguments).await?;
+    if testnet.is_some() {
+        println!("{} relays on this machine, which have found each other", arguments.relays);
+    }
 
     let server = web::Server::start(arguments.size << 20).await.context("cannot start the web server")?;
     println!("a web server on http://{}", server.address());
 
     let started = Instant::now();
     let sockets = guards::system_sockets(&network.params, Congestion::default());
-    let client = Client::new(network.params, network.relays, sockets, seed());
+    let NetworkFile { params, relays: bootstrap } = network;
+    let (clock, state, own) = (Clock::System, State::none(), Vec::new());
+    let setup = Setup { params, bootstrap, own, sockets, clock, state, new_guards: false, seed: seed() };
+    let client = Client::start(setup)?;
     let proxy = Proxy::bind("127.0.0.1:0".parse().context("a good address")?, Exposure::Loopback).await?;
     let socks = proxy.local_addr();
     println!("a SOCKS proxy on {socks}\n");
@@ -81,11 +87,11 @@ async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
 }
 
 /// The network that was named, or a new one.
-fn network(arguments: &cli::Demo) -> anyhow::Result<(NetworkFile, Option<Testnet>)> {
+async fn network(arguments: &cli::Demo) -> anyhow::Result<(NetworkFile, Option<Testnet>)> {
     if let Some(file) = &arguments.network {
         return Ok((NetworkFile::load(file)?, None));
     }
-    let testnet = Testnet::start(arguments.relays)?;
+    let testnet = Testnet::start(arguments.relays).await?;
     Ok((testnet.file().clone(), Some(testnet)))
 }
 

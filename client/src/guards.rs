@@ -1,33 +1,39 @@
-//! Links to guards: the relays that see this client's address.
+//! Guards: the relays that see this client's address, and the links to them.
 //!
-//! Each guard has a UDP socket of its own, so that two guards cannot tell by the port that they serve the same client.
-//! Specification: docs/protocol.md, "Links".
+//! Specification: docs/protocol.md, "Links" and "Guards". Which relays are guards is the protocol's `guard.rs`; here
+//! they are dialled, and what became of that is told to it. Each has a UDP socket of its own, so that two guards cannot
+//! tell by the port that they serve the same client.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use rand::Rng;
 use tokio::{
     sync::Mutex as AsyncMutex,
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tracing::warn;
 use trefoil_protocol::{
     entry::RelayEntry,
+    guard::{Attempt, CircuitEnd, GuardSample, NoGuard, SampleRules},
     identity::RelayId,
     limits::{GUARD_IDLE, SHUTDOWN_TIMEOUT},
     params::NetworkParams,
+    relays::UsableRelays,
 };
 use trefoil_relay::{
+    clock::Clock,
     endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
     link::Link,
     reason::CloseReason,
     sources::Loopback,
 };
 
-use crate::build::Cause;
+use crate::build::{BuildError, Cause};
 
 pub use trefoil_relay::endpoint::Sockets;
 
@@ -45,10 +51,15 @@ pub fn system_sockets(params: &NetworkParams, congestion: Congestion) -> Sockets
     })
 }
 
+/// Draws of a guard until one is taken that was to be avoided: with two in use, all but never too few.
+const CHOICES: usize = 16;
+
 /// See the file's head.
 pub(crate) struct Guards {
     sockets: Sockets,
-    links: Mutex<HashMap<RelayId, Arc<AsyncMutex<Option<Guard>>>>>,
+    clock: Clock,
+    sample: Mutex<GuardSample>,
+    links: Mutex<BTreeMap<RelayId, Arc<AsyncMutex<Option<Guard>>>>>,
 }
 
 struct Guard {
@@ -59,8 +70,76 @@ struct Guard {
 }
 
 impl Guards {
-    pub(crate) fn new(sockets: Sockets) -> Self {
-        Self { sockets, links: Mutex::default() }
+    pub(crate) fn new(sockets: Sockets, clock: Clock, sample: GuardSample) -> Self {
+        Self { sockets, clock, sample: Mutex::new(sample), links: Mutex::default() }
+    }
+
+    /// A copy of what is to be kept.
+    pub(crate) fn sample(&self) -> GuardSample {
+        self.locked_sample().clone()
+    }
+
+    /// Takes in a usable set that most sources agree on.
+    pub(crate) fn update(&self, usable: &UsableRelays, rules: &SampleRules<'_>, rng: &mut impl Rng) {
+        self.locked_sample().update(usable, rules, self.clock.now(), rng);
+    }
+
+    /// The guard for a new circuit, one that is not in `avoid` where there is a choice.
+    pub(crate) fn choose(&self, avoid: &[RelayId], rng: &mut impl Rng) -> Result<RelayId, NoGuard> {
+        let mut sample = self.locked_sample();
+        let now = self.clock.now();
+        let mut chosen = sample.choose(now, rng)?;
+        for _ in 0..CHOICES {
+            if !avoid.contains(&chosen) {
+                break;
+            }
+            chosen = sample.choose(now, rng)?;
+        }
+        Ok(chosen)
+    }
+
+    /// The guards that circuits begin at now.
+    pub(crate) fn in_use(&self) -> Vec<RelayId> {
+        self.locked_sample().in_use(self.clock.now())
+    }
+
+    /// A guard that is not in use, if it is time to see whether it is still there.
+    pub(crate) fn feeler(&self, rng: &mut impl Rng) -> Option<RelayId> {
+        self.locked_sample().feeler(self.clock.now(), rng)
+    }
+
+    /// Takes in how a feeler went.
+    pub(crate) fn handle_feeler(&self, relay: &RelayId, attempt: Attempt) {
+        self.locked_sample().handle_feeler(relay, attempt);
+    }
+
+    /// Takes in how a dial went that was no part of a circuit.
+    pub(crate) fn handle_dial(&self, relay: &RelayId, attempt: Attempt) {
+        self.locked_sample().handle_dial(relay, attempt, self.clock.now());
+    }
+
+    /// Takes in how a circuit went that begins at this relay.
+    pub(crate) fn handle_built<T>(&self, guard: &RelayId, built: &Result<T, BuildError>) {
+        let now = self.clock.now();
+        let mut sample = self.locked_sample();
+        let dropped = match built {
+            Ok(_) => {
+                sample.handle_dial(guard, Attempt::Reached, now);
+                sample.handle_circuit(guard, CircuitEnd::Built, now)
+            }
+            Err(error) if error.relay == *guard => {
+                let offline = matches!(error.cause, Cause::Bind(_) | Cause::Dial(DialError::Address(_)));
+                sample.handle_dial(guard, if offline { Attempt::Offline } else { Attempt::Failed }, now);
+                None
+            }
+            Err(_) => {
+                sample.handle_dial(guard, Attempt::Reached, now);
+                sample.handle_circuit(guard, CircuitEnd::Failed, now)
+            }
+        };
+        if let Some(dropped) = dropped {
+            warn!("{dropped}: it may have chosen which of them live, and another takes its place");
+        }
     }
 
     /// The link to this relay, dialled if there is none. Those who ask at once share one dial.
@@ -80,7 +159,7 @@ impl Guards {
 
     /// Closes all links, and waits until the guards know, for at most [`SHUTDOWN_TIMEOUT`].
     pub(crate) async fn close(&self) {
-        let slots: Vec<_> = self.lock().drain().map(|(_, slot)| slot).collect();
+        let slots: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();
         let mut closing = JoinSet::new();
         for slot in slots {
             closing.spawn(async move {
@@ -122,11 +201,15 @@ impl Guards {
         Err(last)
     }
 
+    fn locked_sample(&self) -> MutexGuard<'_, GuardSample> {
+        self.sample.lock().unwrap_or_else(PoisonError::into_inner) // it is whole after each call
+    }
+
     fn slot(&self, relay: RelayId) -> Arc<AsyncMutex<Option<Guard>>> {
         Arc::clone(self.lock().entry(relay).or_default())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RelayId, Arc<AsyncMutex<Option<Guard>>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RelayId, Arc<AsyncMutex<Option<Guard>>>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,11 +12,13 @@ use trefoil_client::{
     forward::Forward,
     guards,
     proxy::{Exposure, Proxy},
-    target,
+    state::{self, State},
+    status, target,
     testnet::Testnet,
-    tunnel::Client,
+    tunnel::{Client, Setup},
 };
-use trefoil_relay::{log, network::NetworkFile, open_files, seed::seed};
+use trefoil_protocol::params::NetworkParams;
+use trefoil_relay::{clock::Clock, log, network::NetworkFile, open_files, seed::seed};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -38,6 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         match arguments.command {
             Command::Demo(arguments) => demo::run(&arguments, &shutdown).await,
             Command::Testnet(arguments) => testnet(arguments, &shutdown).await,
+            Command::Status(arguments) => show_status(arguments).await,
             Command::Proxy(arguments) => proxy(arguments, shutdown).await,
             Command::Forward(arguments) => forward(arguments, shutdown).await,
         }
@@ -48,7 +51,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn testnet(arguments: cli::Testnet, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let place = Place::of(arguments.dir, arguments.network)?;
-    let testnet = Testnet::start(arguments.relays)?;
+    let testnet = tokio::select! {
+        started = Testnet::start(arguments.relays) => started?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let file = place.file();
     testnet.file().save(&file)?;
     let shown = file.display();
@@ -69,28 +75,73 @@ async fn testnet(arguments: cli::Testnet, shutdown: &CancellationToken) -> anyho
 
 async fn proxy(arguments: cli::Proxy, shutdown: CancellationToken) -> anyhow::Result<()> {
     let exposure = if arguments.expose { Exposure::Everybody } else { Exposure::Loopback };
-    let client = client(&arguments.network)?;
+    let network = NetworkFile::load(&arguments.network.network)?;
     let proxy = Proxy::bind(arguments.socks, exposure).await?;
+    let client = client(network, arguments.network)?;
     say(&format!("listening on {} for SOCKS5, SOCKS4a and HTTP CONNECT", proxy.local_addr()));
-    proxy.run(client.clone(), shutdown).await;
+    tokio::join!(proxy.run(client.clone(), shutdown.clone()), status::serve(client.clone(), shutdown));
     client.close().await;
     Ok(())
 }
 
 async fn forward(arguments: cli::Forward, shutdown: CancellationToken) -> anyhow::Result<()> {
     let target = target::parse(&arguments.target).with_context(|| format!("{:?} is no target", arguments.target))?;
-    let client = client(&arguments.network)?;
+    let network = NetworkFile::load(&arguments.network.network)?;
     let forward = Forward::bind(arguments.port, target).await?;
+    let client = client(network, arguments.network)?;
     say(&format!("listening on {}, forwarding to {}", forward.local_addr(), arguments.target));
-    forward.run(client.clone(), shutdown).await;
+    tokio::join!(forward.run(client.clone(), shutdown.clone()), status::serve(client.clone(), shutdown));
     client.close().await;
     Ok(())
 }
 
-fn client(network: &cli::Network) -> anyhow::Result<Client> {
-    let file = NetworkFile::load(&network.network)?;
-    let sockets = guards::system_sockets(&file.params, network.congestion);
-    Ok(Client::new(file.params, file.relays, sockets, seed()))
+async fn show_status(arguments: cli::Status) -> anyhow::Result<()> {
+    let directory = match (arguments.data_dir, arguments.network) {
+        (Some(directory), _) => directory,
+        (None, Some(network)) => default_directory(&NetworkFile::load(&network)?.params)?
+            .context("a network of local relays has no data directory unless one is named: pass --data-dir")?,
+        (None, None) => anyhow::bail!("which network? pass --network or --data-dir"),
+    };
+    let status = status::ask(&directory).await?;
+    if arguments.json {
+        say(&status.to_json());
+    } else {
+        print!("{status}");
+    }
+    Ok(())
+}
+
+fn client(network: NetworkFile, arguments: cli::Network) -> anyhow::Result<Client> {
+    let state = match (&arguments.data_dir, arguments.no_state) {
+        (_, true) => State::none(),
+        (Some(directory), _) => State::open(directory)?,
+        (None, _) => match default_directory(&network.params)? {
+            Some(directory) => State::open(&directory)?,
+            None => State::none(),
+        },
+    };
+    if state.is_second() {
+        eprintln!(
+            "trefoil: another trefoil uses the same data directory: this one has its guards, and keeps nothing itself"
+        );
+    }
+    let sockets = guards::system_sockets(&network.params, arguments.congestion);
+    let NetworkFile { params, relays } = network;
+    let bootstrap = relays.into_iter().chain(arguments.bootstrap.into_iter().map(Into::into)).collect();
+    let new_guards = arguments.new_guards;
+    let own = Vec::new();
+    let setup = Setup { params, bootstrap, own, sockets, clock: Clock::System, state, new_guards, seed: seed() };
+    Ok(Client::start(setup)?)
+}
+
+/// Where a client of this network keeps its state. A network of local relays is for trying things out: its relays are
+/// new each time, so nothing is worth keeping.
+fn default_directory(params: &NetworkParams) -> anyhow::Result<Option<PathBuf>> {
+    if params.allow_loopback {
+        return Ok(None);
+    }
+    let directory = state::default_directory(params);
+    directory.map(Some).context("there is no home directory to keep guards in: pass --data-dir, or --no-state")
 }
 
 /// Where a testnet's network file goes.

@@ -1,8 +1,8 @@
 //! The circuits of a client: built ahead of need, kept apart by isolation, and let go when they are old or dead.
 //!
 //! Specification: docs/protocol.md, "Circuits" and "Paths". A circuit serves one isolation token only, and new streams
-//! for ten minutes only. Which relays it goes through is drawn anew for each; relays that just failed are left out for
-//! a short while, never preferred or remembered for longer.
+//! for ten minutes only. It begins at a guard; the other relays are drawn anew for each, from the usable set as it is
+//! then. Relays that just failed are left out for a short while, never preferred or remembered for longer.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify},
+    sync::{Mutex as AsyncMutex, Notify, watch},
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -20,16 +20,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
+    guard::{GuardSample, NoGuard, SampleRules},
     identity::RelayId,
     limits::{
-        BUILD_HEDGE, CIRCUIT_BUILD_TRIES, HOP_BUILD_TIMEOUT, MAX_ISOLATIONS, PATH_HOPS, RELAY_FAILURE_MEMORY,
-        SPARE_CIRCUITS,
+        BUILD_HEDGE, CIRCUIT_BUILD_TRIES, DIRECTORY_WAIT, HOP_BUILD_TIMEOUT, MAX_ISOLATIONS, PATH_HOPS,
+        RELAY_FAILURE_MEMORY, SPARE_CIRCUITS,
     },
     message::Target,
     params::NetworkParams,
     path::{self, Need, NoPath, PathRules},
-    relays::UsableRelays,
+    relays::{UsableRelay, UsableRelays},
 };
+use trefoil_relay::clock::Clock;
 
 use crate::{
     build::{self, BuildError, Cause},
@@ -40,6 +42,8 @@ use crate::{
 
 /// The port that spare circuits must be able to exit to, until a stream says what is really wanted.
 const USUAL_PORT: u16 = 443;
+/// Draws of a guard for one path: which of the two is right may depend on who must be last.
+const GUARD_TRIES: usize = 8;
 /// Between two looks at which circuits are spent and how many spares there are.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Between two failed attempts to build a spare: doubles from the first to the second.
@@ -50,6 +54,10 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoCircuit {
     #[error("{0}")]
+    NotYet(Arc<str>),
+    #[error("{0}")]
+    Guard(#[from] NoGuard),
+    #[error("{0}")]
     Path(#[from] NoPath),
     #[error("{tries} circuits could not be built; the last failed because {}", reason(.last))]
     Build { tries: usize, last: Box<BuildError> },
@@ -59,15 +67,41 @@ pub(crate) enum NoCircuit {
     Slow { tries: usize },
 }
 
+impl NoCircuit {
+    /// Whether it is this relay that failed.
+    pub(crate) fn blames(&self, relay: &RelayId) -> bool {
+        matches!(self, Self::Build { last, .. } if last.relay == *relay)
+    }
+}
+
 /// See the file's head.
 pub(crate) struct Pool {
     params: NetworkParams,
-    relays: UsableRelays,
-    guards: Guards,
+    /// This node's own relay, if it is one: never used.
+    own: Vec<UsableRelay>,
+    known: watch::Sender<Known>,
+    pub(crate) guards: Guards,
     state: Mutex<State>,
     spare_wanted: Notify,
-    tracker: TaskTracker,
-    shutdown: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// What a pool is made of.
+pub(crate) struct Setup {
+    pub(crate) params: NetworkParams,
+    pub(crate) own: Vec<UsableRelay>,
+    pub(crate) sockets: Sockets,
+    pub(crate) clock: Clock,
+    pub(crate) guards: GuardSample,
+    pub(crate) seed: [u8; 32],
+}
+
+/// The relays that circuits are drawn from now, if any; and if none, why, in words for a person.
+#[derive(Clone)]
+struct Known {
+    usable: Option<Arc<UsableRelays>>,
+    trouble: Arc<str>,
 }
 
 struct State {
@@ -90,18 +124,20 @@ struct Slot {
 }
 
 impl Pool {
-    pub(crate) fn new(params: NetworkParams, relays: Vec<RelayEntry>, sockets: Sockets, seed: [u8; 32]) -> Arc<Self> {
+    pub(crate) fn new(setup: Setup) -> Arc<Self> {
         let state = State {
-            rng: StdRng::from_seed(seed),
+            rng: StdRng::from_seed(setup.seed),
             spares: Vec::new(),
             port: USUAL_PORT,
             used: HashMap::new(),
             failed: HashMap::new(),
         };
+        let known = Known { usable: None, trouble: "the network's relays are not known yet".into() };
         let pool = Arc::new(Self {
-            params,
-            relays: UsableRelays::fixed(relays),
-            guards: Guards::new(sockets),
+            params: setup.params,
+            own: setup.own,
+            known: watch::Sender::new(known),
+            guards: Guards::new(setup.sockets, setup.clock, setup.guards),
             state: Mutex::new(state),
             spare_wanted: Notify::new(),
             tracker: TaskTracker::new(),
@@ -109,6 +145,29 @@ impl Pool {
         });
         pool.tracker.spawn(Arc::clone(&pool).keep());
         pool
+    }
+
+    /// From now on, circuits are drawn from these relays.
+    pub(crate) fn use_relays(&self, usable: Arc<UsableRelays>) {
+        let rules = SampleRules { allow_same_netgroup: self.params.allow_same_netgroup, own: &self.own };
+        self.guards.update(&usable, &rules, &mut self.rng());
+        self.known.send_modify(|known| known.usable = Some(usable));
+        self.spare_wanted.notify_one();
+    }
+
+    /// What people are told while there are no relays to draw from.
+    pub(crate) fn set_trouble(&self, trouble: &str) {
+        self.known.send_modify(|known| known.trouble = trouble.into());
+    }
+
+    /// The relays that circuits are drawn from now.
+    pub(crate) fn usable(&self) -> Option<Arc<UsableRelays>> {
+        self.known.borrow().usable.clone()
+    }
+
+    /// A generator of its own for some task.
+    pub(crate) fn rng(&self) -> StdRng {
+        StdRng::from_rng(&mut self.lock().rng)
     }
 
     /// A circuit for a stream of this isolation to this target, through none of the relays in `avoid`.
@@ -177,8 +236,50 @@ impl Pool {
         Some(state.spares.swap_remove(at))
     }
 
+    /// The relays to draw from, as soon as there are any; at most [`DIRECTORY_WAIT`] later the reason why there are none.
+    async fn await_usable(&self) -> Result<(), NoCircuit> {
+        let mut known = self.known.subscribe();
+        let waited = timeout(DIRECTORY_WAIT, known.wait_for(|known| known.usable.is_some())).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NoCircuit::NotYet(Arc::clone(&self.known.borrow().trouble))),
+        }
+    }
+
+    /// A circuit to ask `last` something, through `first` or else a guard, and one relay more.
+    pub(crate) async fn circuit_to(
+        self: &Arc<Self>,
+        relays: &UsableRelays,
+        first: Option<RelayId>,
+        last: &UsableRelay,
+    ) -> Result<Arc<Circuit>, NoCircuit> {
+        let guard = match first {
+            Some(first) => first,
+            None => self.guards.choose(&[last.entry.id], &mut self.rng())?,
+        };
+        let mut path = {
+            let mut state = self.lock();
+            let near: Vec<_> = self.own.iter().chain([last]).cloned().collect();
+            let failed: Vec<_> = state.failed.keys().filter(|relay| **relay != guard).copied().collect();
+            let rules = |exclude| PathRules {
+                hops: PATH_HOPS - 1,
+                allow_same_netgroup: self.params.allow_same_netgroup,
+                guard: Some(guard),
+                need: Need::Any,
+                exclude,
+                own: &near,
+            };
+            let drawn = path::choose(relays, &rules(&failed), &mut state.rng);
+            owned(drawn.or_else(|_| path::choose(relays, &rules(&[]), &mut state.rng))?)
+        };
+        path.push(last.entry.clone());
+        let built = Arc::clone(self).build_along(path).await;
+        built.map_err(|error| NoCircuit::Build { tries: 1, last: Box::new(self.failed(error)) })
+    }
+
     /// Builds a circuit. One that fails is tried again over other relays; one that is slow gets company.
     async fn build(self: &Arc<Self>, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
+        self.await_usable().await?;
         let mut building = JoinSet::new();
         let mut avoid = avoid.to_vec();
         let mut tries = 0;
@@ -190,7 +291,8 @@ impl Pool {
                     building.spawn(Arc::clone(self).build_along(path));
                     tries += 1;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) if building.is_empty() => return Err(error),
+                Err(_) => break, // what is under way may yet be built
             }
             match first_of(&mut building, BUILD_HEDGE).await {
                 Some(Ok(circuit)) => return Ok(circuit),
@@ -215,25 +317,48 @@ impl Pool {
         error
     }
 
-    /// Draws a path around the relays to avoid and those that failed lately. Where too few are left, around the former
-    /// only, and at last among all: what failed may be back, and an attempt that fails says more than a refusal to try.
-    fn draw(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoPath> {
-        let mut state = self.lock();
-        state.failed.retain(|_, failed| failed.elapsed() < RELAY_FAILURE_MEMORY);
-        let all: Vec<_> = avoid.iter().chain(state.failed.keys()).copied().collect();
-        let mut choose = |exclude: &[RelayId]| {
-            let allow_same_netgroup = self.params.allow_same_netgroup;
-            let rules = PathRules { hops: PATH_HOPS, allow_same_netgroup, guard: None, need, exclude, own: &[] };
-            let path = path::choose(&self.relays, &rules, &mut state.rng)?;
-            Ok(path.into_iter().cloned().collect())
-        };
-        choose(&all).or_else(|_: NoPath| choose(avoid)).or_else(|_| choose(&[]))
+    /// Draws a path around the relays to avoid and those that failed lately; if none is left, around fewer of them.
+    /// Guards are few: one that is to be avoided is taken where the other leads nowhere.
+    fn draw(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit> {
+        let usable = self.usable().ok_or_else(|| NoCircuit::NotYet(Arc::clone(&self.known.borrow().trouble)))?;
+        let mut rng = self.rng();
+        let mut lately = self.failed_lately();
+        lately.extend_from_slice(avoid);
+        let mut none = None;
+        for exclude in [&lately[..], avoid, &[]] {
+            for _ in 0..GUARD_TRIES {
+                let guard = self.guards.choose(exclude, &mut rng)?;
+                let others: Vec<_> = exclude.iter().filter(|relay| **relay != guard).copied().collect();
+                let rules = PathRules {
+                    hops: PATH_HOPS,
+                    allow_same_netgroup: self.params.allow_same_netgroup,
+                    guard: Some(guard),
+                    need,
+                    exclude: &others,
+                    own: &self.own,
+                };
+                match path::choose(&usable, &rules, &mut rng) {
+                    Ok(path) => return Ok(owned(path)),
+                    Err(error) => none = Some(error),
+                }
+            }
+        }
+        Err(none.expect("it was tried").into())
+    }
+
+    fn failed_lately(&self) -> Vec<RelayId> {
+        let failed = &mut self.lock().failed;
+        failed.retain(|_, failed| failed.elapsed() < RELAY_FAILURE_MEMORY);
+        failed.keys().copied().collect()
     }
 
     async fn build_along(self: Arc<Self>, path: Vec<RelayEntry>) -> Result<Arc<Circuit>, BuildError> {
         let rng = StdRng::from_rng(&mut self.lock().rng);
-        let parts = build::build(self.params.id(), &self.guards, &path, rng).await?;
-        Ok(Circuit::start(parts, &self.tracker, &self.shutdown))
+        let built = build::build(self.params.id(), &self.guards, &path, rng).await;
+        if let Some(guard) = path.first() {
+            self.guards.handle_built(&guard.id, &built);
+        }
+        Ok(Circuit::start(built?, &self.tracker, &self.shutdown))
     }
 
     /// Keeps the spares up and lets go of what is spent, until the end.
@@ -312,6 +437,10 @@ async fn first_of(building: &mut JoinSet<Built>, patience: Duration) -> Option<B
         Ok(Some(Ok(built))) => Some(built),
         Ok(Some(Err(_))) | Ok(None) | Err(_) => None,
     }
+}
+
+fn owned(path: Vec<&RelayEntry>) -> Vec<RelayEntry> {
+    path.into_iter().cloned().collect()
 }
 
 /// A build error without the relay's name: these words reach logs and other programs.

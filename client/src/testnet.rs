@@ -7,9 +7,11 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use rand::{SeedableRng, rngs::StdRng};
+use tokio::time::{interval, timeout};
 use trefoil_protocol::{
     entry::{AddressError, RelayAddresses, RelayEntry},
     identity::{OnionSecret, RelaySecret},
@@ -30,6 +32,12 @@ use trefoil_relay::{
 
 /// Most relays of such a network: they share one machine, and on Linux one byte tells them apart.
 pub const MAX_RELAYS: usize = 200;
+/// Relays that the others, and clients, get to know the network from.
+const BOOTSTRAP: usize = 2;
+/// For all relays to find each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Memory for the circuits of one relay.
 const MEMORY: u64 = 256 << 20;
 /// What its relays connect to: this machine, and nothing else.
@@ -53,34 +61,54 @@ pub enum TestnetError {
     /// A relay's socket has no address.
     #[error("a relay's socket has no usable address")]
     Address(#[from] AddressError),
+    /// They did not find each other.
+    #[error("the relays did not find each other within {PATIENCE:?}: is UDP on loopback blocked, or the machine busy?")]
+    Apart,
     /// The system failed.
     #[error("a relay could not be set up")]
     System(#[from] io::Error),
 }
 
 impl Testnet {
-    /// Starts this many relays. Must be called within a runtime.
+    /// Starts this many relays, which know only the first two of them, and waits until all have found each other.
     ///
     /// # Errors
     /// [`TestnetError`].
-    pub fn start(relays: usize) -> Result<Self, TestnetError> {
-        if !(3..=MAX_RELAYS).contains(&relays) {
+    pub async fn start(count: usize) -> Result<Self, TestnetError> {
+        if !(3..=MAX_RELAYS).contains(&count) {
             return Err(TestnetError::Size);
         }
         let mut params = NetworkParams::testnet("testnet".parse().expect("a good name"));
         params.allow_same_netgroup = !cfg!(target_os = "linux");
         let outside = Arc::new(Internet::new(&[]).map_err(io::Error::other)?);
-        let outlets = open_files::outlets(relays); // all are exits, and share this process's
-        let bound = (1..=relays)
+        let outlets = open_files::outlets(count); // all are exits, and share this process's
+        let bound = (1..=count)
             .map(|number| bind(&params, number, Arc::clone(&outside), outlets))
             .collect::<Result<Vec<_>, TestnetError>>()?;
         let entries = bound.iter().map(entry).collect::<Result<Vec<_>, TestnetError>>()?;
-        let start = |(bound, entry): (Bound, &RelayEntry)| bound.start(entry.addresses, entries.iter().cloned());
-        let relays = bound.into_iter().zip(&entries).map(start).collect();
-        Ok(Self { relays, file: NetworkFile { params, relays: entries } })
+        let bootstrap = &entries[..BOOTSTRAP];
+        let start = |(bound, entry): (Bound, &RelayEntry)| bound.start(entry.addresses, bootstrap.iter().cloned());
+        let relays: Vec<_> = bound.into_iter().zip(&entries).map(start).collect();
+        let testnet = Self { relays, file: NetworkFile { params, relays: bootstrap.to_vec() } };
+        match timeout(PATIENCE, testnet.found_each_other()).await {
+            Ok(()) => Ok(testnet),
+            Err(_) => {
+                testnet.stop().await;
+                Err(TestnetError::Apart)
+            }
+        }
     }
 
-    /// Its parameters and relays.
+    /// Waits until every relay has all of them in its usable set.
+    async fn found_each_other(&self) {
+        let mut ticks = interval(LOOK_EVERY);
+        let all = self.relays.len();
+        while self.relays.iter().any(|relay| relay.directory().usable().len() < all) {
+            ticks.tick().await;
+        }
+    }
+
+    /// Its parameters and bootstrap relays.
     pub fn file(&self) -> &NetworkFile {
         &self.file
     }

@@ -9,27 +9,59 @@ use tokio::{task::JoinSet, time::timeout};
 use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
+    epoch::Epoch,
     host::Host,
+    identity::RelayId,
     limits::{OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
     message::{Reason, Target},
     params::NetworkParams,
     path::NoPath,
+    relays::UsableRelay,
     resolve,
 };
-use trefoil_relay::pump::StreamError;
+use trefoil_relay::{clock::Clock, data_dir::DataDirError, pump::StreamError};
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use crate::circuit::Hop;
 use crate::{
     circuit::Circuit,
+    directory::{self, Directory},
     guards::Sockets,
-    pool::{NoCircuit, Pool},
+    pool::{self, NoCircuit, Pool},
+    state::State,
+    status::Status,
 };
 
 /// The way into the network. A clone is the same one.
 #[derive(Clone)]
-pub struct Client(Arc<Pool>);
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    pool: Arc<Pool>,
+    directory: Arc<Directory>,
+    network: String,
+}
+
+/// What a client is made of.
+pub struct Setup {
+    /// Its network.
+    pub params: NetworkParams,
+    /// Relays to get to know the others from; nothing else goes through them for that.
+    pub bootstrap: Vec<RelayEntry>,
+    /// This node's own relays, if it is one, too: never used, nor is what shares a netgroup or family with them.
+    pub own: Vec<UsableRelay>,
+    /// What it dials from.
+    pub sockets: Sockets,
+    /// Where its time comes from.
+    pub clock: Clock,
+    /// What it keeps between runs.
+    pub state: State,
+    /// Whether a person has read that too many guards were tried, and goes on with new ones.
+    pub new_guards: bool,
+    /// Seeds its generators; it decides keys and paths, so it must be secret and never used twice.
+    pub seed: [u8; 32],
+}
 
 /// What decides whether two streams may share a circuit: equal tokens do. It may hold a password, so it never prints,
 /// and is zeroized when dropped.
@@ -79,11 +111,22 @@ impl fmt::Debug for Isolation {
 }
 
 impl Client {
-    /// A client of a network whose relays are these. Must be called within a runtime.
+    /// Starts a client. Must be called within a runtime.
     ///
-    /// `seed` seeds its generators; it decides keys and paths, so it must be secret and never used twice.
-    pub fn new(params: NetworkParams, relays: Vec<RelayEntry>, sockets: Sockets, seed: [u8; 32]) -> Self {
-        Self(Pool::new(params, relays, sockets, seed))
+    /// # Errors
+    /// [`DataDirError`] when what it kept cannot be read.
+    pub fn start(setup: Setup) -> Result<Self, DataDirError> {
+        let Setup { params, bootstrap, own, sockets, clock, state, new_guards, seed } = setup;
+        let saved = state.load(&params, clock.now())?;
+        let mut guards = saved.guards.clone();
+        if new_guards {
+            guards.go_on();
+        }
+        let pool = Pool::new(pool::Setup { params: params.clone(), own: own.clone(), sockets, clock, guards, seed });
+        let network = params.name.to_string();
+        let about = directory::Setup { bootstrap, own, ..directory::Setup::over(saved, params, clock, state) };
+        let directory = Directory::start(about, Arc::clone(&pool));
+        Ok(Self(Arc::new(Inner { pool, directory, network })))
     }
 
     /// Opens a stream; resolves when the far end is connected, at most 30 s later.
@@ -91,7 +134,7 @@ impl Client {
     /// # Errors
     /// [`OpenError`], after other circuits have been tried where that could help.
     pub async fn open(&self, isolation: &Isolation, target: Target) -> Result<Stream, OpenError> {
-        if self.0.is_closed() {
+        if self.0.pool.is_closed() {
             return Err(OpenError::Shutdown);
         }
         if is_overlay_name(&target) {
@@ -123,17 +166,47 @@ impl Client {
 
     /// The hops of the circuits that streams of this isolation have used lately, newest last.
     pub fn paths(&self, isolation: &Isolation) -> Vec<Vec<Hop>> {
-        self.0.hops(isolation)
+        self.0.pool.hops(isolation)
     }
 
     /// Circuits that are ready for use.
     pub fn ready_circuits(&self) -> usize {
-        self.0.spares()
+        self.0.pool.spares()
     }
 
     /// Ends all circuits and links, and waits until the guards know.
     pub async fn close(&self) {
-        self.0.close().await;
+        self.0.directory.save_guards();
+        self.0.pool.close().await;
+    }
+
+    /// What it keeps between runs.
+    pub fn state(&self) -> &State {
+        self.0.directory.state()
+    }
+
+    /// How it is now, for people.
+    pub fn status(&self) -> Status {
+        let Inner { pool, directory, network } = &*self.0;
+        let usable = pool.usable();
+        let (sample, in_use) = (pool.guards.sample(), pool.guards.in_use());
+        let report = directory.report();
+        Status {
+            network: network.clone(),
+            known: directory.known(),
+            usable: usable.as_ref().map_or(0, |usable| usable.len()),
+            sources: report.sources,
+            agreeing: report.agreeing,
+            unknown: report.unknown,
+            epoch: directory.epoch().0,
+            usable_epoch: usable.as_ref().map(|usable| usable.epoch()).map(|Epoch(number)| number),
+            guards: in_use.iter().map(RelayId::short).collect(),
+            guards_dialled: sample.dialled(),
+            circuits: pool.spares(),
+            clock_behind_minutes: report.ahead,
+            kept: !directory.state().is_none(),
+            trouble: report.trouble.map(|trouble| trouble.to_string()),
+        }
     }
 
     /// Tries one circuit after the other. One that is slow to answer is not given up, but a second is asked beside it:
@@ -143,7 +216,7 @@ impl Client {
         let mut avoid = Vec::new();
         let mut last = OpenError::Timeout;
         for _ in 0..OPEN_TRIES {
-            match self.0.circuit(isolation, target, &avoid).await {
+            match self.0.pool.circuit(isolation, target, &avoid).await {
                 Ok(circuit) => {
                     avoid.extend(circuit.hops().iter().map(|hop| hop.relay.id));
                     attempts.spawn(attempt(circuit, target.clone()));
@@ -172,7 +245,7 @@ impl Client {
 
     fn no_path(&self, error: NoCircuit) -> OpenError {
         match error {
-            _ if self.0.is_closed() => OpenError::Shutdown,
+            _ if self.0.pool.is_closed() => OpenError::Shutdown,
             NoCircuit::Path(reason @ NoPath::NoExit { .. }) => OpenError::NoExit(reason.to_string()),
             error => OpenError::NoPath(error.to_string()),
         }

@@ -148,7 +148,7 @@ impl SourceSet {
 /// [`TooFewSources`] below [`SOURCES_MIN`].
 pub fn majority(
     epoch: Epoch,
-    sources: &[SourceSet],
+    sources: &[&SourceSet],
     known: impl IntoIterator<Item = RelayId>,
 ) -> Result<Majority, TooFewSources> {
     let sources: Vec<_> = sources.iter().filter(|source| source.epoch == epoch).collect();
@@ -210,7 +210,7 @@ mod tests {
 
     fn merged(sets: &[UsableSet], known: u32) -> Majority {
         let sources: Vec<_> = (0..).zip(sets).map(|(n, set)| say(set, [n; 16], 7)).collect();
-        majority(EPOCH, &sources, (0..known).map(id)).unwrap()
+        majority(EPOCH, &sources.iter().collect::<Vec<_>>(), (0..known).map(id)).unwrap()
     }
 
     #[test]
@@ -237,9 +237,9 @@ mod tests {
     fn three_sources_of_the_epoch_are_needed() {
         let of = |epoch| say(&UsableSet::new(epoch, [(id(0), Old)]), [1; 16], 7);
         let two = [of(EPOCH), of(EPOCH), of(EPOCH.next())];
-        assert_eq!(majority(EPOCH, &two, [id(0)]), Err(TooFewSources { answered: 2 }));
+        assert_eq!(majority(EPOCH, &two.each_ref(), [id(0)]), Err(TooFewSources { answered: 2 }));
         let three = [of(EPOCH), of(EPOCH), of(EPOCH.next()), of(EPOCH)];
-        assert_eq!(majority(EPOCH, &three, [id(0)]).unwrap().set, set([(0, Old)]));
+        assert_eq!(majority(EPOCH, &three.each_ref(), [id(0)]).unwrap().set, set([(0, Old)]));
         assert_eq!(majority(EPOCH, &[], []), Err(TooFewSources { answered: 0 }));
     }
 

@@ -102,7 +102,13 @@ pub(crate) async fn serve_circuit(circuit: &Shared, mut stream: Stream) {
             debug!(error = %ended, "a directory stream ended early");
         }
     };
-    if let (Err(error), ()) = tokio::join!(stream.splice(&[], &mut reader, &mut writer), answering) {
+    let splicing = stream.splice(&[], &mut reader, &mut writer);
+    tokio::pin!(splicing, answering);
+    let spliced = tokio::select! {
+        spliced = &mut splicing => spliced, // nobody is there for an answer any more
+        () = &mut answering => splicing.await,
+    };
+    if let Err(error) = spliced {
         debug!(%error, "a circuit's directory stream broke");
     }
 }

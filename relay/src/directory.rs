@@ -28,7 +28,7 @@ use trefoil_protocol::{
     epoch::{Epoch, UnixSeconds},
     identity::RelayId,
     ip,
-    limits::{CLOCK_SAMPLES_LEAST, DIRECTORY_TICK, PROVED_MAX},
+    limits::{CLOCK_SAMPLES_LEAST, DIRECTORY_TICK, PROVED_MAX, YOUNG_TICK},
     params::NetworkParams,
     usable::{Seen, UsableSet},
     view::View,
@@ -308,7 +308,9 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
     loop {
         let usable = directory.usable();
         let next = usable.epoch().next().start(&directory.params.directory);
-        sleep(directory.clock.until(next).clamp(Duration::from_millis(100), DIRECTORY_TICK)).await;
+        let is_young = usable.len() < directory.params.directory.min_usable.into();
+        let tick = if is_young { YOUNG_TICK } else { DIRECTORY_TICK };
+        sleep(directory.clock.until(next).clamp(Duration::from_millis(100), tick)).await;
         let kept: Vec<_> = node.neighbours.all().iter().map(|entry| entry.id).collect();
         node.links.let_go_of_idle(&kept);
         if !directory.judge_clock() {
@@ -316,7 +318,7 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         }
         if directory.epoch() != usable.epoch() {
             directory.begin_epoch();
-        } else if usable.len() < directory.params.directory.min_usable.into() {
+        } else if is_young {
             directory.freeze();
         }
     }

@@ -1,6 +1,6 @@
 //! Files that are whole after a crash, and files that are nobody else's to read.
 //!
-//! Used for keys (`state.rs`) and network files (`network.rs`). This file never looks at what it writes.
+//! Used for data directories (`data_dir.rs`) and network files (`network.rs`). This file never looks at what it writes.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
@@ -74,9 +74,17 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
 pub fn own_user(directory: &Path) -> io::Result<u32> {
     let probe = directory.join(".probe");
     write_new(&probe, b"", Access::Private)?;
-    let user = fs::metadata(&probe).map(|metadata| platform::user(&metadata));
+    let user = user_of(&probe);
     fs::remove_file(&probe)?;
     user
+}
+
+/// Which user a file or directory belongs to.
+///
+/// # Errors
+/// Those of the file system.
+pub fn user_of(path: &Path) -> io::Result<u32> {
+    fs::metadata(path).map(|metadata| platform::user(&metadata))
 }
 
 /// Checks that only its owner can reach the directory or file that this metadata is of.

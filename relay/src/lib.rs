@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 mod congestion;
 pub mod counters;
+pub mod data_dir;
 pub mod directory;
 mod effort;
 pub mod endpoint;

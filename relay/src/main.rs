@@ -16,11 +16,12 @@ use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
     clock::{self, Clock},
     config::{Config, Settings},
+    data_dir::DataLock,
     log, open_files,
     outside::Internet,
     relay::{Relay, Setup},
     seed::seed,
-    state::{State, StateLock},
+    state::State,
     store::Store,
 };
 
@@ -88,7 +89,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Starts the relay; the lock holds its data directory.
-fn start(config: Config) -> anyhow::Result<(Relay, StateLock)> {
+fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
     let state = open_state(&config.data_dir)?;
     let outside = Internet::new(&config.resolver).context("cannot read the system's resolver configuration")?;
     let setup = Setup {

@@ -12,11 +12,7 @@
 //!
 //! The public half beside each secret shows damage. A damaged key is never replaced: that is for a person to do.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use rand::CryptoRng;
@@ -24,7 +20,7 @@ use trefoil_protocol::{crypto::Secret, epoch::UnixSeconds, identity::RelaySecret
 use zeroize::Zeroizing;
 
 use crate::{
-    file::{self, Access, NotPrivate},
+    data_dir::{DataDir, DataDirError, DataLock},
     onion_keys::{self, OnionKeys},
 };
 
@@ -36,51 +32,18 @@ pub struct State {
     /// Its keys for circuit handshakes.
     pub onion: OnionKeys,
     /// Keep it for as long as the directory is in use.
-    pub lock: StateLock,
-}
-
-/// Holds the data directory against other processes; given back when dropped.
-#[derive(Debug)]
-pub struct StateLock {
-    _file: File,
+    pub lock: DataLock,
 }
 
 /// Why the data directory cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// It cannot be made.
-    #[error("cannot make the data directory {}: {cause}", path.display())]
-    Create {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
-    /// It is something else.
-    #[error("{} is not a directory: choose another data directory", .0.display())]
-    NotDirectory(PathBuf),
-    /// Others can read it, or own it.
+    /// The directory or a file in it is of no use.
     #[error(transparent)]
-    NotPrivate(#[from] NotPrivate),
-    /// Nothing can be written there.
-    #[error("cannot write in {}: {cause}; the data directory must belong to the user that runs the relay", path.display())]
-    Unwritable {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
+    Directory(#[from] DataDirError),
     /// Another process has it.
     #[error("{} is in use by another relay: stop that one, or choose another data directory", .0.display())]
     InUse(PathBuf),
-    /// A key file cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
     /// A key file is damaged.
     #[error("{} is damaged: restore it from a backup; only to give the key up for ever, remove the file", .0.display())]
     Damaged(PathBuf),
@@ -99,109 +62,55 @@ impl State {
     /// # Errors
     /// [`StateError`] says what to do. Nothing that is there is ever changed.
     pub fn open(directory: &Path, now: UnixSeconds, rng: &mut impl CryptoRng) -> Result<Self, StateError> {
-        let unwritable = |cause| StateError::Unwritable { path: directory.to_owned(), cause };
-        open_directory(directory)?;
-        let lock = StateLock::take(directory)?;
-        let user = file::own_user(directory).map_err(unwritable)?;
-        let metadata = fs::metadata(directory).map_err(unwritable)?;
-        file::check_owner(directory, &metadata, user)?;
-        let keys = Keys { directory, user };
+        let (files, lock) = DataDir::open(directory)?;
+        let lock = lock.ok_or_else(|| StateError::InUse(directory.to_owned()))?;
+        let keys = Keys(files);
         let identity = keys.identity(rng)?;
         let onion = keys.onion(now, rng)?;
         Ok(Self { identity, onion, lock })
     }
 }
 
-fn open_directory(path: &Path) -> Result<(), StateError> {
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            file::create_private_directory(path).and_then(|()| fs::metadata(path))
-        }
-        found => found,
-    };
-    let metadata = metadata.map_err(|cause| StateError::Create { path: path.to_owned(), cause })?;
-    if !metadata.is_dir() {
-        return Err(StateError::NotDirectory(path.to_owned()));
-    }
-    Ok(file::check_mode(path, &metadata)?)
-}
-
-impl StateLock {
-    fn take(directory: &Path) -> Result<Self, StateError> {
-        let unwritable = |cause| StateError::Unwritable { path: directory.to_owned(), cause };
-        let file = file::open_or_create_private(&directory.join("lock")).map_err(unwritable)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StateError::InUse(directory.to_owned())),
-            Err(TryLockError::Error(cause)) => Err(unwritable(cause)),
-        }
-    }
-}
-
 /// The key files of a directory.
-struct Keys<'a> {
-    directory: &'a Path,
-    user: u32,
-}
+struct Keys(DataDir);
 
-impl Keys<'_> {
+impl Keys {
     fn identity(&self, rng: &mut impl CryptoRng) -> Result<RelaySecret, StateError> {
-        let path = self.directory.join("identity.key");
-        if let Some(text) = self.read(&path)? {
-            return decode_identity(&text).ok_or(StateError::Damaged(path));
+        if let Some(text) = self.read(IDENTITY_FILE)? {
+            return decode_identity(&text).ok_or_else(|| self.damaged(IDENTITY_FILE));
         }
-        if self.directory.join("onion.key").exists() {
-            return Err(StateError::IdentityGone(path));
+        if self.0.join(ONION_FILE).exists() {
+            return Err(StateError::IdentityGone(self.0.join(IDENTITY_FILE)));
         }
         let identity = RelaySecret::generate(rng);
-        self.write(&path, &encode_identity(&identity))?;
+        self.0.write(IDENTITY_FILE, encode_identity(&identity).as_bytes())?;
         Ok(identity)
     }
 
     fn onion(&self, now: UnixSeconds, rng: &mut impl CryptoRng) -> Result<OnionKeys, StateError> {
-        let path = self.directory.join("onion.key");
-        let keys = match self.read(&path)? {
-            Some(text) => onion_keys::Keys::decode(&text).ok_or_else(|| StateError::Damaged(path.clone()))?,
+        let keys = match self.read(ONION_FILE)? {
+            Some(text) => onion_keys::Keys::decode(&text).ok_or_else(|| self.damaged(ONION_FILE))?,
             None => {
                 let keys = onion_keys::Keys::generate(now, rng);
-                self.write(&path, &keys.encode())?;
+                self.0.write(ONION_FILE, keys.encode().as_bytes())?;
                 keys
             }
         };
-        Ok(OnionKeys::in_file(keys, path))
+        Ok(OnionKeys::in_file(keys, self.0.join(ONION_FILE)))
     }
 
     /// The text of a key file; `None` if there is no such file.
-    fn read(&self, path: &Path) -> Result<Option<Zeroizing<String>>, StateError> {
-        let failed = |cause| StateError::Read { path: path.to_owned(), cause };
-        let mut opened = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(failed)?,
-        };
-        let metadata = opened.metadata().map_err(failed)?;
-        file::check_mode(path, &metadata)?;
-        file::check_owner(path, &metadata, self.user)?;
-        let mut bytes = Zeroizing::new([0; MAX_KEY_FILE]); // of fixed size: growing would leave copies behind
-        let length = read_up_to(&mut opened, &mut *bytes).map_err(failed)?;
-        let text = bytes.get(..length).and_then(|bytes| str::from_utf8(bytes).ok());
-        text.map(|text| Some(Zeroizing::new(text.to_owned()))).ok_or_else(|| StateError::Damaged(path.to_owned()))
-    }
-
-    fn write(&self, path: &Path, text: &str) -> Result<(), StateError> {
-        file::write_atomic(path, text.as_bytes(), Access::Private)
-            .map_err(|cause| StateError::Unwritable { path: self.directory.to_owned(), cause })
-    }
-}
-
-fn read_up_to(file: &mut File, mut space: &mut [u8]) -> io::Result<usize> {
-    let whole = space.len();
-    while !space.is_empty() {
-        match file.read(space)? {
-            0 => break,
-            read => space = &mut space[read..],
+    fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, StateError> {
+        let Some(bytes) = self.0.read(name, MAX_KEY_FILE)? else { return Ok(None) };
+        match str::from_utf8(&bytes) {
+            Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
+            Err(_) => Err(self.damaged(name)),
         }
     }
-    Ok(whole - space.len())
+
+    fn damaged(&self, name: &str) -> StateError {
+        StateError::Damaged(self.0.join(name))
+    }
 }
 
 fn encode_identity(identity: &RelaySecret) -> Zeroizing<String> {
@@ -237,6 +146,8 @@ pub(crate) fn decode_key<'a>(label: &str, text: &'a str) -> Option<(Secret, &'a 
     Some((secret, rest))
 }
 
+const IDENTITY_FILE: &str = "identity.key";
+const ONION_FILE: &str = "onion.key";
 const IDENTITY_LABEL: &str = "trefoil-relay-identity-1";
 /// More than the longest key file has: two lines of a label, 64 digits, 56 characters, 20 digits, and what stands
 /// between.
@@ -245,7 +156,7 @@ const MAX_KEY_FILE: usize = 512;
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use rand::{SeedableRng, rngs::StdRng};
     use tempfile::TempDir;
@@ -399,16 +310,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(matches!(open(&file), Err(StateError::NotDirectory(named)) if named == file));
+        assert!(matches!(open(&file), Err(StateError::Directory(DataDirError::NotDirectory(named))) if named == file));
         let below = file.join("data");
-        assert!(matches!(open(&below), Err(StateError::Create { path, .. }) if path == below));
+        assert!(matches!(open(&below), Err(StateError::Directory(DataDirError::Create { path, .. })) if path == below));
     }
 
     #[test]
     fn a_directory_where_nothing_can_be_written_is_named() {
         let (_dir, path) = used();
         fs::create_dir_all(path.join(".probe/taken")).unwrap(); // stands for any failed write, even for root
-        assert!(matches!(open(&path), Err(StateError::Unwritable { path: named, .. }) if named == path));
+        assert!(
+            matches!(open(&path), Err(StateError::Directory(DataDirError::Unwritable { path: named, .. })) if named == path)
+        );
     }
 
     #[test]
@@ -417,7 +330,7 @@ mod tests {
         fs::remove_file(path.join("identity.key")).unwrap();
         fs::create_dir(path.join("identity.key")).unwrap();
         set_mode(&path.join("identity.key"), 0o700);
-        assert!(matches!(open(&path), Err(StateError::Read { .. })));
+        assert!(matches!(open(&path), Err(StateError::Directory(DataDirError::Read { .. }))));
     }
 
     #[test]

@@ -12,11 +12,12 @@ use tokio::{
 };
 use trefoil_client::{
     guards,
+    state::State,
     testnet::Testnet,
-    tunnel::{Client, Isolation, Stream},
+    tunnel::{Client, Isolation, Setup, Stream},
 };
 use trefoil_protocol::{host::Host, limits::MAX_DATA, message::Target};
-use trefoil_relay::{endpoint::Congestion, seed::seed};
+use trefoil_relay::{clock::Clock, endpoint::Congestion, seed::seed};
 
 const RELAYS: usize = 3;
 const WARM_UP: usize = 4 << 20;
@@ -39,10 +40,19 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn start() -> anyhow::Result<(Client, Testnet, Stream)> {
-    let testnet = Testnet::start(RELAYS)?;
+    let testnet = Testnet::start(RELAYS).await?;
     let file = testnet.file().clone();
     let sockets = guards::system_sockets(&file.params, Congestion::default());
-    let client = Client::new(file.params, file.relays, sockets, seed());
+    let client = Client::start(Setup {
+        params: file.params,
+        bootstrap: file.relays,
+        own: Vec::new(),
+        sockets,
+        clock: Clock::System,
+        state: State::none(),
+        new_guards: false,
+        seed: seed(),
+    })?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { give(listener.accept().await?.0).await });

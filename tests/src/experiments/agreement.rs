@@ -229,7 +229,7 @@ impl Sets {
             let answers: Vec<_> =
                 self.draw(sources, rng).into_iter().map(|at| self.answer(at, attack, &plant, rng)).collect();
             let known = self.known.iter().copied().chain([plant]);
-            let found = majority(self.epoch, &answers, known).expect("enough sources");
+            let found = majority(self.epoch, &answers.iter().collect::<Vec<_>>(), known).expect("enough sources");
             planted += usize::from(found.set.class(&plant).is_some());
             all.push(found.set);
         }

@@ -61,7 +61,7 @@ impl Played {
     }
 }
 
-fn describe(params: &NetworkParams, secret: &RelaySecret, address: &str) -> Descriptor {
+pub(super) fn describe(params: &NetworkParams, secret: &RelaySecret, address: &str) -> Descriptor {
     Descriptor {
         relay: secret.id(),
         onion_key: OnionSecret::generate(&mut StdRng::seed_from_u64(5)).public(),

@@ -28,7 +28,7 @@ fn named(host: &str, port: u16) -> Target {
 /// looked up for it.
 async fn refusal(exit: &'static str, target: Target) -> (OpenError, Duration, usize) {
     let network = Plan { exit, ..plan(1, 4) }.start();
-    let client = network.client();
+    let client = network.client().await;
     let start = Instant::now();
     let error = client.open(&isolation(0), target).await.map(|_| ()).unwrap_err();
     (error, start.elapsed(), network.outside.lookups())
@@ -72,7 +72,7 @@ async fn a_private_address_is_reached_only_where_the_policy_names_it() {
     let (error, ..) = refusal("accept *:*", target(INSIDE, ECHO)).await;
     assert!(matches!(error, OpenError::NoExit(_)), "{error}");
     let network = Plan { exit: "accept 10.0.0.0/8:*", ..plan(1, 4) }.start();
-    let client = network.client();
+    let client = network.client().await;
     for target in [target(INSIDE, ECHO), named("inside.test", ECHO), named("both.test", ECHO)] {
         echo(&mut client.open(&isolation(0), target).await.unwrap(), b"hello").await;
     }
@@ -81,7 +81,7 @@ async fn a_private_address_is_reached_only_where_the_policy_names_it() {
 #[tokio::test(start_paused = true)]
 async fn of_a_names_addresses_only_those_that_the_policy_allows_are_tried() {
     let network = plan(1, 4).start();
-    let mut stream = network.client().open(&isolation(0), named("both.test", ECHO)).await.unwrap();
+    let mut stream = network.client().await.open(&isolation(0), named("both.test", ECHO)).await.unwrap();
     echo(&mut stream, b"hello").await;
 }
 
@@ -109,7 +109,7 @@ async fn what_an_exit_does_not_offer_it_says_it_does_not() {
 #[tokio::test(start_paused = true)]
 async fn an_exit_resolves_names_for_anyone() {
     let network = plan(1, 4).start();
-    let client = network.client();
+    let client = network.client().await;
     let addresses: Vec<IpAddr> = client.resolve(&isolation(0), name("both.test")).await.unwrap();
     assert_eq!(addresses, [SITE], "what is inside the exit's own network is nobody's business");
     for unknown in ["nobody.test", "inside.test"] {

@@ -47,7 +47,7 @@ async fn broken(stream: &mut Stream) -> Duration {
 /// A network in which a client has a download under way, and its path.
 async fn in_mid_stream(seed: u64) -> (SimNetwork, Client, Stream, Vec<u8>) {
     let network = plan(seed, 8).start();
-    let client = network.client();
+    let client = network.client().await;
     let mut stream = bulk(&client, &isolation(0), 1 << 40).await;
     let mut piece = Vec::new();
     for _ in 0..100 {
@@ -116,7 +116,7 @@ async fn when_a_relay_stops_its_streams_break_at_once_and_the_next_request_goes_
 #[tokio::test(start_paused = true)]
 async fn a_client_that_was_cut_off_works_again_when_its_network_heals() {
     let network = plan(30, 6).start();
-    let client = network.client();
+    let client = network.client().await;
     echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
     for number in 1..=6 {
         network.net.cut(relay_address(number));
@@ -152,7 +152,7 @@ async fn beside_a_stalled_stream(stalled: bool) -> (Duration, u64) {
     let bottleneck = Some(Bottleneck { rate: 10_000_000, queue: 500_000 });
     let model = LinkModel { bottleneck, ..LinkModel::with_delay(DELAY) };
     let network = Plan { first_exit: 3, ..Plan::new(50, 3, model) }.start();
-    let (slow, other) = (network.client(), network.client());
+    let (slow, other) = (network.client().await, network.client().await);
     echo(&mut open(&other, &isolation(0), ECHO).await, b"hello").await;
     let mut unread = bulk(&slow, &isolation(0), 1 << 40).await;
     if !stalled {

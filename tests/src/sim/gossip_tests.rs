@@ -127,7 +127,7 @@ async fn the_directory_answers_through_a_circuit() {
     let network = plan(6, 6).start();
     let all = numbers(1..=6);
     until(Duration::from_secs(30), "all know all", || know(&network, &all, &all)).await;
-    let client = network.client();
+    let client = network.client().await;
     let mut stream = client.open(&isolation(0), Target::Directory).await.unwrap();
     stream.send(&Request::Hello.encode()).await.unwrap();
     let (mut frame, mut piece) = (Vec::new(), Vec::new());

@@ -10,26 +10,35 @@ use std::{
 
 use bytes::BytesMut;
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval},
+};
 use trefoil_client::tunnel::OpenError;
 use trefoil_protocol::{
     cell::{self, Create, Refusal},
+    directory::Request,
+    exit_summary::ExitSummary,
     handshake::{self, Peer},
     identity::OnionSecret,
     limits::{CELL, MAX_EFFORT},
     message::{Message, Reason, StreamId},
     onion::{self, Addressee, BackwardLayer, Cell, ForwardLayer},
-    params::NetworkId,
+    params::{NetworkId, NetworkParams},
     puzzle::{Hour, Puzzle},
 };
 use trefoil_relay::{
     cells::{CellError, Circuit},
     endpoint::LinkIdentity,
+    link::Link,
     opened::Arrival,
+    questions::Questions,
     reason::CloseReason,
 };
 
 use super::{
+    bad_gossip_tests::describe,
+    gossip_tests::{know, until},
     nodes::{Plan, SimNetwork, relay_address, secrets},
     origin::{Origin, one},
     outside::{ECHO, SITE},
@@ -37,7 +46,7 @@ use super::{
 };
 
 /// The number of the only exit, which is played by hand.
-const PLAYED: u8 = 3;
+const PLAYED: u8 = 4;
 
 /// What the played relay does.
 #[derive(Clone, Copy)]
@@ -57,7 +66,7 @@ struct Player {
     ended: mpsc::UnboundedSender<(CellError, CellError)>,
 }
 
-/// A network with a played exit; also how its circuits end.
+/// A network with a played exit that the others know; also how its circuits end.
 fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(CellError, CellError)>) {
     let network = Plan { first_exit: PLAYED, by_hand: 1, ..plan(1, PLAYED) }.start();
     let (identity, onion) = secrets(PLAYED);
@@ -66,22 +75,43 @@ fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(Cell
     let player = Player { role, network: network.params().id(), onion, refused: AtomicUsize::new(0), ended };
     let player = Arc::new(player);
     let playing = Arc::clone(&player);
+    let (params, known) = (network.params().clone(), network.entries()[0].id);
     tokio::spawn(async move {
+        let link = endpoint.dial(known, relay_address(1)).await.unwrap();
+        tokio::spawn(Arc::clone(&playing).serve_link(link.clone()));
+        tokio::spawn(publish(params, link));
         while let Some(arriving) = endpoint.accept().await {
-            let (link, player) = (arriving.finish().await.unwrap(), Arc::clone(&playing));
-            tokio::spawn(async move {
-                while let Ok(opened) = link.accept().await {
-                    if let Ok(Arrival::Circuit(circuit, first)) = opened.arrive().await {
-                        tokio::spawn(Arc::clone(&player).serve(circuit, first));
-                    }
-                }
-            });
+            tokio::spawn(Arc::clone(&playing).serve_link(arriving.finish().await.unwrap()));
         }
     });
     (network, player, ends)
 }
 
+/// Says to relay 1 in each epoch that the played one is there.
+async fn publish(params: NetworkParams, link: Link) {
+    let (identity, onion) = secrets(PLAYED);
+    let policy = "accept *:*".parse().unwrap();
+    let mut descriptor = describe(&params, &identity, &relay_address(PLAYED).to_string());
+    (descriptor.onion_key, descriptor.exit) = (onion.public(), ExitSummary::of(&policy));
+    let mut epochs = interval(Duration::from_secs(params.directory.epoch.get().into()));
+    loop {
+        epochs.tick().await;
+        let record = descriptor.sign(&params.id(), &identity);
+        let Ok(mut questions) = Questions::on(&link).await else { return };
+        let _ = questions.ask(&Request::Push { records: vec![record.bytes()], frauds: vec![] }).await;
+        descriptor.issued = descriptor.issued.next();
+    }
+}
+
 impl Player {
+    async fn serve_link(self: Arc<Self>, link: Link) {
+        while let Ok(opened) = link.accept().await {
+            if let Ok(Arrival::Circuit(circuit, first)) = opened.arrive().await {
+                tokio::spawn(Arc::clone(&self).serve(circuit, first));
+            }
+        }
+    }
+
     async fn serve(self: Arc<Self>, mut circuit: Circuit, first: BytesMut) {
         let first: Cell = first.as_ref().try_into().unwrap();
         let create = Create::from_cell(&first).unwrap();
@@ -144,7 +174,8 @@ fn well_behaved(layer: &mut BackwardLayer, stream: StreamId) -> Vec<Cell> {
 /// A client loses every circuit on which the exit answers like this before `Opened`, and soon says so.
 async fn is_caught(answer: fn(&mut BackwardLayer, StreamId) -> Vec<Cell>) {
     let (network, _player, mut ends) = played(Role { effort: 0, answer });
-    let client = network.client();
+    let client = network.client().await;
+    while ends.try_recv().is_ok() {} // of circuits for asking it about the network
     let start = Instant::now();
     let opened = client.open(&isolation(0), target(SITE, ECHO)).await.map(|_| ());
     assert!(matches!(opened, Err(OpenError::Stream(Reason::Reset))), "{opened:?}");
@@ -155,7 +186,7 @@ async fn is_caught(answer: fn(&mut BackwardLayer, StreamId) -> Vec<Cell>) {
 #[tokio::test(start_paused = true)]
 async fn a_played_exit_that_behaves_is_used() {
     let (network, ..) = played(Role { effort: 0, answer: well_behaved });
-    network.client().open(&isolation(0), target(SITE, ECHO)).await.unwrap();
+    network.client().await.open(&isolation(0), target(SITE, ECHO)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,14 +218,14 @@ async fn a_hop_that_sends_garbage_or_sends_a_cell_again_loses_the_circuit() {
 #[tokio::test(start_paused = true)]
 async fn a_puzzle_is_solved_when_a_relay_asks_for_it() {
     let (network, player, _ends) = played(Role { effort: 8, answer: well_behaved });
-    network.client().open(&isolation(0), target(SITE, ECHO)).await.unwrap();
+    network.client().await.open(&isolation(0), target(SITE, ECHO)).await.unwrap();
     assert!(player.refused.load(Relaxed) > 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_puzzle_beyond_the_limit_is_not_solved() {
     let (network, ..) = played(Role { effort: MAX_EFFORT + 1, answer: well_behaved });
-    let opened = network.client().open(&isolation(0), target(SITE, ECHO)).await.map(|_| ());
+    let opened = network.client().await.open(&isolation(0), target(SITE, ECHO)).await.map(|_| ());
     let Err(OpenError::NoPath(words)) = opened else { panic!("{opened:?}") };
     assert!(words.contains("puzzle"), "{words}");
 }
@@ -202,11 +233,12 @@ async fn a_puzzle_beyond_the_limit_is_not_solved() {
 #[tokio::test(start_paused = true)]
 async fn the_next_hop_never_learns_why_a_circuit_was_closed() {
     let (network, _player, mut ends) = played(Role { effort: 0, answer: well_behaved });
+    until(Duration::from_secs(30), "relay 1 has dialled the played one", || know(&network, &[1], &[PLAYED])).await;
     let relays = network.entries();
     let endpoint = network.endpoint("192.168.250.1:1".parse().unwrap(), LinkIdentity::Anonymous);
     let link = endpoint.dial(relays[0].id, relay_address(1)).await.unwrap();
     let mut circuit = Origin::create(&link, network.params().id(), &relays[0]).await.unwrap();
-    circuit.extend(&relays[2]).await.unwrap();
+    circuit.extend(&relays[usize::from(PLAYED) - 1]).await.unwrap();
     circuit.send(&[7; CELL]).await;
     assert_eq!(circuit.closed().await, CloseReason::Protocol);
     assert_no_reason(&ends.recv().await.unwrap());

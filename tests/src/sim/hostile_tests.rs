@@ -320,7 +320,7 @@ async fn a_flood_of_handshakes_over_one_link_leaves_another_client_its_turn() {
         let (flood, id, guard) = (flood.clone(), network.params().id(), network.entries()[0].clone());
         creates.spawn(async move { Origin::create(&flood, id, &guard).await });
     }
-    let client = network.client();
+    let client = network.client().await;
     let start = Instant::now();
     echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
@@ -336,7 +336,7 @@ async fn download_beside(hostile: bool) -> Duration {
     let model = LinkModel { bottleneck, ..LinkModel::with_delay(DELAY) };
     let stage = Stage::over(Plan { first_exit: 3, ..Plan::new(1, 3, model) }).await;
     let _sniper = if hostile { Some(sniper(&stage).await) } else { None };
-    let client = stage.network.client();
+    let client = stage.network.client().await;
     echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
     let start = Instant::now();
     assert_eq!(check(&mut bulk(&client, &isolation(0), 4 << 20).await).await, 4 << 20);

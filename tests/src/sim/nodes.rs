@@ -16,8 +16,12 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::time::Instant;
-use trefoil_client::{guards::Sockets, tunnel::Client};
+use tokio::time::{Instant, sleep, timeout};
+use trefoil_client::{
+    guards::Sockets,
+    state::State,
+    tunnel::{self as client, Client},
+};
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry},
     epoch::UnixSeconds,
@@ -220,16 +224,43 @@ impl SimNetwork {
         relay.expect("the test stops it once").stop().await;
     }
 
-    /// A new client that knows all relays.
-    pub fn client(&self) -> Client {
-        self.client_of(self.entries.clone())
+    /// A new client, which may ask any relay about the others, once it knows all of them.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn client(&self) -> Client {
+        let client = self.client_of(self.entries.clone());
+        let all = usize::from(self.plan.relays - self.plan.late);
+        let knows_all = async {
+            while client.status().usable < all {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let waited = timeout(Duration::from_secs(120), knows_all).await;
+        waited.unwrap_or_else(|_| panic!("the client does not know all relays: {}", client.status()));
+        client
     }
 
-    /// A new client that knows these relays.
-    pub fn client_of(&self, entries: Vec<RelayEntry>) -> Client {
+    /// A new client that gets to know the network through these relays.
+    pub fn client_of(&self, bootstrap: Vec<RelayEntry>) -> Client {
+        self.client_with(bootstrap, State::none(), START)
+    }
+
+    /// A new client with these bootstrap relays, what it keeps, and what its clock showed when the network started.
+    pub fn client_with(&self, bootstrap: Vec<RelayEntry>, state: State, start: UnixSeconds) -> Client {
         let number = self.clients.fetch_add(1, Relaxed);
         let seed = seed(self.plan.seed, 255 - number);
-        Client::new(self.params.clone(), entries, self.sockets(number), seed)
+        let setup = client::Setup {
+            params: self.params.clone(),
+            bootstrap,
+            own: Vec::new(),
+            sockets: self.sockets(number),
+            clock: Clock::Simulated { at: self.started, unix: start },
+            state,
+            new_guards: false,
+            seed,
+        };
+        Client::start(setup).expect("what it keeps can be read")
     }
 
     /// An endpoint with this identity at this address, for nodes that tests make by hand.

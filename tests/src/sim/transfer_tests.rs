@@ -66,7 +66,7 @@ pub(super) async fn echo(stream: &mut Stream, words: &[u8]) {
 
 /// A client with a page fetched, so that it has a circuit.
 async fn warm(network: &SimNetwork) -> Client {
-    let client = network.client();
+    let client = network.client().await;
     echo(&mut open(&client, &isolation(0), ECHO).await, b"a page").await;
     client
 }
