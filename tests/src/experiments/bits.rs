@@ -54,7 +54,8 @@ fn mask(number: usize) -> u64 {
 }
 
 fn ones(at: usize, word: u64) -> impl Iterator<Item = usize> {
-    let rest = std::iter::successors(Some(word), |rest| Some(rest & (rest - 1))).take_while(|rest| *rest != 0);
+    let rest =
+        std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1))).take_while(|rest| *rest != 0);
     rest.map(move |rest| at * 64 + rest.trailing_zeros() as usize)
 }
 

@@ -48,7 +48,7 @@ pub fn run(setup: &Setup) -> Outcome {
         ]);
         let claim = format!("{fakes} fakes {words}: at least 99.9 % of honest relays");
         lines.push(Line::new(claim, percent(found.honest), found.honest >= 0.999));
-        trace.add([fakes as u64, found.held as u64, found.honest.to_bits(), found.sessions as u64]);
+        trace.add([found.world, found.held as u64, found.honest.to_bits(), found.sessions as u64]);
     }
     Outcome { tables: vec![table], lines, notes: vec![], trace: trace.value() }
 }
@@ -66,6 +66,8 @@ struct Found {
     held: usize,
     honest: f64,
     sessions: usize,
+    /// Names the relays that there are.
+    world: u64,
 }
 
 impl Found {
@@ -105,8 +107,11 @@ impl Found {
                 }
             }
         }
+        let world = names
+            .iter()
+            .fold(0, |all, relay| all ^ u64::from_le_bytes(*relay.as_bytes().first_chunk().expect("32 bytes")));
         let known = names.iter().filter(|relay| newcomer.get(relay).is_some()).count();
-        Self { held: newcomer.len(), honest: known as f64 / names.len() as f64, sessions }
+        Self { held: newcomer.len(), honest: known as f64 / names.len() as f64, sessions, world }
     }
 }
 

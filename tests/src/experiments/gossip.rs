@@ -175,7 +175,7 @@ pub struct Gossip {
     pub cut: usize,
     /// For each node, its dials since this was last looked at, and those of them that nobody answered.
     pub dials: Vec<(u32, u32)>,
-    proofs: Vec<FraudProof>,
+    pub(super) proofs: Vec<FraudProof>,
     /// How the network is.
     pub rules: Rules,
 }
@@ -326,29 +326,6 @@ impl Gossip {
         }
     }
 
-    fn handle_proof(&mut self, to: usize, proof: usize) {
-        let now = self.unix();
-        let taken =
-            self.nodes[to].knowledge.witness.as_mut().map(|view| view.offer_fraud(self.proofs[proof].clone(), now));
-        if taken == Some(true) {
-            self.pass_on_proof(to, proof);
-        }
-    }
-
-    fn pass_on_proof(&mut self, node: usize, proof: usize) {
-        if self.nodes[node].habit == Habit::Silent {
-            return;
-        }
-        for at in 0..self.nodes[node].neighbours.len() {
-            let Some(to) = self.neighbour(node, at) else { continue };
-            self.traffic.count(Kind::Proof, 2 * self.facts.fact(0).checked.record().bytes().len());
-            if !self.is_lost() {
-                let latency = self.latency(node, to);
-                self.queue.put(self.now + latency + CHECKING, Event::Proof { to, proof });
-            }
-        }
-    }
-
     fn reconcile(&mut self, node: usize) {
         let period = seconds(self.world.params.directory.reconcile);
         if !self.nodes[node].up {
@@ -390,6 +367,7 @@ impl Gossip {
         let (one, other) = (&self.nodes[a].knowledge.has, &self.nodes[b].knowledge.has);
         let (haves, wants) = (one.without(other), other.without(one));
         self.traffic.count_session(haves.len() + wants.len());
+        self.pull_proofs(a, b);
         for (to, from, facts) in [(a, b, wants), (b, a, haves)] {
             for fact in facts {
                 self.traffic.count(Kind::Records, self.facts.fact(fact).checked.record().bytes().len());
@@ -438,7 +416,7 @@ impl Gossip {
     }
 
     /// The neighbour at this place; one that went away is replaced.
-    fn neighbour(&mut self, node: usize, at: usize) -> Option<usize> {
+    pub(super) fn neighbour(&mut self, node: usize, at: usize) -> Option<usize> {
         let neighbour = *self.nodes[node].neighbours.get(at)?;
         if self.is_reachable(node, neighbour) {
             return Some(neighbour);
@@ -470,11 +448,11 @@ impl Gossip {
         is_up && (by < self.cut) == (relay < self.cut)
     }
 
-    fn latency(&mut self, a: usize, b: usize) -> Millis {
+    pub(super) fn latency(&mut self, a: usize, b: usize) -> Millis {
         self.nodes[a].relay.place.latency(self.nodes[b].relay.place, &mut self.rng)
     }
 
-    fn is_lost(&mut self) -> bool {
+    pub(super) fn is_lost(&mut self) -> bool {
         self.rules.loss > 0.0 && self.rng.random_bool(self.rules.loss)
     }
 }

@@ -25,6 +25,7 @@ pub mod knowledge;
 pub mod life;
 pub mod partition;
 pub mod patient;
+pub mod proofs;
 pub mod queue;
 pub mod sessions;
 pub mod spread;
