@@ -7,6 +7,8 @@ pub mod udp;
 #[cfg(test)]
 mod bad_gossip_tests;
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod exit_tests;
 #[cfg(test)]
 mod failure_tests;
@@ -16,6 +18,8 @@ mod gossip_tests;
 mod hostile_relay_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod liar_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]
