@@ -351,8 +351,10 @@ pub const NEW_IDENTITIES_SPAN: Duration = Duration::from_secs(3600);
 pub const SESSIONS_BURST: f64 = 32.0;
 /// After a burst, one more in so much time. Each costs a hash per record.
 pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
-/// An address is dialled at most once in this time for being listed, or for asking to be.
-pub const REACH_PAUSE: Duration = Duration::from_secs(60);
+/// An address is dialled back at most once in this time.
+pub const REACH_PAUSE: Duration = Duration::from_secs(10);
+/// An address that a record lists is dialled at most once in this time, whoever lists it: it may be anybody's.
+pub const VERIFY_PAUSE: Duration = Duration::from_secs(60);
 /// Senders whose use is remembered, of each kind.
 pub const SENDERS_MAX: usize = 16_384;
 

@@ -143,6 +143,9 @@ pub(crate) async fn ask_first(node: &Arc<Node>) {
     node.neighbours.fill(node);
     let more = node.neighbours.all().into_iter().filter(|entry| named.iter().all(|named| named.id != entry.id));
     let all: Vec<_> = named.clone().into_iter().chain(more).collect();
+    if all.is_empty() {
+        return;
+    }
     let mut asking = JoinSet::new();
     for entry in all {
         let node = Arc::clone(node);

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{error, info, warn};
 use trefoil_protocol::{
     descriptor::{Checked, Descriptor, Record},
@@ -14,7 +14,7 @@ use trefoil_protocol::{
     epoch::Epoch,
     exit_summary::ExitSummary,
     identity::RelaySecret,
-    limits::{DIRECTORY_TICK, REACH_RETRY},
+    limits::{DIRECTORY_TICK, REACH_PAUSE, REACH_RETRY},
     work::Work,
 };
 
@@ -85,37 +85,36 @@ pub(crate) async fn run(node: Arc<Node>) {
     gossip::ask_first(&node).await;
     let Some(work) = find_work(&node) else { return };
     take_over(&node);
-    let mut is_checked = false;
+    let (mut is_checked, mut is_listed, mut next_check) = (false, false, Instant::now());
     loop {
         if node.directory.is_clock_off() {
             sleep(DIRECTORY_TICK).await;
             continue;
         }
-        if !is_checked {
-            match check(&node).await {
-                Some(checked) => is_checked = checked,
-                None => continue,
-            }
+        if !is_checked && Instant::now() >= next_check {
+            let Some(checked) = check(&node, is_listed).await else { continue };
+            (is_checked, next_check) = (checked, Instant::now() + REACH_PAUSE * 6);
         }
         match due(&node, work) {
-            Due::Now(epoch) => publish(&node, work, epoch),
-            Due::At(epoch) => wait(&node, epoch, is_checked).await,
+            Due::Now(epoch) => {
+                publish(&node, work, epoch);
+                is_listed = true;
+            }
+            Due::At(epoch) => wait(&node, epoch).await,
         }
     }
 }
 
 /// Whether others can dial this relay. `None` if they can't, or not yet, and it is time to ask again; `Some(false)` if
-/// there is nobody to ask.
-async fn check(node: &Arc<Node>) -> Option<bool> {
+/// nobody can say. A relay that listed itself when there was nobody to ask goes on until somebody has tried.
+async fn check(node: &Arc<Node>, is_listed: bool) -> Option<bool> {
     match reach::ask(node, node.publisher.addresses).await {
         Verdict::Reachable => Some(true),
-        Verdict::Unanswered(others) => {
-            if others > 0 && node.links.count() > 0 {
-                sleep(REACH_RETRY / 10).await; // they are there, and had no time for it
-                return None;
-            }
-            Some(false)
+        Verdict::Unanswered(others) if !is_listed && others > 0 && node.links.count() > 0 => {
+            sleep(REACH_PAUSE).await; // they are there, and had no time for it
+            None
         }
+        Verdict::Unanswered(_) => Some(false),
         Verdict::Unreachable => {
             let port = node.publisher.addresses.iter().next().map_or(0, |address| address.port());
             warn!(
@@ -160,7 +159,7 @@ fn publish(node: &Node, work: Work, epoch: Epoch) {
         error!(%cause, "cannot save this relay's own record, so it is not published: is the disk full?");
     } else {
         keep(node, &record);
-        info!(%epoch, known = node.directory.len(), "this relay is listed");
+        info!(epoch = epoch.0, known = node.directory.len(), "this relay is listed");
     }
     publisher.set_last(record); // even if it was not saved: this epoch is over then
 }
@@ -193,13 +192,10 @@ fn known(node: &Node) -> Option<Record> {
     node.directory.view().get(&node.id()).map(|known| known.record.record().clone())
 }
 
-async fn wait(node: &Arc<Node>, epoch: Epoch, is_checked: bool) {
+async fn wait(node: &Node, epoch: Epoch) {
     let start = epoch.start(&node.directory.params().directory);
     let time = node.directory.clock().until(start).clamp(Duration::from_millis(100), DIRECTORY_TICK);
     let _ = timeout(time, node.directory.own_changed.notified()).await;
-    if !is_checked && node.links.count() == 0 {
-        sleep(DIRECTORY_TICK / 10).await; // still nobody to ask
-    }
 }
 
 /// The work of this relay's identity, which is done once; `None` if the node stops first.

@@ -43,7 +43,7 @@ pub(crate) async fn look(node: &Arc<Node>, link: &Link, relay: RelayId, addresse
         let is_there = ip::canonical(link.remote_address().ip()) == address.ip();
         let outcome = if !is_there || !node.directory.params().allows_relay_at(address.ip()) {
             Reach::NotYours
-        } else if !node.directory.senders.dial(address) {
+        } else if !node.directory.senders.dial_back(address) {
             Reach::TooSoon
         } else {
             let dialled = dial_from_fresh_port(node, relay, address).await;

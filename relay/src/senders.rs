@@ -16,7 +16,7 @@ use trefoil_protocol::{
     ip::{self, IpNet},
     limits::{
         GARBAGE_MAX, GARBAGE_MEMORY, NEW_IDENTITIES, NEW_IDENTITIES_SPAN, REACH_PAUSE, SENDERS_MAX, SESSION_PAUSE,
-        SESSIONS_BURST,
+        SESSIONS_BURST, VERIFY_PAUSE,
     },
 };
 
@@ -30,6 +30,7 @@ struct Inner {
     identities: Meters<IpNet>,
     sessions: Meters<Option<IpNet>>,
     dials: Meters<SocketAddr>,
+    dials_back: Meters<SocketAddr>,
 }
 
 /// Buckets that fill with use and leak with time, by key.
@@ -75,17 +76,25 @@ impl Senders {
         self.lock().sessions.fill(address.map(ip::netgroup), measure)
     }
 
-    /// Whether this address may be dialled once more. Ports of one address are one, but for this machine's own, where
-    /// all of a test network may be.
+    /// Whether this address may be dialled once more because a record lists it.
     pub(crate) fn dial(&self, address: SocketAddr) -> bool {
-        let port = if address.ip().is_loopback() { address.port() } else { 0 };
-        let target = SocketAddr::new(address.ip(), port);
-        self.lock().dials.fill(target, Measure { most: 1.0, span: REACH_PAUSE })
+        self.lock().dials.fill(target(address), Measure { most: 1.0, span: VERIFY_PAUSE })
+    }
+
+    /// Whether this address may be dialled once more because its owner asks for it.
+    pub(crate) fn dial_back(&self, address: SocketAddr) -> bool {
+        self.lock().dials_back.fill(target(address), Measure { most: 1.0, span: REACH_PAUSE })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
+}
+
+/// All ports of an address are one, but for this machine's own, where all of a test network may be.
+fn target(address: SocketAddr) -> SocketAddr {
+    let port = if address.ip().is_loopback() { address.port() } else { 0 };
+    SocketAddr::new(address.ip(), port)
 }
 
 impl<K: Hash + Eq + Copy> Meters<K> {
@@ -166,7 +175,7 @@ mod tests {
         let dial = |address: &str| senders.dial(address.parse().unwrap());
         assert!(dial("192.0.2.1:1") && !dial("192.0.2.1:2") && dial("192.0.2.2:1"));
         assert!(dial("127.0.0.1:1") && dial("127.0.0.1:2") && !dial("127.0.0.1:2"));
-        tokio::time::advance(REACH_PAUSE).await;
+        tokio::time::advance(VERIFY_PAUSE).await;
         assert!(dial("192.0.2.1:3"));
     }
 

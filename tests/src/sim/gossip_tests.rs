@@ -138,3 +138,16 @@ async fn the_directory_answers_through_a_circuit() {
     let Ok(Answer::Hello(greeting)) = Answer::decode(&frame[FRAME_HEADER..]) else { panic!("it greets: {frame:?}") };
     assert_eq!((greeting.network, greeting.records, greeting.seen), (network.params().id(), 6, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_relay_stays_listed_though_nobody_was_there_to_check_it() {
+    let mut network = plan(7, 4).late(3).start();
+    sleep(Duration::from_secs(5)).await;
+    (2..=4).for_each(|number| network.start_again(number, &[1]));
+    let all = numbers(1..=4);
+    until(Duration::from_secs(30), "all know all", || know(&network, &all, &all)).await;
+    for _ in 0..120 {
+        assert!(know(&network, &all, &all));
+        sleep(Duration::from_secs(1)).await;
+    }
+}
