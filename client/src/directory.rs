@@ -187,7 +187,7 @@ impl Directory {
         let usable = self.pool.usable();
         let (doors, beginning) = self.doors(beginning, usable.is_some())?;
         let wanted = if usable.is_some() { SOURCES_LATER } else { SOURCES_START };
-        let visits = self.visit(doors).await?;
+        let visits = self.visit(doors, beginning).await?;
         self.note_clocks(visits.iter().map(|told| told.minutes).collect());
         let relays = match usable.filter(|_| beginning == Beginning::Guards) {
             Some(usable) => usable,

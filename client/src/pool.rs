@@ -273,7 +273,10 @@ impl Pool {
             owned(drawn.or_else(|_| path::choose(relays, &rules(&[]), &mut state.rng))?)
         };
         path.push(last.entry.clone());
-        let built = Arc::clone(self).build_along(path).await;
+        let built = match first {
+            Some(_) => self.build_from_anywhere(&path).await, // it is no guard, and never becomes one by this
+            None => Arc::clone(self).build_along(path).await,
+        };
         built.map_err(|error| NoCircuit::Build { tries: 1, last: Box::new(self.failed(error)) })
     }
 
@@ -352,13 +355,19 @@ impl Pool {
         failed.keys().copied().collect()
     }
 
+    /// Builds a circuit that begins at a guard, which learns how that went.
     async fn build_along(self: Arc<Self>, path: Vec<RelayEntry>) -> Result<Arc<Circuit>, BuildError> {
-        let rng = StdRng::from_rng(&mut self.lock().rng);
-        let built = build::build(self.params.id(), &self.guards, &path, rng).await;
+        let built = self.build_from_anywhere(&path).await;
         if let Some(guard) = path.first() {
             self.guards.handle_built(&guard.id, &built);
         }
-        Ok(Circuit::start(built?, &self.tracker, &self.shutdown))
+        built
+    }
+
+    async fn build_from_anywhere(&self, path: &[RelayEntry]) -> Result<Arc<Circuit>, BuildError> {
+        let rng = StdRng::from_rng(&mut self.lock().rng);
+        let parts = build::build(self.params.id(), &self.guards, path, rng).await?;
+        Ok(Circuit::start(parts, &self.tracker, &self.shutdown))
     }
 
     /// Keeps the spares up and lets go of what is spent, until the end.

@@ -148,3 +148,74 @@ pub fn default_directory(params: &NetworkParams) -> Option<PathBuf> {
 const GUARDS: &str = "guards.toml";
 const VIEW: &str = "view.bin";
 const USABLE: &str = "usable.bin";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn params() -> NetworkParams {
+        NetworkParams::testnet("test".parse().unwrap())
+    }
+
+    /// A directory in which a client has kept its state.
+    fn used() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("client");
+        let state = State::open(&path).unwrap();
+        let saved = state.load(&params(), NOW).unwrap();
+        state.save_guards(&saved.guards);
+        state.save_view(&saved.view.encode(), &UsableSet::decode(&[7, 0, 0, 0]).unwrap());
+        (dir, path)
+    }
+
+    #[test]
+    fn what_was_kept_is_found_again() {
+        let (_dir, path) = used();
+        let saved = State::open(&path).unwrap().load(&params(), NOW).unwrap();
+        assert_eq!(saved.guards, GuardSample::new(NOW));
+        assert!(saved.view.is_empty() && saved.usable.unwrap().is_empty());
+        let mut names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [GUARDS, "lock", USABLE, VIEW]);
+    }
+
+    #[test]
+    fn damaged_files_are_set_aside_and_left_to_a_person() {
+        let (_dir, path) = used();
+        for name in [GUARDS, USABLE, VIEW] {
+            fs::write(path.join(name), b"\xffdamaged").unwrap();
+        }
+        let saved = State::open(&path).unwrap().load(&params(), NOW).unwrap();
+        assert_eq!((saved.guards, saved.usable), (GuardSample::new(NOW), None));
+        for name in [GUARDS, USABLE, VIEW] {
+            assert_eq!(fs::read(path.join(format!("{name}.damaged"))).unwrap(), b"\xffdamaged");
+        }
+    }
+
+    #[test]
+    fn a_second_process_reads_and_writes_nothing() {
+        let (_dir, path) = used();
+        let first = State::open(&path).unwrap();
+        let second = State::open(&path).unwrap();
+        assert!(!first.is_second() && second.is_second() && second.is_none());
+        assert_eq!(second.own_file("x"), None);
+        fs::write(path.join(VIEW), b"damaged").unwrap();
+        let before = fs::read(path.join(GUARDS)).unwrap();
+        let saved = second.load(&params(), NOW.plus(5)).unwrap();
+        second.save_guards(&GuardSample::new(NOW.plus(9)));
+        assert_eq!(saved.guards, GuardSample::new(NOW));
+        assert_eq!(fs::read(path.join(GUARDS)).unwrap(), before);
+        assert_eq!(fs::read(path.join(VIEW)).unwrap(), b"damaged");
+    }
+
+    #[test]
+    fn where_nothing_is_kept_nothing_is_made() {
+        let state = State::none();
+        assert!(state.is_none() && !state.is_second());
+        assert!(state.load(&params(), NOW).unwrap().view.is_empty());
+    }
+}

@@ -22,7 +22,7 @@ use trefoil_protocol::{
     relays::{UsableRelay, UsableRelays},
 };
 
-use super::{Directory, Trouble};
+use super::{Beginning, Directory, Trouble};
 use crate::{
     build::Cause,
     pool::NoCircuit,
@@ -68,11 +68,15 @@ impl Told {
 impl Directory {
     /// Asks these relays over links for all that they know. Waits for all of them; but when one has answered, for the
     /// others only [`DOOR_GRACE`].
-    pub(super) async fn visit(self: &Arc<Self>, doors: Vec<RelayEntry>) -> Result<Vec<Told>, Trouble> {
+    pub(super) async fn visit(
+        self: &Arc<Self>,
+        doors: Vec<RelayEntry>,
+        beginning: Beginning,
+    ) -> Result<Vec<Told>, Trouble> {
         let tried = doors.len();
         let mut visits = JoinSet::new();
         for door in doors {
-            visits.spawn(Arc::clone(self).visit_one(door));
+            visits.spawn(Arc::clone(self).visit_one(door, beginning));
         }
         let mut told = Vec::new();
         let mut last = Unheard::Internal;
@@ -83,16 +87,21 @@ impl Directory {
                     told.push(new);
                     deadline = deadline.min(Instant::now() + DOOR_GRACE);
                 }
-                Err(error) => last = error,
+                Err(error) => {
+                    debug!(%error, "a relay told nothing of the network");
+                    last = error;
+                }
             }
         }
         if told.is_empty() { Err(Trouble::Silent { tried, last: last.to_string() }) } else { Ok(told) }
     }
 
-    async fn visit_one(self: Arc<Self>, door: RelayEntry) -> Result<Told, Unheard> {
+    async fn visit_one(self: Arc<Self>, door: RelayEntry, beginning: Beginning) -> Result<Told, Unheard> {
         let linked = self.pool.guards.link(&door).await;
-        let attempt = if linked.is_ok() { Attempt::Reached } else { Attempt::Failed };
-        self.pool.guards.handle_dial(&door.id, attempt);
+        if beginning == Beginning::Guards {
+            let attempt = if linked.is_ok() { Attempt::Reached } else { Attempt::Failed };
+            self.pool.guards.handle_dial(&door.id, attempt);
+        }
         let mut source = Source::on_link(door.id, &linked?).await?;
         let minutes = source.hello(&self.params).await?.minutes;
         source.pull(&self.view, &self.params, || self.now(), self.pool.rng()).await?;

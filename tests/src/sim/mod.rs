@@ -8,6 +8,8 @@ pub mod udp;
 #[cfg(test)]
 mod bad_gossip_tests;
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod congestion_tests;
 #[cfg(test)]
 mod exit_tests;
@@ -21,6 +23,8 @@ mod gossip_tests;
 mod hostile_relay_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod liar_tests;
 #[cfg(test)]
 mod link_tests;
 #[cfg(test)]

@@ -1,0 +1,134 @@
+//! A client among whose sources one lies: it neither plants a relay nor removes one.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{SeedableRng, rngs::StdRng};
+use trefoil_protocol::{
+    directory::{Answer, Greeting, Member, Request},
+    entry::{RelayAddresses, RelayEntry, Weight},
+    epoch::{Epoch, UnixSeconds},
+    identity::{OnionSecret, RelayId, RelaySecret},
+    params::NetworkParams,
+    reconcile::Responder,
+    usable::short_hash,
+    view::View,
+};
+use trefoil_relay::{
+    endpoint::{Endpoint, LinkIdentity},
+    frames,
+    opened::{Arrival, DirectoryStream},
+};
+
+use super::{
+    bad_gossip_tests::describe,
+    gossip_tests::{know, numbers, plan, until},
+    nodes::{START, SimNetwork},
+    transfer_tests::{echo, isolation, open},
+};
+
+const LIAR: &str = "10.99.0.1:9001";
+const PLANTED: &str = "10.98.0.1:9001";
+
+/// What the liar says.
+struct Lie {
+    params: NetworkParams,
+    view: View,
+    listed: Vec<RelayId>,
+    started: tokio::time::Instant,
+}
+
+impl Lie {
+    fn now(&self) -> UnixSeconds {
+        START.plus(self.started.elapsed().as_secs())
+    }
+
+    async fn tell(&self, mut stream: DirectoryStream) {
+        let (mut reader, mut writer) = stream.halves();
+        let mut session = None;
+        while let Ok(Some(frame)) = frames::read(&mut reader, 1 << 16).await {
+            let epoch = Epoch::of(self.now(), &self.params.directory);
+            let answer = match Request::decode(&frame).unwrap() {
+                Request::Hello => Answer::Hello(Greeting {
+                    minutes: u32::try_from(self.now().0 / 60).unwrap(),
+                    network: self.params.id(),
+                    records: 1,
+                    usable: [7; 32],
+                    epoch,
+                    seen: None,
+                })
+                .encode(),
+                Request::Reconcile { begin, message } => {
+                    if let Some(salt) = begin {
+                        session = Some(Responder::new(&self.view, salt));
+                    }
+                    Answer::Reconcile(&session.as_mut().unwrap().respond(message).unwrap()).encode()
+                }
+                Request::Want(names) => {
+                    let records = names.iter().filter_map(|name| session.as_ref()?.find(name));
+                    let records: Vec<_> = records.filter_map(|relay| self.view.get(&relay)).collect();
+                    Answer::Records(records.iter().map(|known| known.record.record().bytes()).collect()).encode()
+                }
+                Request::Usable { salt, .. } => {
+                    let member = |relay| Member { name: short_hash(&salt.0, relay), class: 2 };
+                    let members: Vec<_> = self.listed.iter().map(member).collect();
+                    let total = u32::try_from(members.len()).unwrap();
+                    Answer::Usable { epoch, total, members }.encode()
+                }
+                Request::Frauds { .. } => Answer::Frauds(Vec::new()).encode(),
+                other => panic!("a client asks for {other:?}"),
+            };
+            frames::write(&mut writer, &answer).await.unwrap();
+        }
+    }
+}
+
+/// A bootstrap relay that lists a relay of its own, and all others but one.
+fn play(network: &SimNetwork, removed: RelayId) -> RelayEntry {
+    let mut rng = StdRng::seed_from_u64(999); // none of the network's
+    let (liar, planted) = (RelaySecret::generate(&mut rng), RelaySecret::generate(&mut rng));
+    let params = network.params().clone();
+    let record = describe(&params, &planted, PLANTED).sign(&params.id(), &planted);
+    let started = tokio::time::Instant::now();
+    let mut view = View::new(&params, START);
+    view.offer(record.check(&params, START).unwrap(), START);
+    let others = network.entries().iter().map(|entry| entry.id).filter(|relay| *relay != removed);
+    let listed = others.chain([planted.id()]).collect();
+    let entry = RelayEntry {
+        id: liar.id(),
+        onion_key: OnionSecret::generate(&mut rng).public(),
+        addresses: RelayAddresses::new([LIAR.parse().unwrap()]).unwrap(),
+        weight: Weight::One,
+        exit: Default::default(),
+    };
+    let endpoint = network.endpoint(LIAR.parse().unwrap(), LinkIdentity::Relay(Arc::new(liar)));
+    tokio::spawn(serve(endpoint, Arc::new(Lie { params, view, listed, started })));
+    entry
+}
+
+async fn serve(endpoint: Endpoint, lie: Arc<Lie>) {
+    while let Some(arriving) = endpoint.accept().await {
+        let (link, lie) = (arriving.finish().await.unwrap(), Arc::clone(&lie));
+        tokio::spawn(async move {
+            while let Ok(opened) = link.accept().await {
+                if let Ok(Arrival::Directory(stream)) = opened.arrive().await {
+                    lie.tell(stream).await;
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_lies_among_five_neither_plants_a_relay_nor_removes_one() {
+    let network = plan(1, 8).start();
+    let liar = play(&network, network.entries()[6].id); // its record is as old as the network
+    let all = numbers(1..=8);
+    until(Duration::from_secs(25), "all know all", || know(&network, &all, &all)).await;
+    let bootstrap = vec![liar, network.entries()[0].clone(), network.entries()[1].clone()];
+    let client = network.client_of(bootstrap);
+    until(Duration::from_secs(60), "the client knows relays", || client.status().usable > 0).await;
+    let status = client.status();
+    assert_eq!((status.usable, status.sources, status.agreeing), (8, 5, 4), "{status}");
+    assert_eq!(status.known, 9, "the planted relay is known, and not used");
+    echo(&mut open(&client, &isolation(0), super::outside::ECHO).await, b"hello").await;
+}
