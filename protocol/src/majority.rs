@@ -3,6 +3,8 @@
 //! Specification: docs/protocol.md, "Usable sets". Fewer than half of the sources can neither add nor remove a relay
 //! nor change its class, where the others agree. This file never asks anybody: `client/src/directory.rs` does.
 
+use std::borrow::Borrow;
+
 use crate::{
     epoch::Epoch,
     identity::RelayId,
@@ -148,10 +150,10 @@ impl SourceSet {
 /// [`TooFewSources`] below [`SOURCES_MIN`].
 pub fn majority(
     epoch: Epoch,
-    sources: &[&SourceSet],
+    sources: &[impl Borrow<SourceSet>],
     known: impl IntoIterator<Item = RelayId>,
 ) -> Result<Majority, TooFewSources> {
-    let sources: Vec<_> = sources.iter().filter(|source| source.epoch == epoch).collect();
+    let sources: Vec<_> = sources.iter().map(Borrow::borrow).filter(|source| source.epoch == epoch).collect();
     if sources.len() < SOURCES_MIN {
         return Err(TooFewSources { answered: sources.len() });
     }
@@ -240,7 +242,7 @@ mod tests {
         assert_eq!(majority(EPOCH, &two, [id(0)]), Err(TooFewSources { answered: 2 }));
         let three = [of(EPOCH), of(EPOCH), of(EPOCH.next()), of(EPOCH)];
         assert_eq!(majority(EPOCH, &three, [id(0)]).unwrap().set, set([(0, Old)]));
-        assert_eq!(majority(EPOCH, &[], []), Err(TooFewSources { answered: 0 }));
+        assert_eq!(majority(EPOCH, &[] as &[SourceSet], []), Err(TooFewSources { answered: 0 }));
     }
 
     #[test]
