@@ -3,7 +3,7 @@
 //! A day of ordinary life: 10 % of the relays leave for good and as many come, each relay renews its record before it
 //! is over, 2 % of messages are lost. What is counted is what a node sends; on the average it receives as much. Sizes
 //! of frames are those of the production encoders, those of reconciliations are measured (`sessions.rs`), and a
-//! handshake is reckoned at [`DIAL`]. Links' signs of life are not the directory's and are not in it.
+//! handshake is reckoned at `DIAL`. Links' signs of life are not the directory's and are not in it.
 
 use std::{hint::black_box, time::Instant};
 
