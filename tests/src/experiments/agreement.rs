@@ -54,7 +54,7 @@ pub fn run(setup: &Setup) -> Outcome {
         ("everything", Attack { timed: true, sources_lie: true, reach: Reach::Forgotten }, &[3, 5, 25]),
     ] {
         let epochs = attacked(relays, attack, setup);
-        for count in counts {
+        for count in counts.iter().take(setup.pick(counts.len(), 1)) {
             let found = epochs.iter().map(|sets| sets.judge(*count, attack, setup)).reduce(Found::worse);
             let found = found.expect("there are epochs");
             table.row(vec![
