@@ -53,7 +53,9 @@ pub struct Testnet {
 #[derive(Debug, thiserror::Error)]
 pub enum TestnetError {
     /// Not a number of relays that works.
-    #[error("a test network has 3 to {MAX_RELAYS} relays: a circuit needs 3, and one byte of an address tells them apart")]
+    #[error(
+        "a test network has 3 to {MAX_RELAYS} relays: a circuit needs 3, and one byte of an address tells them apart"
+    )]
     Size,
     /// A relay has no socket.
     #[error(transparent)]
