@@ -51,7 +51,7 @@ pub fn system_sockets(params: &NetworkParams, congestion: Congestion) -> Sockets
     })
 }
 
-/// Draws of a guard until one is taken that was to be avoided: with two in use, all but never too few.
+/// Draws of a guard to see whether there is a better one: with two in use, all but never too few.
 const CHOICES: usize = 16;
 
 /// See the file's head.
@@ -84,18 +84,23 @@ impl Guards {
         self.locked_sample().update(usable, rules, self.clock.now(), rng);
     }
 
-    /// The guard for a new circuit, one that is not in `avoid` where there is a choice.
+    /// The guard for a new circuit: one that is not in `avoid` where there is a choice, else the one that is there since
+    /// longest. So a dead guard is not tried twice in a row.
     pub(crate) fn choose(&self, avoid: &[RelayId], rng: &mut impl Rng) -> Result<RelayId, NoGuard> {
         let mut sample = self.locked_sample();
         let now = self.clock.now();
-        let mut chosen = sample.choose(now, rng)?;
+        let last_tried = |guard: &RelayId| avoid.iter().rposition(|relay| relay == guard);
+        let mut best = sample.choose(now, rng)?;
         for _ in 0..CHOICES {
-            if !avoid.contains(&chosen) {
+            if last_tried(&best).is_none() {
                 break;
             }
-            chosen = sample.choose(now, rng)?;
+            let other = sample.choose(now, rng)?;
+            if last_tried(&other) < last_tried(&best) {
+                best = other;
+            }
         }
-        Ok(chosen)
+        Ok(best)
     }
 
     /// The guards that circuits begin at now.

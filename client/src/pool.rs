@@ -325,8 +325,7 @@ impl Pool {
     fn draw(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit> {
         let usable = self.usable().ok_or_else(|| NoCircuit::NotYet(Arc::clone(&self.known.borrow().trouble)))?;
         let mut rng = self.rng();
-        let mut lately = self.failed_lately();
-        lately.extend_from_slice(avoid);
+        let lately = [avoid, &self.failed_lately()].concat();
         let mut none = None;
         for exclude in [&lately[..], avoid, &[]] {
             for _ in 0..GUARD_TRIES {
@@ -349,10 +348,13 @@ impl Pool {
         Err(none.expect("it was tried").into())
     }
 
+    /// The relays that failed lately, the last one at the end.
     fn failed_lately(&self) -> Vec<RelayId> {
         let failed = &mut self.lock().failed;
         failed.retain(|_, failed| failed.elapsed() < RELAY_FAILURE_MEMORY);
-        failed.keys().copied().collect()
+        let mut failed: Vec<_> = failed.iter().map(|(relay, at)| (*at, *relay)).collect();
+        failed.sort_unstable();
+        failed.into_iter().map(|(_, relay)| relay).collect()
     }
 
     /// Builds a circuit that begins at a guard, which learns how that went.

@@ -1,6 +1,6 @@
 //! Scenarios of whole nodes: relays that vanish or stop, and clients that do not read.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use trefoil_client::tunnel::{Client, Isolation, Stream};
@@ -46,7 +46,12 @@ async fn broken(stream: &mut Stream) -> Duration {
 
 /// A network in which a client has a download under way, and its path.
 async fn in_mid_stream(seed: u64) -> (SimNetwork, Client, Stream, Vec<u8>) {
-    let network = plan(seed, 8).start();
+    in_mid_stream_among(seed, 8).await
+}
+
+/// The same in a network of this many relays.
+async fn in_mid_stream_among(seed: u64, relays: u8) -> (SimNetwork, Client, Stream, Vec<u8>) {
+    let network = plan(seed, relays).start();
     let client = network.client().await;
     let mut stream = bulk(&client, &isolation(0), 1 << 40).await;
     let mut piece = Vec::new();
@@ -98,6 +103,24 @@ async fn a_request_right_after_a_relay_vanished_works_in_time_though_nobody_has_
         println!("hop {hop} has just vanished: next request after {recovered:?}");
         assert!(recovered < RECOVERY, "{recovered:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_exit_that_vanished_is_the_other_guard_the_next_request_works_in_time_too() {
+    let seen = Cell::new(0);
+    for seed in (70..130).take_while(|_| seen.get() < 6) {
+        let (network, client, _stream, path) = in_mid_stream_among(seed, 6).await;
+        let exit = usize::from(path[2]) - 1;
+        if !client.status().guards.contains(&network.entries()[exit].id.short()) {
+            continue;
+        }
+        network.net.cut(relay_address(path[2]));
+        let recovered = recover(&client).await;
+        println!("the exit, which is a guard too, has just vanished: next request after {recovered:?}");
+        assert!(recovered < RECOVERY, "{recovered:?}");
+        seen.set(seen.get() + 1);
+    }
+    assert_eq!(seen.get(), 6, "one exit in five is the other guard");
 }
 
 #[tokio::test(start_paused = true)]
