@@ -122,8 +122,8 @@ pub struct Network {
     /// Go on with new guards although several did not answer; read the user guide first
     #[arg(long)]
     pub new_guards: bool,
-    /// The congestion control of links to guards: cubic, tolerant (of lost packets), or bbr, which is unfair to others
-    #[arg(long, default_value = "cubic", value_name = "NAME")]
+    /// The congestion control of links to guards: tolerant (of lost packets), cubic, or bbr, which is unfair to others
+    #[arg(long, default_value = "tolerant", value_name = "NAME")]
     pub congestion: Congestion,
 }
 

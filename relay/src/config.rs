@@ -45,7 +45,7 @@ pub struct Settings {
     /// What to connect to for others: rules like "accept *:80,443" with ; between [default: nothing]
     #[arg(long, value_name = "RULES")]
     pub exit_policy: Option<ExitPolicy>,
-    /// The congestion control of links [default: cubic]
+    /// The congestion control of links [default: tolerant]
     #[arg(long, value_name = "NAME")]
     pub congestion: Option<Congestion>,
     /// How much memory circuits may take together, like "512 MiB" [default: 512 MiB]

@@ -46,11 +46,11 @@ pub enum LinkIdentity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
-    /// Fair to others (RFC 9438); slow where packets are lost.
-    #[default]
-    Cubic,
     /// Cubic that keeps its window at losses which neither a queue explains nor a smaller window ends.
+    #[default]
     Tolerant,
+    /// Fair to others on every line (RFC 9438); slow where packets are lost.
+    Cubic,
     /// Fast where packets are lost; experimental, and takes the share of everything beside it.
     Bbr,
 }

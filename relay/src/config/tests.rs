@@ -45,7 +45,7 @@ fn what_is_not_set_has_its_default() {
     let config = load(&testnet(), &with("")).unwrap();
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert!(!config.exit_policy.is_exit() && config.resolver.is_empty() && config.advertise.is_none());
-    assert_eq!((config.congestion, config.memory.bytes()), (Congestion::Cubic, 512 << 20));
+    assert_eq!((config.congestion, config.memory.bytes()), (Congestion::Tolerant, 512 << 20));
     assert_eq!(config.log, "info");
 }
 
