@@ -146,12 +146,17 @@ pub struct MemoryHard {
     blocks: Vec<Block>,
 }
 
+/// Of this size, glibc maps an allocation by itself and gives it back at once when it is freed. A smaller one can stay
+/// with the heap of each thread that ever had one. What is never touched takes no memory.
+const OWN_MAPPING: usize = (32 << 20) + 4096;
+
 impl MemoryHard {
     /// With so many KiB of memory; what is outside of [`ARGON2_KIB`] is taken for the nearest in it.
     pub fn new(kib: u32) -> Self {
         let kib = kib.clamp(*ARGON2_KIB.start(), *ARGON2_KIB.end());
         let params = Params::new(kib, 1, 1, Some(32)).expect("the memory is within bounds");
-        let blocks = vec![Block::default(); params.block_count()];
+        let mut blocks = Vec::with_capacity(params.block_count().max(OWN_MAPPING / size_of::<Block>()));
+        blocks.resize(params.block_count(), Block::default());
         Self { argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params), blocks }
     }
 

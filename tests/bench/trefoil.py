@@ -1,6 +1,7 @@
 """A Trefoil network of real processes: one `trefoil-relay` for each relay, and `trefoil proxy` as the client."""
 
 import shutil
+import time
 from pathlib import Path
 
 from load import Way
@@ -8,6 +9,8 @@ from process import Failed, Process, Processes, run
 
 EXITS = 3  # of a full network's relays; on a network of three relays the last one is the only exit
 START_TIMEOUT = 20.0
+LISTED_TIMEOUT = 300.0  # a relay's proof of work, once, and then everyone's check of everyone's
+SETTLE = 10.0  # for the others to check what it lists
 CIRCUITS_PER_CLIENT = 240  # a guard accepts 256 from one client; the rest is for those built ahead
 
 
@@ -59,6 +62,9 @@ class Trefoil:
         for name in names:
             command = [str(self._binaries / "trefoil-relay"), "--config", str(self._config(name))]
             self.relays[name] = self.processes.start(self.wires.host(name), name, command)
+        for relay in self.relays.values():
+            relay.wait_for("this relay is listed", LISTED_TIMEOUT)  # before, it works for its place in the network
+        time.sleep(SETTLE)
 
     def down(self) -> None:
         for relay in self.relays.values():
