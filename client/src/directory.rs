@@ -23,7 +23,7 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::{
         CLOCK_TOLERANCE, DOORS_MAX, GUARDS_LOOK, GUARDS_SAVE, PATH_HOPS, REFRESH_RETRY_FIRST, REFRESH_RETRY_LAST,
-        SOURCES_LATER, SOURCES_START,
+        SOURCES,
     },
     majority::{self, Majority},
     params::NetworkParams,
@@ -186,9 +186,9 @@ impl Directory {
     async fn refresh(self: &Arc<Self>, beginning: Beginning) -> Result<(), Trouble> {
         let usable = self.pool.usable();
         let (doors, beginning) = self.doors(beginning, usable.is_some())?;
-        let wanted = if usable.is_some() { SOURCES_LATER } else { SOURCES_START };
         let visits = self.visit(doors, beginning).await?;
         self.note_clocks(visits.iter().map(|told| told.minutes).collect());
+        let usable_before = usable.clone();
         let relays = match usable.filter(|_| beginning == Beginning::Guards) {
             Some(usable) => usable,
             None => Arc::new(self.provisional()),
@@ -200,12 +200,16 @@ impl Directory {
         if beginning == Beginning::Guards {
             through.clear();
         }
-        let mut sources = self.ask(visits, relays, &through, wanted).await;
+        let mut sources = self.ask(visits, Arc::clone(&relays), &through, SOURCES).await;
         self.note_clocks(sources.iter().map(|told| told.minutes).collect());
-        let mut found = self.majority(&sources)?;
-        if found.unknown > 0 {
-            self.pull_again(&mut sources).await;
-            found = self.majority(&sources)?;
+        let mut found = self.settle(&mut sources).await?;
+        if !sources.iter().all(|told| told.set.agrees(&found.set)) {
+            if usable_before.is_none() {
+                self.adopt(&found, &sources)?; // better than nothing, until more have been asked
+            }
+            let wanted = majority::sources_in_doubt(found.set.len());
+            sources = self.ask(sources, relays, &through, wanted).await;
+            found = self.settle(&mut sources).await?;
         }
         sources.iter_mut().for_each(Told::finish);
         self.adopt(&found, &sources)?;
@@ -213,9 +217,19 @@ impl Directory {
         Ok(())
     }
 
+    /// What most sources say, once they were asked for the records that it takes.
+    async fn settle(self: &Arc<Self>, sources: &mut [Told]) -> Result<Majority, Trouble> {
+        let found = self.majority(sources)?;
+        if found.unknown == 0 {
+            return Ok(found);
+        }
+        self.pull_again(sources).await;
+        self.majority(sources)
+    }
+
     /// The relays to begin at, and whether the circuits that follow begin at these or at guards.
     fn doors(&self, beginning: Beginning, is_supplied: bool) -> Result<(Vec<RelayEntry>, Beginning), Trouble> {
-        let doors = self.named_doors();
+        let doors = self.named_doors(is_supplied);
         if is_supplied && (beginning == Beginning::Guards || doors.is_empty()) {
             let guard = self.pool.guards.choose(&[], &mut self.pool.rng())?;
             if let Some(guard) = self.entry(&guard) {
@@ -225,12 +239,16 @@ impl Directory {
         if doors.is_empty() { Err(Trouble::NoBootstrap) } else { Ok((doors, Beginning::Doors)) }
     }
 
-    /// Bootstrap relays, and where these are few, some that are known from earlier.
-    fn named_doors(&self) -> Vec<RelayEntry> {
+    /// Bootstrap relays, and where these are few and there is nothing else to begin with, some that are known from
+    /// earlier. A client that has guards must not be seen by ever more relays.
+    fn named_doors(&self, is_supplied: bool) -> Vec<RelayEntry> {
         let mut rng = self.pool.rng();
         let mut doors: Vec<_> = self.bootstrap.iter().filter(|relay| !self.is_own(&relay.id)).cloned().collect();
         doors.shuffle(&mut rng);
         doors.truncate(DOORS_MAX);
+        if is_supplied {
+            return doors;
+        }
         let mut saved: Vec<_> = source::lock(&self.view).iter().map(|(id, _)| *id).collect();
         saved.retain(|id| !self.is_own(id) && doors.iter().all(|door| door.id != *id));
         saved.shuffle(&mut rng);
@@ -255,24 +273,19 @@ impl Directory {
             .iter()
             .filter(|(id, known)| !self.is_own(id) && !view.is_barred(id, now) && !known.record.record().is_leaving());
         let relays: Vec<_> = fit.map(|(id, _)| (*id, AgeClass::New)).collect();
-        resolve(&view, self.epoch(), relays.into_iter())
+        resolve(&view, now, self.epoch(), relays.into_iter())
     }
 
-    /// What most sources say about the newest epoch that enough of them speak of.
+    /// What most sources say about the epoch that most of them speak of.
     fn majority(&self, sources: &[Told]) -> Result<Majority, Trouble> {
         let known: Vec<_> = source::lock(&self.view).iter().map(|(id, _)| *id).collect();
-        let mut epochs: Vec<_> = sources.iter().map(|told| told.set.epoch()).collect();
-        epochs.sort_unstable_by(|a, b| b.cmp(a));
-        epochs.dedup();
+        let (now, params) = (self.clock.now(), &self.params.directory);
+        let (earliest, latest) = (Epoch::earliest(now, params), Epoch::latest(now, params));
         let sets: Vec<_> = sources.iter().map(|told| &told.set).collect();
-        let mut few = Trouble::FewSources { answered: 0 };
-        for epoch in epochs {
-            match majority::majority(epoch, &sets, known.iter().copied()) {
-                Ok(found) => return Ok(found),
-                Err(error) => few = few.more(error.answered),
-            }
-        }
-        Err(few)
+        let sets: Vec<_> = sets.into_iter().filter(|set| (earliest..=latest).contains(&set.epoch())).collect();
+        let few = |answered| Trouble::FewSources { answered };
+        let epoch = majority::most_named(&sets).ok_or(few(0))?;
+        majority::majority(epoch, &sets, known).map_err(|error| few(error.answered))
     }
 
     fn adopt(&self, found: &Majority, sources: &[Told]) -> Result<(), Trouble> {
@@ -280,13 +293,10 @@ impl Directory {
         source::lock(&self.view).begin_epoch(self.clock.now(), |relay| set.class(relay).is_some());
         self.use_set(set)?;
         let of_epoch = || sources.iter().filter(|told| told.set.epoch() == set.epoch());
-        let agrees = |told: &&Told| {
-            told.set.len() == set.len() && set.iter().all(|(relay, class)| told.set.class(&relay) == Some(class))
-        };
         {
             let mut report = self.locked_report();
             report.sources = of_epoch().count();
-            report.agreeing = of_epoch().filter(agrees).count();
+            report.agreeing = of_epoch().filter(|told| told.set.agrees(set)).count();
             report.unknown = found.unknown;
         }
         info!(usable = set.len(), sources = of_epoch().count(), "the network's relays are known");
@@ -297,7 +307,7 @@ impl Directory {
 
     /// Lets circuits be drawn from this set, as far as records are there.
     fn use_set(&self, set: &UsableSet) -> Result<(), Trouble> {
-        let relays = resolve(&source::lock(&self.view), set.epoch(), set.iter());
+        let relays = resolve(&source::lock(&self.view), self.clock.now(), set.epoch(), set.iter());
         let others = relays.iter().filter(|relay| !self.is_own(&relay.entry.id)).count();
         if others < PATH_HOPS {
             return Err(self.too_few(others));
@@ -367,9 +377,17 @@ impl Directory {
     }
 }
 
-/// These relays with what their records say, ready for drawing.
-fn resolve(view: &View, epoch: Epoch, relays: impl Iterator<Item = (RelayId, AgeClass)>) -> UsableRelays {
+/// These relays with what their records say, ready for drawing; nobody uses one that is barred.
+fn resolve(
+    view: &View,
+    now: UnixSeconds,
+    epoch: Epoch,
+    relays: impl Iterator<Item = (RelayId, AgeClass)>,
+) -> UsableRelays {
     let relay = |(id, class)| {
+        if view.is_barred(&id, now) {
+            return None;
+        }
         let descriptor = view.get(&id)?.record.record().descriptor();
         let family = descriptor.family.map(|family| family.id);
         Some(UsableRelay { entry: view.get(&id)?.record.record().entry(), class, family })

@@ -5,7 +5,7 @@
 //! then. Relays that just failed are left out for a short while, never preferred or remembered for longer.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -110,7 +110,7 @@ struct State {
     /// What spares should be able to exit to: the port that was asked for last.
     port: u16,
     used: HashMap<Isolation, Arc<Slot>>,
-    failed: HashMap<RelayId, Instant>,
+    failed: BTreeMap<RelayId, Instant>, // in order, so that a simulation repeats itself
 }
 
 type Built = Result<Arc<Circuit>, BuildError>;
@@ -130,7 +130,7 @@ impl Pool {
             spares: Vec::new(),
             port: USUAL_PORT,
             used: HashMap::new(),
-            failed: HashMap::new(),
+            failed: BTreeMap::new(),
         };
         let known = Known { usable: None, trouble: "the network's relays are not known yet".into() };
         let pool = Arc::new(Self {

@@ -33,8 +33,15 @@ impl Epoch {
     }
 
     /// The latest epoch that anything may be issued for: the next one, or one that begins within the tolerance.
-    pub(crate) fn latest(now: UnixSeconds, params: &DirectoryParams) -> Self {
+    pub fn latest(now: UnixSeconds, params: &DirectoryParams) -> Self {
         Self::of(now, params).next().max(Self::of(now.plus(CLOCK_TOLERANCE), params))
+    }
+
+    /// The earliest epoch that somebody can be in who is not late: the one before this, or one that the tolerance
+    /// reaches back to.
+    pub fn earliest(now: UnixSeconds, params: &DirectoryParams) -> Self {
+        let Self(tolerated) = Self::of(UnixSeconds(now.0.saturating_sub(CLOCK_TOLERANCE)), params);
+        Self(tolerated.min(Self::of(now, params).0.saturating_sub(1)))
     }
 
     /// When it begins.

@@ -290,7 +290,10 @@ pub const MAX_FRAUD: usize = 2 + 2 * MAX_RECORD;
 // view.rs
 
 /// Relays that may be pending in a view at least, however few are established: a small network must be able to grow.
-pub const PENDING_MIN: usize = 1000;
+pub const PENDING_MIN: usize = 100;
+/// Else one for so many that are established. Each epoch can make the pending ones established: in a day of four a
+/// flood makes a view 1.46 times as large.
+pub const PENDING_PART: usize = 10;
 /// Relays that may be pending in a young view, which has nobody established yet and must be able to take in a whole
 /// network; about 20 MB.
 pub const PENDING_YOUNG: usize = 65_536;
@@ -399,6 +402,13 @@ pub const WANTS_AT_ONCE: usize = DIRECTORY_FRAME / (MAX_RECORD + 2) - 3;
 pub const REACH_ASKED: usize = 3;
 /// After they could not, it is asked again so much later.
 pub const REACH_RETRY: Duration = Duration::from_secs(300);
+/// So many of the last [`OUTAGE_OF`] relays that were dialled at random and did not answer are worth a word to the
+/// operator: where a tenth is gone, which is usual, it comes to that once in 300 times.
+pub const OUTAGE: usize = 6;
+/// See [`OUTAGE`].
+pub const OUTAGE_OF: usize = 16;
+/// A newcomer is dialled within this part of `settle`, if it did not dial first.
+pub const VERIFY_PATIENCE_PART: u32 = 12;
 /// Relays that are dialled at once, to see whether they are there.
 pub const VERIFY_RUNNING: usize = 8;
 /// A relay that is not there is dialled again after this long, doubled each time.

@@ -6,7 +6,7 @@
 use crate::{
     epoch::Epoch,
     identity::RelayId,
-    limits::{MAX_USABLE, SOURCES_MIN},
+    limits::{DOUBT_BYTES, MAX_USABLE, SOURCES, SOURCES_DOUBT, SOURCES_MIN},
     usable::{AgeClass, SHORT_MEMBER, Salt, UsableSet, short_hash},
 };
 
@@ -54,6 +54,12 @@ pub enum BadSource {
     /// One name for two members.
     #[error("the source lists a relay twice")]
     Twice,
+}
+
+/// How many sources are asked where the first ones disagree on a set of so many relays: many, since each further one
+/// makes it less likely that most of them lie; fewer where their answers are long.
+pub fn sources_in_doubt(relays: usize) -> usize {
+    (DOUBT_BYTES / (SHORT_MEMBER * relays.max(1))).clamp(SOURCES, SOURCES_DOUBT)
 }
 
 /// Too few sources said something about the epoch.
@@ -132,6 +138,12 @@ impl SourceSet {
         self.members.is_empty()
     }
 
+    /// Whether it says just this.
+    pub fn agrees(&self, set: &UsableSet) -> bool {
+        let has = |(relay, class)| self.class(&relay) == Some(class);
+        self.epoch == set.epoch() && self.len() == set.len() && set.iter().all(has)
+    }
+
     /// The class that it tells of this relay, if it lists it.
     pub fn class(&self, relay: &RelayId) -> Option<AgeClass> {
         let hash = short_hash(&self.salt, relay);
@@ -140,9 +152,16 @@ impl SourceSet {
     }
 }
 
+/// The epoch that most of these sources speak of; of two, the later.
+pub fn most_named(sources: &[&SourceSet]) -> Option<Epoch> {
+    let named = |epoch: Epoch| sources.iter().filter(|source| source.epoch == epoch).count();
+    sources.iter().map(|source| source.epoch).max_by_key(|epoch| (named(*epoch), *epoch))
+}
+
 /// The usable set of `epoch` that more than half of these sources agree on, of the relays that are `known`.
 ///
-/// Sources that speak of another epoch are left out. The caller sees to it that no two sources are of one netgroup.
+/// A source that speaks of another epoch lists nobody, and counts as one: else a few could have an epoch to themselves.
+/// The caller sees to it that no two sources are of one netgroup.
 ///
 /// # Errors
 /// [`TooFewSources`] below [`SOURCES_MIN`].
@@ -151,6 +170,7 @@ pub fn majority(
     sources: &[&SourceSet],
     known: impl IntoIterator<Item = RelayId>,
 ) -> Result<Majority, TooFewSources> {
+    let all = sources.len();
     let sources: Vec<_> = sources.iter().filter(|source| source.epoch == epoch).collect();
     if sources.len() < SOURCES_MIN {
         return Err(TooFewSources { answered: sources.len() });
@@ -164,7 +184,7 @@ pub fn majority(
             *unknown = unknown.saturating_sub(class.is_some().into());
             told.extend(class);
         }
-        if told.len() * 2 > sources.len() {
+        if told.len() * 2 > all {
             members.extend(lower_median(&mut told).map(|class| (relay, class)));
         }
     }
@@ -241,6 +261,20 @@ mod tests {
         let three = [of(EPOCH), of(EPOCH), of(EPOCH.next()), of(EPOCH)];
         assert_eq!(majority(EPOCH, &three.each_ref(), [id(0)]).unwrap().set, set([(0, Old)]));
         assert_eq!(majority(EPOCH, &[], []), Err(TooFewSources { answered: 0 }));
+    }
+
+    #[test]
+    fn three_who_name_an_epoch_of_their_own_decide_nothing() {
+        let told = |epoch, relay: u32| say(&UsableSet::new(epoch, [(id(relay), Old)]), [1; 16], 7);
+        let honest = (0..22).map(|_| told(EPOCH, 0));
+        let all: Vec<_> = honest.chain((0..3).map(|_| told(EPOCH.next(), 1))).collect();
+        let all: Vec<_> = all.iter().collect();
+        assert_eq!(most_named(&all), Some(EPOCH));
+        let found = |epoch| majority(epoch, &all, [id(0), id(1)]).unwrap().set;
+        assert_eq!(found(EPOCH), set([(0, Old)]));
+        assert!(found(EPOCH.next()).is_empty(), "not even if they are asked for it");
+        assert_eq!(most_named(&all[21..23]), Some(EPOCH.next()), "of as many the later");
+        assert_eq!(most_named(&[]), None);
     }
 
     #[test]

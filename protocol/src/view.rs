@@ -18,7 +18,7 @@ use crate::{
     epoch::{Epoch, UnixSeconds},
     fraud::FraudProof,
     identity::RelayId,
-    limits::{FRAUDS_MAX, PENDING_MIN, PENDING_PER_NETGROUP, PENDING_YOUNG, VIEW_YOUNG_EPOCHS},
+    limits::{FRAUDS_MAX, PENDING_MIN, PENDING_PART, PENDING_PER_NETGROUP, PENDING_YOUNG, VIEW_YOUNG_EPOCHS},
     params::{DirectoryParams, NetworkParams},
 };
 
@@ -144,6 +144,12 @@ impl View {
         self.known.contains_key(&proof.relay()) && self.bars(&proof, now) && self.keep_fraud(proof)
     }
 
+    /// Whether [`Self::offer_fraud`] would take this proof: to be asked before its signatures are checked.
+    pub fn would_take_fraud(&self, proof: &FraudProof, now: UnixSeconds) -> bool {
+        let is_more = self.frauds.get(&proof.relay()).is_none_or(|held| rank_of(held) < rank_of(proof));
+        is_more && self.known.contains_key(&proof.relay()) && self.bars(proof, now)
+    }
+
     /// Takes all that another view holds; not when it first saw it, nor whom it reached.
     pub fn merge(&mut self, other: &Self, now: UnixSeconds) {
         for known in other.known.values() {
@@ -250,13 +256,13 @@ impl View {
     /// Puts in a relay that is not known; the pending one that has to give way for it goes.
     fn insert(&mut self, known: Known) {
         let record = known.record.record();
-        let (relay, netgroup) = (record.relay(), Netgroup::of(record));
+        let (relay, netgroup, crowd) = (record.relay(), Netgroup::of(record), self.crowd());
         if !known.established {
             if let Some(victim) = self.pending.victim(netgroup, self.room()) {
                 self.pending.remove(&victim);
                 self.known.remove(&victim.relay);
             }
-            self.pending.insert(place(self.epoch, &relay), netgroup, self.bounds.crowd);
+            self.pending.insert(place(self.epoch, &relay), netgroup, crowd);
         }
         self.known.insert(relay, known);
     }
@@ -268,14 +274,20 @@ impl View {
         let mut waiting: Vec<_> =
             waiting.map(|(relay, known)| (place(self.epoch, relay), Netgroup::of(known.record.record()))).collect();
         waiting.sort_unstable_by_key(|(place, _)| *place);
-        let room = self.room_beside(self.known.len() - waiting.len());
+        let (room, crowd) = (self.room_beside(self.known.len() - waiting.len()), self.crowd());
         for (place, netgroup) in waiting {
             if self.pending.victim(netgroup, room).is_some() {
                 self.known.remove(&place.relay);
             } else {
-                self.pending.insert(place, netgroup, self.bounds.crowd);
+                self.pending.insert(place, netgroup, crowd);
             }
         }
+    }
+
+    /// How many relays of one netgroup may be pending: any number while the view is young, when the honest relays of a
+    /// large hosting company are pending too, and nobody can be told from them.
+    fn crowd(&self) -> usize {
+        if self.is_young() { usize::MAX } else { self.bounds.crowd }
     }
 
     /// How many relays may be pending.
@@ -284,8 +296,11 @@ impl View {
     }
 
     fn room_beside(&self, established: usize) -> usize {
-        let young = self.epoch < self.begun.plus(VIEW_YOUNG_EPOCHS);
-        if young { self.bounds.young } else { self.bounds.least.max(established / 2) }
+        if self.is_young() { self.bounds.young } else { self.bounds.least.max(established / PENDING_PART) }
+    }
+
+    fn is_young(&self) -> bool {
+        self.epoch < self.begun.plus(VIEW_YOUNG_EPOCHS)
     }
 
     fn is_over(&self, record: &Record, now: UnixSeconds) -> bool {

@@ -188,6 +188,9 @@ impl Session<'_> {
             }
         }
         for proof in frauds {
+            if Instant::now() > deadline {
+                break; // they are asked for in the next talk
+            }
             match directory.take_fraud(proof, relay) {
                 Ok(is_news) => taken += u16::from(is_news),
                 Err(cause) => self.bear(cause, &sender)?,

@@ -40,6 +40,7 @@ use crate::{
     counters::{Cause, Counters},
     news::News,
     node::Node,
+    outages::Outages,
     senders::Senders,
 };
 
@@ -51,13 +52,14 @@ pub struct Directory {
     bootstrap: BTreeMap<RelayId, RelayEntry>,
     view: Mutex<View>,
     usable: Mutex<Arc<UsableSet>>,
-    /// Relays that were dialled at addresses before there was a record that lists these.
+    /// Relays with which a link was made, at addresses that no record of theirs listed then.
     proved: Mutex<HashMap<RelayId, SocketAddr>>,
     is_off: AtomicBool,
     counters: Counters,
     pub(crate) news: News,
     pub(crate) senders: Senders,
     pub(crate) skews: Skews,
+    pub(crate) outages: Outages,
     pub(crate) memory_hard: Budget,
     /// The view has changed since it was saved.
     pub(crate) changed: AtomicBool,
@@ -92,6 +94,7 @@ impl Directory {
             news: News::default(),
             senders: Senders::default(),
             skews: Skews::default(),
+            outages: Outages::default(),
             memory_hard: Budget::default(),
             changed: AtomicBool::new(false),
             unseen: Notify::new(),
@@ -187,7 +190,7 @@ impl Directory {
         unreached.map(|(_, known)| known.record.record().entry()).collect()
     }
 
-    /// A relay was dialled at this address, and is there.
+    /// A link handshake with a relay at this address was completed, whoever dialled: it is there.
     pub(crate) fn note_reached(&self, relay: &RelayId, address: SocketAddr) {
         let mut view = self.view();
         let listed = view.get(relay).map(|known| known.record.record().entry().addresses);
@@ -206,10 +209,14 @@ impl Directory {
         }
     }
 
-    /// A relay that was reached before did not answer.
+    /// A relay that was reached before did not answer. One that is established stays in use until its record is over:
+    /// who dials whom at which moment is chance, and would make the relays' sets differ.
     pub(crate) fn note_unreachable(&self, relay: &RelayId) {
-        self.view().forget_reached(relay);
-        self.unseen.notify_one();
+        let mut view = self.view();
+        if view.get(relay).is_some_and(|known| !known.established) {
+            view.forget_reached(relay);
+            self.unseen.notify_one();
+        }
     }
 
     /// Counts what was wrong with something from this address; whether its sender is to be dropped for it.

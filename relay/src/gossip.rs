@@ -6,6 +6,8 @@
 
 use std::{
     collections::BTreeSet,
+    mem,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -40,7 +42,13 @@ use crate::{
 
 /// The relays that this one talks to of its own accord.
 #[derive(Default)]
-pub(crate) struct Neighbours(Mutex<Vec<RelayEntry>>);
+pub(crate) struct Neighbours(Mutex<Vec<Neighbour>>);
+
+struct Neighbour {
+    entry: RelayEntry,
+    /// It was talked to.
+    is_met: bool,
+}
 
 /// Why a talk with a neighbour came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +70,7 @@ enum TalkError {
 impl Neighbours {
     /// Those there are now.
     pub(crate) fn all(&self) -> Vec<RelayEntry> {
-        self.lock().clone()
+        self.lock().iter().map(|neighbour| neighbour.entry.clone()).collect()
     }
 
     /// Draws as many as are missing, none in a netgroup that has one.
@@ -73,28 +81,35 @@ impl Neighbours {
         }
         let mut others = node.directory.acquaintances();
         others.shuffle(&mut node.rng());
-        let mut taken: Vec<IpNet> = neighbours.iter().flat_map(groups).collect();
+        let mut taken: Vec<IpNet> = neighbours.iter().flat_map(|neighbour| groups(&neighbour.entry)).collect();
         for entry in others {
-            let is_one = neighbours.iter().any(|neighbour| neighbour.id == entry.id);
+            let is_one = neighbours.iter().any(|neighbour| neighbour.entry.id == entry.id);
             let is_near = !node.directory.params().allow_same_netgroup && groups(&entry).any(|at| taken.contains(&at));
             if neighbours.len() < NEIGHBOURS && !is_one && !is_near {
                 taken.extend(groups(&entry));
-                neighbours.push(entry);
+                neighbours.push(Neighbour { entry, is_met: false });
             }
         }
     }
 
     /// One of them, at random.
     fn draw(&self, node: &Node) -> Option<RelayEntry> {
-        self.lock().choose(&mut node.rng()).cloned()
+        self.lock().choose(&mut node.rng()).map(|neighbour| neighbour.entry.clone())
+    }
+
+    /// Whether this one was talked to for the first time now.
+    fn meet(&self, relay: &RelayId) -> bool {
+        let mut neighbours = self.lock();
+        let neighbour = neighbours.iter_mut().find(|neighbour| neighbour.entry.id == *relay);
+        neighbour.is_some_and(|neighbour| !mem::replace(&mut neighbour.is_met, true))
     }
 
     /// This one is none any more.
     fn remove(&self, relay: &RelayId) {
-        self.lock().retain(|entry| entry.id != *relay);
+        self.lock().retain(|neighbour| neighbour.entry.id != *relay);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<RelayEntry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Neighbour>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 }
@@ -185,14 +200,20 @@ pub(crate) async fn push(node: Arc<Node>) {
 
 /// Compares with a relay; whether it is one to talk to again.
 async fn talk(node: &Arc<Node>, entry: &RelayEntry) -> bool {
-    let talked = within(compare(node, entry)).await;
+    let mut seen = None;
+    let talked = within(compare(node, entry, &mut seen)).await;
     if let Err(error) = &talked {
         debug!(%error, "a talk with a neighbour came to nothing");
     }
+    let answered = !matches!(talked, Err(TalkError::Dial));
+    if node.neighbours.meet(&entry.id) || !answered {
+        node.directory.outages.note(answered);
+    }
     match talked {
         Err(TalkError::Dial) => node.directory.note_unreachable(&entry.id),
-        Err(TalkError::Reconcile(_)) => turn_away(node, entry, Cause::Reconcile),
-        Err(TalkError::Question(error)) if error.is_garbage() => turn_away(node, entry, Cause::Frame),
+        Err(TalkError::Reconcile(ReconcileError::Rounds)) => return true, // much differs; the rest is for the next talk
+        Err(TalkError::Reconcile(_)) => turn_away(node, seen, Cause::Reconcile),
+        Err(TalkError::Question(error)) if error.is_garbage() => turn_away(node, seen, Cause::Frame),
         Err(TalkError::Question(QuestionError::Refused(_))) => return true, // it is busy
         Err(_) => {}
         Ok(()) => return true,
@@ -200,8 +221,9 @@ async fn talk(node: &Arc<Node>, entry: &RelayEntry) -> bool {
     false
 }
 
-fn turn_away(node: &Node, entry: &RelayEntry, cause: Cause) {
-    for address in entry.addresses.iter() {
+/// Charges the address that the relay is seen at: those of its record may be anybody's.
+fn turn_away(node: &Node, seen: Option<SocketAddr>, cause: Cause) {
+    if let Some(address) = seen {
         node.directory.turn_away(cause, address.ip());
     }
 }
@@ -210,8 +232,9 @@ async fn within<T>(work: impl Future<Output = Result<T, TalkError>>) -> Result<T
     timeout(TALK_TIMEOUT, work).await.unwrap_or(Err(TalkError::Timeout))
 }
 
-async fn compare(node: &Arc<Node>, entry: &RelayEntry) -> Result<(), TalkError> {
+async fn compare(node: &Arc<Node>, entry: &RelayEntry, seen: &mut Option<SocketAddr>) -> Result<(), TalkError> {
     let link = node.link(entry).await.map_err(|_| TalkError::Dial)?;
+    *seen = Some(link.remote_address());
     let mut questions = Questions::on(&link).await?;
     greet(node, entry, &mut questions).await?;
     let (wants, haves) = differences(node, &mut questions).await?;

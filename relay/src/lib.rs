@@ -32,6 +32,7 @@ mod node;
 pub mod onion_keys;
 pub mod open_files;
 pub mod opened;
+mod outages;
 mod outlets;
 pub mod outside;
 mod publish;

@@ -5,7 +5,7 @@
 //! the table is next changed, by [`Links::remove`], or while somebody runs [`Links::keep_clean`].
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -41,11 +41,11 @@ struct Inner {
 
 struct Table {
     own: Option<RelayId>,
-    entries: HashMap<RelayId, Entry>,
+    entries: BTreeMap<RelayId, Entry>, // in order, so that a simulation repeats itself
     /// Second links, which take no new circuits, and when they were last seen to have any.
     draining: Vec<(Link, Instant)>,
     /// Since when nothing is open on the links of these relays.
-    idle: HashMap<RelayId, Instant>,
+    idle: BTreeMap<RelayId, Instant>,
 }
 
 enum Entry {
@@ -96,7 +96,7 @@ impl Links {
 
     fn over(endpoint: Endpoint, dialled: Option<mpsc::Sender<Link>>) -> Self {
         let table =
-            Table { own: endpoint.own_id(), entries: HashMap::new(), draining: Vec::new(), idle: HashMap::new() };
+            Table { own: endpoint.own_id(), entries: BTreeMap::new(), draining: Vec::new(), idle: BTreeMap::new() };
         Self(Arc::new(Inner { endpoint, dialled, table: Mutex::new(table) }))
     }
 

@@ -299,8 +299,11 @@ async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
 async fn accept_link(node: Arc<Node>, arriving: Arriving) {
     match arriving.finish().await {
         Ok(link) => {
-            if link.peer().is_some_and(|peer| node.directory.knows(&peer)) {
-                node.trust(&link); // strangers with keys of their own would fill the table
+            if let Some(peer) = link.peer() {
+                node.directory.note_reached(&peer, link.remote_address()); // it need not be dialled any more
+                if node.directory.knows(&peer) {
+                    node.trust(&link); // strangers with keys of their own would fill the table
+                }
             }
             accept_streams(node, link).await;
         }

@@ -37,16 +37,6 @@ pub(crate) enum Trouble {
     Guard(#[from] NoGuard),
 }
 
-impl Trouble {
-    /// The same with so many sources, if they are more.
-    pub(super) fn more(self, sources: usize) -> Self {
-        match self {
-            Self::FewSources { answered } => Self::FewSources { answered: answered.max(sources) },
-            other => other,
-        }
-    }
-}
-
 fn clock(ahead: i64) -> String {
     let minutes = ahead.unsigned_abs();
     let (hours, rest) = (minutes / 60, minutes % 60);

@@ -142,7 +142,7 @@ impl Saved {
         let times = self.dialled.iter().map(|dial| dial.at).chain(self.dropped.iter().map(|drop| drop.at));
         let times_are_past =
             times.chain(self.guards.iter().filter_map(|guard| guard.unlisted)).all(|at| at <= self.lived);
-        let lifetimes = self.guards.iter().all(|guard| guard.until <= self.lived + secs(GUARD_LIFETIME));
+        let lifetimes = self.guards.iter().all(|guard| guard.until <= self.lived.saturating_add(secs(GUARD_LIFETIME)));
         let circuits =
             self.guards.iter().all(|guard| guard.failed <= guard.circuits && guard.circuits < GUARD_CIRCUITS_KEPT);
         for (holds, what) in [

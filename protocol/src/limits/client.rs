@@ -8,10 +8,13 @@ pub const DIRECTORY_WAIT: Duration = Duration::from_secs(15);
 pub const DOORS_MAX: usize = 5;
 /// When one of them has answered, the others are waited for this long: a liar must not win by being fast.
 pub const DOOR_GRACE: Duration = Duration::from_secs(3);
-/// Sources whose majority decides which relays a client uses, when it begins.
-pub const SOURCES_START: usize = 5;
-/// The same, later.
-pub const SOURCES_LATER: usize = 3;
+/// Sources whose majority decides which relays a client uses.
+pub const SOURCES: usize = 5;
+/// The same, where they do not all say the same: of 20 % liars, most of 5 are in 1 case of 17, and most of 25 in 1 of
+/// 2,700.
+pub const SOURCES_DOUBT: usize = 25;
+/// Bytes of their answers, about: in a large network fewer are asked.
+pub const DOUBT_BYTES: usize = 1 << 20;
 /// Sources that are asked through circuits, at least: a guard alone must not decide.
 pub const SOURCES_CIRCUITS: usize = 2;
 /// When no source has answered for this long, one more is asked.

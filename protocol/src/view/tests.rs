@@ -99,9 +99,10 @@ fn records_that_are_over_are_neither_taken_nor_kept() {
     assert_eq!(view.pending.len(), 1);
 }
 
-/// A view that has few places.
+/// A view that has few places, and is not young.
 fn small() -> View {
     let mut view = view();
+    view.begun = Epoch(TODAY.0 - VIEW_YOUNG_EPOCHS);
     view.bounds = Bounds { crowd: 2, least: 6, young: 6 };
     view
 }
@@ -122,6 +123,19 @@ fn a_netgroup_has_few_pending_relays_unless_the_network_is_in_one() {
 }
 
 #[test]
+fn a_young_view_takes_all_of_a_netgroup_and_gives_up_those_that_are_too_many_later() {
+    let mut view = view();
+    view.bounds.crowd = 2;
+    for n in 0..10 {
+        assert_eq!(view.offer(record(256 * n, TODAY), during(TODAY)), Offer::New);
+    }
+    view.begin_epoch(during(TODAY.next()), |_| false);
+    assert_eq!(view.len(), 10, "still young");
+    view.begin_epoch(during(TODAY.plus(VIEW_YOUNG_EPOCHS)), |_| false);
+    assert_eq!(view.len(), 2);
+}
+
+#[test]
 fn what_would_be_taken_is_taken() {
     let now = during(TODAY);
     let mut view = small();
@@ -138,13 +152,13 @@ fn what_would_be_taken_is_taken() {
 fn a_flood_displaces_nobody_who_was_established_and_adds_a_bounded_number() {
     let honest: Vec<_> = (0..40).map(|relay| record(relay, TODAY)).collect();
     let mut view = view_of(&honest);
-    view.bounds = Bounds { crowd: 2, least: 6, young: 100 };
+    view.bounds = Bounds { crowd: 2, least: 3, young: 100 };
     let settled = during(TODAY.plus(VIEW_YOUNG_EPOCHS));
     view.begin_epoch(settled, |relay| honest.iter().any(|record| record.record().relay() == *relay));
     for relay in 1000..1400 {
         view.offer(record(relay, TODAY), settled);
     }
-    assert_eq!((view.len(), view.pending.len()), (60, 20), "half as many as are established");
+    assert_eq!((view.len(), view.pending.len()), (44, 4), "a tenth of those established");
     assert!(honest.iter().all(|record| view.get(&record.record().relay()).is_some()));
     view.begin_epoch(during(TODAY.plus(3)), |_| false);
     assert!(honest.iter().all(|record| view.get(&record.record().relay()).is_some_and(|known| known.established)));

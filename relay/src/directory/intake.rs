@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 use trefoil_protocol::{
-    descriptor::{Checked, Record, Signed},
+    descriptor::{Checked, DescriptorError, Record, Signed},
     fraud::FraudProof,
     identity::RelayId,
     limits::{MEMORY_HARD_PATIENCE, MEMORY_HARD_SHARE, MEMORY_HARD_WAITING},
@@ -80,8 +80,10 @@ impl Directory {
     pub(crate) fn keep(&self, checked: Checked, from: Option<RelayId>) -> Result<Offer, Cause> {
         let record = checked.record().clone();
         let relay = record.relay();
+        let was_barred = self.view().is_barred(&relay, self.now());
         let offer = self.offer(checked);
         match &offer {
+            Offer::Renewed | Offer::Barred | Offer::Fraud(_) if was_barred => {} // whoever wants more of it finds it
             Offer::New | Offer::Renewed | Offer::Barred => self.note_news(record, from),
             Offer::Fraud(proof) => {
                 self.note_news(record, from);
@@ -103,16 +105,29 @@ impl Directory {
     /// # Errors
     /// [`Cause::Fraud`], which was counted.
     pub(crate) fn take_fraud(&self, bytes: &[u8], from: RelayId) -> Result<bool, Cause> {
-        let checked = FraudProof::decode(bytes).ok().filter(|proof| proof.check(&self.params, self.now()).is_ok());
-        let Some(proof) = checked else {
-            self.counters.count(Cause::Fraud);
-            return Err(Cause::Fraud);
-        };
-        let is_news = self.view().offer_fraud(proof.clone(), self.now());
+        let proof = self.check_fraud(bytes).inspect_err(|cause| self.counters.count(*cause))?;
+        let Some(proof) = proof else { return Ok(false) };
+        let mut view = self.view();
+        let was_barred = view.is_barred(&proof.relay(), self.now());
+        let is_news = view.offer_fraud(proof.clone(), self.now()) && !was_barred;
+        drop(view);
         if is_news {
             self.note_fraud(&proof, Some(from));
         }
         Ok(is_news)
+    }
+
+    /// The proof, if the view would take it. Signatures are checked last.
+    fn check_fraud(&self, bytes: &[u8]) -> Result<Option<FraudProof>, Cause> {
+        let proof = FraudProof::decode(bytes).map_err(|_| Cause::Fraud)?;
+        if !self.view().would_take_fraud(&proof, self.now()) {
+            return Ok(None);
+        }
+        match proof.check(&self.params, self.now()) {
+            Ok(()) => Ok(Some(proof)),
+            Err(error @ (DescriptorError::Future | DescriptorError::Expired)) => Err(error.into()),
+            Err(_) => Err(Cause::Fraud),
+        }
     }
 
     /// Offers a record to the view; a relay that has moved has to be reached again.
@@ -133,10 +148,10 @@ impl Directory {
         let (params, now) = (&self.params, self.now());
         record.check_cheap(params, now)?;
         let look = self.look(&record)?;
+        record.check_hashcash(params)?;
         if from.manner == Manner::Pushed && look.is_new && !self.senders.identity(from.address) {
             return Err(Cause::TooMany);
         }
-        record.check_hashcash(params)?;
         if look.is_work_known {
             return Ok(Checked::trust_saved(record, params, now)?);
         }

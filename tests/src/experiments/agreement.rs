@@ -18,7 +18,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use trefoil_protocol::{
     epoch::Epoch,
     identity::RelayId,
-    majority::{SourcePages, SourceSet, majority},
+    limits::SOURCES,
+    majority::{SourcePages, SourceSet, majority, sources_in_doubt},
     usable::UsableSet,
 };
 
@@ -46,29 +47,31 @@ pub fn run(setup: &Setup) -> Outcome {
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
     let none = Attack { timed: false, sources_lie: false, reach: Reach::Lasts };
-    for (words, attack, counts) in [
-        ("back-dated records, variants; a failed dial counts", Attack { reach: Reach::Forgotten, ..none }, &[3][..]),
-        ("back-dated records, variants", none, &[3]),
+    let forgotten = Attack { reach: Reach::Forgotten, ..none };
+    for (words, attack, others) in [
+        ("back-dated records, variants; if a failed dial counted", forgotten, &[][..]),
+        ("back-dated records, variants", none, &[]),
         ("records at the last second", Attack { timed: true, ..none }, &[3, 5, 15]),
         ("lying sources", Attack { sources_lie: true, ..none }, &[3, 5, 9, 15, 25]),
-        ("everything", Attack { timed: true, sources_lie: true, reach: Reach::Forgotten }, &[3, 5, 25]),
+        ("everything", Attack { timed: true, sources_lie: true, ..none }, &[3, 5, 25]),
     ] {
         let epochs = attacked(relays, attack, setup);
-        for count in counts.iter().take(setup.pick(counts.len(), 1)) {
-            let found = epochs.iter().map(|sets| sets.judge(*count, attack, setup)).reduce(Found::worse);
+        let others = others.iter().take(setup.pick(others.len(), 0)).map(|count| Asked::Always(*count));
+        for asked in [Asked::MoreInDoubt].into_iter().chain(others) {
+            let found = epochs.iter().map(|sets| sets.judge(asked, attack, setup)).reduce(Found::worse);
             let found = found.expect("there are epochs");
             table.row(vec![
-                format!("{words}; {count}"),
+                format!("{words}; {}", asked.words()),
                 format!("{:.5}", found.least),
                 format!("{:.5}", found.mean),
                 percent(found.planted),
                 found.back_dated.to_string(),
             ]);
-            trace.add([*count as u64, found.least.to_bits(), found.mean.to_bits(), found.planted.to_bits()]);
-            if *count == 3 {
-                let claim = format!("{words}, 3 sources: Jaccard of any two clients at least 0.9999");
+            trace.add([asked.first() as u64, found.least.to_bits(), found.mean.to_bits(), found.planted.to_bits()]);
+            if asked == Asked::MoreInDoubt && attack.reach == Reach::Lasts {
+                let claim = format!("{words}: Jaccard of any two clients at least 0.9999");
                 lines.push(Line::new(claim, format!("{:.5}", found.least), found.least >= 0.9999));
-                let claim = format!("{words}, 3 sources: no planted or back-dated relay in anyone's set");
+                let claim = format!("{words}: no planted or back-dated relay in anyone's set");
                 let clean = found.planted == 0.0 && found.back_dated == 0;
                 lines.push(Line::new(claim, format!("{} of clients", percent(found.planted)), clean));
             }
@@ -84,6 +87,31 @@ struct Attack {
     timed: bool,
     sources_lie: bool,
     reach: Reach,
+}
+
+/// How many sources a client asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// So many as clients do: some, and more where these disagree.
+    MoreInDoubt,
+    /// So many, whatever they say.
+    Always(usize),
+}
+
+impl Asked {
+    fn first(self) -> usize {
+        match self {
+            Self::MoreInDoubt => SOURCES,
+            Self::Always(count) => count,
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::MoreInDoubt => format!("{SOURCES}, more in doubt"),
+            Self::Always(count) => count.to_string(),
+        }
+    }
 }
 
 /// What relays have frozen for an epoch.
@@ -217,7 +245,8 @@ fn sets(gossip: &Gossip, back_dated: &HashSet<RelayId>) -> Sets {
 
 impl Sets {
     /// Lets clients ask so many sources each, and compares what they get.
-    fn judge(&self, sources: usize, attack: Attack, setup: &Setup) -> Found {
+    fn judge(&self, asked: Asked, attack: Attack, setup: &Setup) -> Found {
+        let sources = asked.first();
         let rng = &mut StdRng::seed_from_u64(setup.seed ^ u64::from(self.epoch.0) ^ (sources as u64) << 32);
         let mut planted = 0;
         let clients = setup.pick(100, 40);
@@ -226,10 +255,18 @@ impl Sets {
             let mut plant = [0; 32];
             rng.fill(&mut plant);
             let plant = RelayId::from_bytes(plant);
-            let answers: Vec<_> =
-                self.draw(sources, rng).into_iter().map(|at| self.answer(at, attack, &plant, rng)).collect();
-            let known = self.known.iter().copied().chain([plant]);
-            let found = majority(self.epoch, &answers.iter().collect::<Vec<_>>(), known).expect("enough sources");
+            let most = if asked == Asked::MoreInDoubt { sources_in_doubt(self.known.len()) } else { sources };
+            let drawn = self.draw(most, rng).into_iter();
+            let answers: Vec<_> = drawn.map(|at| self.answer(at, attack, &plant, rng)).collect();
+            let decide = |count: usize| {
+                let known = self.known.iter().copied().chain([plant]);
+                let counted: Vec<_> = answers.iter().take(count).collect();
+                let found = majority(self.epoch, &counted, known).expect("enough sources");
+                let unanimous = counted.iter().all(|answer| answer.agrees(&found.set));
+                (found, unanimous)
+            };
+            let (first, unanimous) = decide(sources);
+            let found = if unanimous { first } else { decide(most).0 };
             planted += usize::from(found.set.class(&plant).is_some());
             all.push(found.set);
         }

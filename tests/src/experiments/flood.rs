@@ -33,7 +33,7 @@ use super::{
 
 /// The experiment.
 pub fn run(setup: &Setup) -> Outcome {
-    let honest = setup.relays(1_000, 200);
+    let honest = setup.relays(1_000, 1_000);
     let mut table = Table::new(
         format!("A day's flood of fake relays on {honest} honest ones"),
         &[

@@ -50,6 +50,8 @@ pub struct Node {
     pub neighbours: Vec<usize>,
     /// What it has.
     pub knowledge: Knowledge,
+    /// All nodes before this one were dialled by it when it came.
+    pub dialled: usize,
 }
 
 /// How the network is, and what goes wrong in it.
@@ -84,7 +86,7 @@ impl Rules {
     /// A network of so many relays, of which nothing is lost and nobody is silent or leaves; a few are witnesses.
     pub fn quiet(relays: usize) -> Self {
         let witnesses = (100_000 / relays).clamp(NEIGHBOURS, 50);
-        let (unanswered, reach) = (Unanswered::Replace, Reach::Forgotten);
+        let (unanswered, reach) = (Unanswered::Replace, Reach::Lasts);
         Self { relays, silent: 0.0, loss: 0.0, witnesses, churn: 0.0, unanswered, reach }
     }
 }
@@ -209,7 +211,7 @@ impl Gossip {
             gossip.facts.add(number, gossip.world.record(&relay, &described));
             let habit = if gossip.rng.random_bool(rules.silent) { Habit::Silent } else { Habit::Honest };
             let knowledge = Knowledge { has: Bits::below(rules.relays), witness: None };
-            gossip.nodes.push(Node { relay, habit, up: true, neighbours: vec![], knowledge });
+            gossip.nodes.push(Node { relay, habit, up: true, neighbours: vec![], knowledge, dialled: 0 });
         }
         for node in 0..rules.relays {
             if node < rules.witnesses {
@@ -390,9 +392,16 @@ impl Gossip {
         }
     }
 
+    /// A newcomer that has dialled this node need not be dialled.
     fn reach(&mut self, by: usize, relay: usize) {
-        if self.nodes[by].up && relay < self.nodes.len() {
+        if !self.nodes[by].up || relay >= self.nodes.len() {
+            return;
+        }
+        let (newcomer, id) = (&self.nodes[relay], self.nodes[relay].relay.id);
+        if by >= newcomer.dialled || !self.is_reachable(by, relay) {
             self.dial(by, relay);
+        } else if let Some(view) = &mut self.nodes[by].knowledge.witness {
+            view.mark_reached(&id);
         }
     }
 

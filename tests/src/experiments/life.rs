@@ -60,7 +60,7 @@ impl Gossip {
         self.traffic.count(Kind::Whole, bytes.sum());
         (0..relays).for_each(|_| self.traffic.count_dial(true));
         let knowledge = Knowledge { has, witness: None };
-        self.nodes.push(Node { relay, habit: Habit::Honest, up: true, neighbours: vec![], knowledge });
+        self.nodes.push(Node { relay, habit: Habit::Honest, up: true, neighbours: vec![], knowledge, dialled: node });
         self.start(node);
         self.publish_now(node, false);
         let due = self.epoch().plus(RENEW_AFTER);
@@ -71,7 +71,7 @@ impl Gossip {
     /// A relay comes that answers dials and nothing else, and knows nothing.
     pub fn add_silent(&mut self, relay: Relay) {
         let knowledge = Knowledge { has: Bits::default(), witness: None };
-        self.nodes.push(Node { relay, habit: Habit::Silent, up: true, neighbours: vec![], knowledge });
+        self.nodes.push(Node { relay, habit: Habit::Silent, up: true, neighbours: vec![], knowledge, dialled: 0 });
     }
 
     /// An honest node that runs.

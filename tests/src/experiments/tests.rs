@@ -30,10 +30,8 @@ fn a_new_descriptor_reaches_everyone() {
 #[test]
 fn clients_agree_as_far_as_the_design_goes() {
     let missed = [
-        "a failed dial counts, 3 sources: Jaccard",
-        "records at the last second, 3 sources: Jaccard",
-        "lying sources, 3",
-        "everything, 3",
+        "records at the last second: Jaccard",
+        "everything: Jaccard",
     ];
     holds_but("agreement", &missed);
 }
@@ -55,7 +53,7 @@ fn a_restart_is_no_more_dangerous_than_its_sources() {
 
 #[test]
 fn a_flood_gains_no_guards_and_little_selection() {
-    holds_but("flood", &["view at most 1.5 times"]);
+    holds("flood");
 }
 
 #[test]

@@ -194,14 +194,17 @@ async fn a_reconciliation_that_lies_or_never_ends_is_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_new_relays_from_one_netgroup_is_bounded() {
     let network = settled(5).await;
+    sleep(Duration::from_secs(30)).await; // then no view is young
     let params = network.params().clone();
     let played = Played::at(&network, PLAYED).await;
-    let own = played.descriptor(&params, PLAYED).sign(&params.id(), &played.secret);
+    let issued = network.relay(1).directory().usable().epoch();
+    let own = Descriptor { issued, ..played.descriptor(&params, PLAYED) }.sign(&params.id(), &played.secret);
     played.push(&[&own]).await.unwrap();
     let mut rng = StdRng::seed_from_u64(6);
     for third in 1..=60 {
         let secret = RelaySecret::generate(&mut rng);
-        let fake = describe(&params, &secret, &format!("10.77.{third}.1:9001")).sign(&params.id(), &secret);
+        let address = format!("10.77.{third}.1:9001");
+        let fake = Descriptor { issued, ..describe(&params, &secret, &address) }.sign(&params.id(), &secret);
         played.push(&[&fake]).await.unwrap();
     }
     let known = network.relay(1).directory().len();

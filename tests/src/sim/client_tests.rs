@@ -70,7 +70,8 @@ async fn the_bootstrap_relay_is_not_needed_once_others_are_known() {
         works(&client).await;
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
-    assert_eq!(client.status().usable_epoch, Some(client.status().epoch), "it goes on to ask");
+    let status = client.status(); // it asks within an epoch
+    assert!(status.usable_epoch.is_some_and(|used| used + 1 >= status.epoch), "it goes on to ask: {status:?}");
 }
 
 #[tokio::test(start_paused = true)]
