@@ -47,6 +47,7 @@ pub mod sources;
 mod spent;
 pub mod splice;
 pub mod state;
+pub mod status_socket;
 pub mod store;
 mod tls;
 mod verify;
