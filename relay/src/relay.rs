@@ -34,6 +34,7 @@ use zeroize::Zeroize;
 use crate::{
     answer, circuit,
     clock::Clock,
+    counters::Cause,
     directory::{self, Directory},
     effort::Effort,
     endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions, Sockets},
@@ -349,6 +350,7 @@ async fn watch_memory(node: Arc<Node>) {
         ticks.tick().await;
         let killed = node.memory.sweep();
         if killed > 0 {
+            node.directory.counters().add(Cause::CircuitMemory, killed as u64);
             warn!(circuits = killed, "circuits were closed because memory is full: raise `memory` if this goes on");
         }
     }
@@ -375,27 +377,42 @@ async fn rotate_onion_keys(node: Arc<Node>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use trefoil_protocol::identity::OnionSecret;
 
     use super::*;
     use crate::outside::Internet;
 
+    impl Setup {
+        /// A relay of a test network that exits to anywhere public and keeps nothing.
+        pub(crate) fn for_tests(rng: &mut StdRng) -> Self {
+            Self {
+                params: NetworkParams::testnet("test".parse().unwrap()),
+                identity: Arc::new(RelaySecret::generate(rng)),
+                onion: OnionSecret::generate(rng).into(),
+                exit: "accept *:*".parse().unwrap(),
+                outside: Arc::new(Internet::new(&[]).unwrap()),
+                outlets: 4,
+                memory: 1 << 30,
+                congestion: Congestion::Cubic,
+                clock: Clock::System,
+                store: Store::default(),
+                seed: [7; 32],
+            }
+        }
+
+        /// Starts it on a free port of this machine.
+        pub(crate) fn start_for_tests(self, bootstrap: Vec<RelayEntry>) -> (Relay, SocketAddr) {
+            let bound = self.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            let address = bound.local_address().unwrap();
+            (bound.start(RelayAddresses::new([address]).unwrap(), bootstrap), address)
+        }
+    }
+
     #[tokio::test]
     async fn what_peers_see_and_handshakes_have_seeds_of_their_own() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut setup = Setup {
-            params: NetworkParams::testnet("test".parse().unwrap()),
-            identity: Arc::new(RelaySecret::generate(&mut rng)),
-            onion: OnionSecret::generate(&mut rng).into(),
-            exit: ExitPolicy::default(),
-            outside: Arc::new(Internet::new(&[]).unwrap()),
-            outlets: 4,
-            memory: 1 << 30,
-            congestion: Congestion::Cubic,
-            clock: Clock::System,
-            store: Store::default(),
-            seed: [7; 32],
-        };
+        let mut setup = Setup::for_tests(&mut StdRng::seed_from_u64(1));
         let visible = setup.split_seed();
         assert!(visible != [7; 32] && setup.seed != [7; 32] && visible != setup.seed);
     }
