@@ -2,6 +2,7 @@
 //!
 //! [`relay`] is the whole of it, to be embedded. The client uses [`endpoint`], [`link`], [`cells`] and [`pump`] too.
 
+mod agreement;
 mod answer;
 mod backward;
 pub mod cells;
@@ -47,8 +48,10 @@ pub mod sources;
 mod spent;
 pub mod splice;
 pub mod state;
+pub mod status;
 pub mod status_socket;
 pub mod store;
 mod tls;
+mod trouble;
 mod verify;
 pub mod work_file;

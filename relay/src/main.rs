@@ -22,6 +22,7 @@ use trefoil_relay::{
     relay::{Relay, Setup},
     seed::seed,
     state::State,
+    status, status_socket,
     store::Store,
 };
 
@@ -35,13 +36,23 @@ struct Arguments {
     /// Print this relay's entry for a network file, and exit; makes the keys if there are none
     #[arg(long)]
     show_relay: bool,
+    /// Tell how the relay that runs with this data directory is: what it knows, and what is wrong if something is
+    #[arg(long, conflicts_with = "show_relay")]
+    status: bool,
+    /// With --status: print JSON, for programs
+    #[arg(long, requires = "status")]
+    json: bool,
     #[command(flatten)]
     settings: Settings,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = if arguments.show_relay { show(arguments) } else { run(arguments) };
+    let done = match (arguments.show_relay, arguments.status) {
+        (true, _) => show(arguments),
+        (false, true) => show_status(arguments),
+        (false, false) => run(arguments),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -71,6 +82,19 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
         exit: settings.exit_policy.unwrap_or_default(),
     };
     print!("{}", toml::to_string(&Entries { relay: [relay] }).context("cannot write the entry")?);
+    Ok(())
+}
+
+/// Prints how the running relay is.
+fn show_status(arguments: Arguments) -> anyhow::Result<()> {
+    let directory = Settings::merged(arguments.config.as_deref(), arguments.settings)?.data_dir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
+    let status = runtime.block_on(status::ask(&directory))?;
+    if arguments.json {
+        println!("{}", status_socket::to_json(&status));
+    } else {
+        print!("{status}");
+    }
     Ok(())
 }
 

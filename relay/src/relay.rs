@@ -55,6 +55,7 @@ use crate::{
     socket::BindError,
     sources::Loopback,
     spent::Spent,
+    status::{self, Status},
     store::{self, Store},
     verify,
 };
@@ -184,6 +185,7 @@ impl Bound {
         let exit = ExitSummary::of(&setup.exit);
         let at_once = slow_handshakes.map_or_else(handshakes_at_once, |_| 1);
         let node = Arc::new(Node {
+            started: Instant::now(),
             network: setup.params.id(),
             relay: identity,
             onion: setup.onion,
@@ -217,6 +219,7 @@ impl Bound {
         spawn(&node, verify::run(Arc::clone(&node)));
         spawn(&node, directory::keep_time(Arc::clone(&node)));
         spawn(&node, store::keep_saved(Arc::clone(&node), setup.store.clone()));
+        spawn(&node, status::serve(Arc::clone(&node), setup.store.clone()));
         Relay { node, endpoint, store: setup.store }
     }
 }
@@ -235,6 +238,11 @@ impl Relay {
     /// The relays that it knows.
     pub fn directory(&self) -> &Directory {
         &self.node.directory
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        Status::of(&self.node)
     }
 
     /// The onion key to tell others of, as it is now.

@@ -1,4 +1,5 @@
-//! The sizes, counts and times of what a node tells the person who runs it (`relay/src/status_socket.rs`).
+//! The sizes, counts and times of what a node tells the person who runs it (`relay/src/status_socket.rs`,
+//! `agreement.rs`).
 
 use std::time::Duration;
 
@@ -6,3 +7,7 @@ use std::time::Duration;
 pub const STATUS_MAX: u64 = 64 * 1024;
 /// For telling a status.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Relays that were compared with and are remembered.
+pub const COMPARED_MAX: usize = 256;
+/// For how long: each neighbour has its turn several times in it.
+pub const COMPARED_AGE: Duration = Duration::from_secs(30 * 60);
