@@ -27,6 +27,7 @@ pub mod link;
 pub mod links;
 pub mod log;
 mod memory;
+pub mod metrics;
 pub mod network;
 mod news;
 mod node;

@@ -45,6 +45,7 @@ use crate::{
     link::Link,
     links::Links,
     memory::{Memory, SWEEP_EVERY},
+    metrics::{self, MetricsListener},
     node::Node,
     onion_keys::{OnionKeys, Rotation},
     opened::{Arrival, Opened},
@@ -243,6 +244,11 @@ impl Relay {
     /// How it is.
     pub fn status(&self) -> Status {
         Status::of(&self.node)
+    }
+
+    /// Offers its metrics to whoever connects there, until it stops.
+    pub fn serve_metrics(&self, listener: MetricsListener) {
+        spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
     }
 
     /// The onion key to tell others of, as it is now.

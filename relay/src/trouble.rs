@@ -52,6 +52,10 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// All names.
+    pub(crate) const NAMES: [&str; 9] =
+        ["starting", "work", "checking", "unreachable", "clock", "silent", "alone", "twice", "unsaved"];
+
     /// Its name in a status and in metrics. These do not change, since people keep them.
     pub(crate) fn name(&self) -> &'static str {
         match self {

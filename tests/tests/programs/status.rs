@@ -1,6 +1,7 @@
-//! What running relays tell of themselves.
+//! What running relays tell of themselves, to a person and to a monitoring system.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -13,7 +14,7 @@ use trefoil_tests::process::{
     program::{Ended, PATIENCE, Program, Signal},
 };
 
-use crate::beside_others;
+use crate::{beside_others, curl};
 
 /// The directory of a network's relay of this number.
 fn directory(network: &RealNetwork, number: u8) -> PathBuf {
@@ -84,6 +85,24 @@ fn a_relay_that_was_killed_is_not_taken_for_one_that_runs() {
     let again = Program::start(&mut daemon(&first));
     once(&first, |status| status["known"] == 3);
     assert_eq!(again.stop(Signal::TERM).0.code(), 0);
+}
+
+#[test]
+fn a_relay_offers_metrics_where_it_is_told_to() {
+    let _beside = beside_others();
+    let network = RealNetwork::start(3);
+    let fourth = directory(&network, 4);
+    fs::create_dir(&fourth).unwrap();
+    let config = "network = \"../network.toml\"\ndata_dir = \"data\"\nlisten = \"127.4.0.1:0\"\n";
+    fs::write(fourth.join("relay.toml"), config).unwrap();
+    let relay = Program::start(daemon(&fourth).args(["--metrics", "127.0.0.1:0"]));
+    let line = relay.line("metrics are at http://", PATIENCE);
+    let url = line.split(' ').find(|word| word.starts_with("http://")).unwrap();
+    once(&fourth, |status| status["known"] == 4);
+    let page = Program::run(curl("").arg(url), PATIENCE);
+    assert_eq!(page.code(), 0, "{}", page.stderr);
+    assert!(page.stdout.contains("\ntrefoil_relays_known 4\n") && page.stdout.ends_with("# EOF\n"), "{}", page.stdout);
+    assert_eq!(relay.stop(Signal::TERM).0.code(), 0);
 }
 
 #[test]
