@@ -18,7 +18,7 @@ use trefoil_client::{
     tunnel::{Client, Setup},
 };
 use trefoil_protocol::params::NetworkParams;
-use trefoil_relay::{clock::Clock, log, network::NetworkFile, open_files, seed::seed};
+use trefoil_relay::{clock::Clock, log, network::NetworkFile, open_files, seed::seed, status_socket};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -104,7 +104,7 @@ async fn show_status(arguments: cli::Status) -> anyhow::Result<()> {
     };
     let status = status::ask(&directory).await?;
     if arguments.json {
-        say(&status.to_json());
+        say(&status_socket::to_json(&status));
     } else {
         print!("{status}");
     }

@@ -1,24 +1,16 @@
-//! Status: what a running client tells about itself, on a Unix socket in its data directory.
+//! Status: what a running client tells about itself, on the status socket of its data directory.
 //!
-//! Specification: docs/user-guide.md, "status". Whoever may open the socket, which is its user alone, gets one line of
-//! JSON. It names no target and no path; guards only by the beginning of their ids.
+//! Specification: docs/user-guide.md, "status". It names no target and no path; guards only by the beginning of their
+//! ids.
 
-use std::{fmt, io, path::Path};
+use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixListener, UnixStream},
-    time::timeout,
-};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
-use trefoil_protocol::limits::{ACCEPT_PAUSE, CLOCK_TOLERANCE, PATH_HOPS, STATUS_MAX, STATUS_TIMEOUT};
+use trefoil_protocol::limits::{CLOCK_TOLERANCE, PATH_HOPS};
+use trefoil_relay::status_socket::{self, AskError, SOCKET};
 
 use crate::tunnel::Client;
-
-/// The socket's name in the data directory.
-pub const SOCKET: &str = "status.sock";
 
 /// How a client is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,27 +43,6 @@ pub struct Status {
     pub kept: bool,
     /// What is wrong, if anything is.
     pub trouble: Option<String>,
-}
-
-/// Why there is no status to show.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// Nobody serves the socket.
-    #[error("no trefoil is running with this data directory: there is nothing at {0}")]
-    NotRunning(String),
-    /// Somebody does, but not well.
-    #[error("the running trefoil did not tell its status: {0}")]
-    Io(#[from] io::Error),
-    /// It told something else.
-    #[error("the running trefoil is of another version")]
-    Form(#[from] serde_json::Error),
-}
-
-impl Status {
-    /// As one line of JSON.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("texts and numbers have a JSON form")
-    }
 }
 
 impl fmt::Display for Status {
@@ -126,55 +97,15 @@ impl Status {
 /// Serves the client's status at its data directory, if it holds one, until `shutdown`.
 pub async fn serve(client: Client, shutdown: CancellationToken) {
     let Some(path) = client.state().own_file(SOCKET) else { return };
-    match bind(&path) {
-        Ok(socket) => {
-            shutdown.run_until_cancelled(accept(&client, socket)).await;
-            let _ = std::fs::remove_file(&path); // the next start removes what is left
-        }
-        Err(error) => warn!(%error, "`trefoil status` will not work: the socket {} cannot be made", path.display()),
-    }
+    shutdown.run_until_cancelled(status_socket::serve(path, || client.status())).await;
 }
 
 /// Asks the client that holds this data directory.
 ///
 /// # Errors
-/// [`StatusError`].
-pub async fn ask(directory: &Path) -> Result<Status, StatusError> {
-    let path = directory.join(SOCKET);
-    let connected = UnixStream::connect(&path).await;
-    let socket = connected.map_err(|_| StatusError::NotRunning(path.display().to_string()))?;
-    let mut text = String::new();
-    let read = timeout(STATUS_TIMEOUT, socket.take(STATUS_MAX).read_to_string(&mut text)).await;
-    read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok(serde_json::from_str(&text)?)
-}
-
-/// Its directory is private already; the mode is for systems that look at the socket's.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt;
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {} // there was none, or one of a process that is gone: this one holds the lock
-    }
-    let socket = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(socket)
-}
-
-async fn accept(client: &Client, socket: UnixListener) {
-    loop {
-        match socket.accept().await {
-            Ok((mut asker, _)) => {
-                let line = client.status().to_json() + "\n";
-                let told = timeout(STATUS_TIMEOUT, asker.write_all(line.as_bytes())).await;
-                debug!(?told, "told the status");
-            }
-            Err(error) => {
-                warn!(%error, "cannot tell the status");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// [`AskError`].
+pub async fn ask(directory: &Path) -> Result<Status, AskError> {
+    status_socket::ask(directory, "trefoil").await
 }
 
 #[cfg(test)]
@@ -202,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_status_survives_its_json() {
-        assert_eq!(serde_json::from_str::<Status>(&status().to_json()).unwrap(), status());
+        assert_eq!(serde_json::from_str::<Status>(&status_socket::to_json(&status())).unwrap(), status());
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! (those are in `params.rs`); a value that a peer can make us exceed has its name here.
 
 mod client;
+mod operator;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::client::*;
+pub use self::{client::*, operator::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

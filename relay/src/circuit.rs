@@ -139,6 +139,7 @@ async fn create(
             Ok((keys, shared))
         }
         Err(refusal) => {
+            node.directory.counters().count(refusal.into());
             circuit.writer.write(one(&cell::refusal_cell(refusal))).await?;
             Err(CircuitError::Refused(refusal))
         }

@@ -54,6 +54,9 @@ pub struct Settings {
     /// Name servers to ask, with commas between [default: the system's]
     #[arg(long, value_name = "IP[:PORT]", value_delimiter = ',')]
     pub resolver: Option<Vec<NameServer>>,
+    /// Where to offer metrics to a monitoring system, over HTTP, like 127.0.0.1:9035 [default: nowhere]
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// What to log [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -80,6 +83,8 @@ pub struct Config {
     pub memory: MemorySize,
     /// Name servers to ask; empty for the system's.
     pub resolver: Vec<SocketAddr>,
+    /// Where to offer metrics over HTTP; port 0 lets the system choose. `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
     /// What to log, in the words of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
@@ -188,6 +193,7 @@ impl Config {
             congestion: settings.congestion.unwrap_or_default(),
             memory: settings.memory.unwrap_or(DEFAULT_MEMORY),
             resolver: settings.resolver.unwrap_or_default().into_iter().map(|NameServer(address)| address).collect(),
+            metrics: settings.metrics,
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
         };
         config.check_addresses(&config.network.params)?;
@@ -299,6 +305,7 @@ impl Settings {
             congestion: self.congestion.or(other.congestion),
             memory: self.memory.or(other.memory),
             resolver: self.resolver.or(other.resolver),
+            metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
         }
     }

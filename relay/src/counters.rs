@@ -1,10 +1,12 @@
-//! Counters: what was turned away, by its cause, for the log and for metrics.
+//! Counters: what was turned away, by its cause, for the status and for metrics.
+//!
+//! They say how often, never whose it was or when.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use trefoil_protocol::descriptor::DescriptorError;
+use trefoil_protocol::{cell::Refusal, descriptor::DescriptorError};
 
-/// Why something that a peer sent was of no use.
+/// Why something that a peer sent or asked for was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A record that is no descriptor's form, or of an unknown version.
@@ -43,13 +45,79 @@ pub enum Cause {
     Reconcile,
     /// A request of a peer that has sent too much garbage.
     Dropped,
+    /// A circuit whose handshake was malformed, or named an onion key that is not here.
+    CircuitRefused,
+    /// A circuit whose handshake was answered `Busy`: its puzzle was not solved, or too many waited.
+    CircuitBusy,
+    /// A circuit for which there was no room.
+    CircuitLimit,
+    /// A circuit that was closed because memory was full.
+    CircuitMemory,
+    /// An extension beyond what its link, or all of them, may have.
+    ExtendLimit,
 }
 
 /// How often each [`Cause`] was met.
 #[derive(Debug, Default)]
-pub struct Counters([AtomicU64; 18]);
+pub struct Counters([AtomicU64; Cause::ALL.len()]);
 
 impl Cause {
+    /// All of them, in their order.
+    pub const ALL: [Self; 23] = [
+        Self::Form,
+        Self::Network,
+        Self::Address,
+        Self::Lifetime,
+        Self::Future,
+        Self::Expired,
+        Self::Stale,
+        Self::NoRoom,
+        Self::TooMany,
+        Self::Stranger,
+        Self::Hashcash,
+        Self::Signature,
+        Self::MemoryHard,
+        Self::Busy,
+        Self::Fraud,
+        Self::Frame,
+        Self::Reconcile,
+        Self::Dropped,
+        Self::CircuitRefused,
+        Self::CircuitBusy,
+        Self::CircuitLimit,
+        Self::CircuitMemory,
+        Self::ExtendLimit,
+    ];
+
+    /// Its name in a status and in metrics. These do not change, since people keep them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Network => "network",
+            Self::Address => "address",
+            Self::Lifetime => "lifetime",
+            Self::Future => "future",
+            Self::Expired => "expired",
+            Self::Stale => "stale",
+            Self::NoRoom => "no_room",
+            Self::TooMany => "too_many",
+            Self::Stranger => "stranger",
+            Self::Hashcash => "hashcash",
+            Self::Signature => "signature",
+            Self::MemoryHard => "memory_hard",
+            Self::Busy => "busy",
+            Self::Fraud => "fraud",
+            Self::Frame => "frame",
+            Self::Reconcile => "reconcile",
+            Self::Dropped => "dropped",
+            Self::CircuitRefused => "circuit_refused",
+            Self::CircuitBusy => "circuit_busy",
+            Self::CircuitLimit => "circuit_limit",
+            Self::CircuitMemory => "circuit_memory",
+            Self::ExtendLimit => "extend_limit",
+        }
+    }
+
     /// Whether no honest node sends such a thing: honest nodes check records before they pass them on.
     pub(crate) fn is_garbage(self) -> bool {
         match self {
@@ -70,7 +138,12 @@ impl Cause {
             | Self::TooMany
             | Self::Stranger
             | Self::Busy
-            | Self::Dropped => false,
+            | Self::Dropped
+            | Self::CircuitRefused
+            | Self::CircuitBusy
+            | Self::CircuitLimit
+            | Self::CircuitMemory
+            | Self::ExtendLimit => false,
         }
     }
 }
@@ -82,8 +155,23 @@ impl Counters {
     }
 
     pub(crate) fn count(&self, cause: Cause) {
-        if let Some(count) = self.0.get(cause as usize) {
-            count.fetch_add(1, Relaxed);
+        self.add(cause, 1);
+    }
+
+    pub(crate) fn add(&self, cause: Cause, times: u64) {
+        match self.0.get(cause as usize) {
+            Some(count) => _ = count.fetch_add(times, Relaxed),
+            None => debug_assert!(false, "{cause:?} is missing in `Cause::ALL`"),
+        }
+    }
+}
+
+impl From<Refusal> for Cause {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Refused => Self::CircuitRefused,
+            Refusal::Busy(_) => Self::CircuitBusy,
+            Refusal::Limit => Self::CircuitLimit,
         }
     }
 }
@@ -106,13 +194,27 @@ impl From<DescriptorError> for Cause {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn every_cause_has_a_counter() {
+    fn every_cause_has_a_counter_and_a_name_of_its_own() {
         let counters = Counters::default();
-        counters.count(Cause::Form);
-        counters.count(Cause::Dropped);
-        assert_eq!((counters.of(Cause::Form), counters.of(Cause::Dropped), counters.of(Cause::Busy)), (1, 1, 0));
+        for (times, cause) in (1..).zip(Cause::ALL) {
+            counters.add(cause, times);
+            counters.count(cause);
+        }
+        for (times, cause) in (1..).zip(Cause::ALL) {
+            assert_eq!(counters.of(cause), times + 1, "{cause:?}");
+        }
+        let names: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
+        assert_eq!(names.len(), Cause::ALL.len());
+    }
+
+    #[test]
+    fn the_last_cause_is_the_last_of_all() {
+        // Whoever adds a cause meets the matches of `name` and `is_garbage`; this holds the list to their order.
+        assert!(Cause::ALL.iter().enumerate().all(|(at, cause)| *cause as usize == at));
     }
 }

@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
 };
 
@@ -36,12 +36,14 @@ use trefoil_protocol::{
 
 pub(crate) use self::intake::{Budget, Manner, Sender, aside};
 use crate::{
+    agreement::Agreement,
     clock::{Clock, Skews},
     counters::{Cause, Counters},
     news::News,
     node::Node,
     outages::Outages,
     senders::Senders,
+    trouble::Trouble,
 };
 
 /// See the file's head.
@@ -54,12 +56,14 @@ pub struct Directory {
     usable: Mutex<Arc<UsableSet>>,
     /// Relays with which a link was made, at addresses that no record of theirs listed then.
     proved: Mutex<HashMap<RelayId, SocketAddr>>,
-    is_off: AtomicBool,
+    /// By how many minutes the others' clocks are ahead of this one's; 0 for as little as is tolerated.
+    ahead: AtomicI64,
     counters: Counters,
     pub(crate) news: News,
     pub(crate) senders: Senders,
     pub(crate) skews: Skews,
     pub(crate) outages: Outages,
+    pub(crate) agreement: Agreement,
     pub(crate) memory_hard: Budget,
     /// The view has changed since it was saved.
     pub(crate) changed: AtomicBool,
@@ -89,12 +93,13 @@ impl Directory {
             view: Mutex::new(view),
             usable: Mutex::new(Arc::new(usable)),
             proved: Mutex::default(),
-            is_off: AtomicBool::new(false),
+            ahead: AtomicI64::new(0),
             counters: Counters::default(),
             news: News::default(),
             senders: Senders::default(),
             skews: Skews::default(),
             outages: Outages::default(),
+            agreement: Agreement::default(),
             memory_hard: Budget::default(),
             changed: AtomicBool::new(false),
             unseen: Notify::new(),
@@ -256,7 +261,12 @@ impl Directory {
 
     /// Whether the clocks of others say that this one's is wrong.
     pub fn is_clock_off(&self) -> bool {
-        self.is_off.load(Relaxed)
+        self.clock_off_by().is_some()
+    }
+
+    /// By how many minutes the others' clocks are ahead of this one's, if that is more than is tolerated.
+    pub(crate) fn clock_off_by(&self) -> Option<i64> {
+        Some(self.ahead.load(Relaxed)).filter(|ahead| *ahead != 0)
     }
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
@@ -272,14 +282,9 @@ impl Directory {
         // All records of others look old or new to a clock that is far off: then whoever answers has a say.
         let has_others = self.view().iter().any(|(relay, _)| *relay != self.own);
         let off = self.skews.off_by(if has_others { self.others().max(CLOCK_SAMPLES_LEAST) } else { 1 });
-        let was = self.is_off.swap(off.is_some(), Relaxed);
+        let was = self.ahead.swap(off.unwrap_or(0), Relaxed) != 0;
         match off {
-            Some(minutes) if !was => warn!(
-                "this machine's clock is {} minutes {} of those of other relays: set it (NTP); until then this relay \
-                 publishes nothing and begins no epoch",
-                minutes.unsigned_abs(),
-                if minutes > 0 { "behind" } else { "ahead" },
-            ),
+            Some(ahead) if !was => warn!("{}", Trouble::Clock { ahead }),
             None if was => info!("this machine's clock agrees with those of other relays again"),
             _ => {}
         }

@@ -20,6 +20,7 @@ use trefoil_protocol::{
 use crate::{
     cells::{CellReader, CellWriter},
     circuit::{as_cell, one},
+    counters::Cause,
     endpoint::DialError,
     link::{Link, LinkError, LinkId},
     node::Node,
@@ -47,13 +48,19 @@ pub(crate) async fn extend(
         return Err(ExtendError::Refused);
     }
     let entry = node.directory.entry(&relay).ok_or(ExtendError::Unknown)?;
-    let share = node.shares.take(upstream.id(), relay).ok_or(ExtendError::Limit)?;
+    let share = node.shares.take(upstream.id(), relay).ok_or_else(|| over_limit(node))?;
     let hop = async {
-        let _pass = node.extends.enter(upstream.id()).await.map_err(|_| ExtendError::Limit)?;
+        let _pass = node.extends.enter(upstream.id()).await.map_err(|_| over_limit(node))?;
         create_hop(&dial(node, &entry).await?, create).await
     };
     let (created, reader, writer) = timeout(EXTEND_TIMEOUT, hop).await.map_err(|_| ExtendError::Timeout)??;
     Ok(Extension { created, reader, writer, share })
+}
+
+/// A limit of this relay is reached, not one of the next.
+fn over_limit(node: &Node) -> ExtendError {
+    node.directory.counters().count(Cause::ExtendLimit);
+    ExtendError::Limit
 }
 
 /// A link to the relay, at the first of its addresses that answers.

@@ -8,7 +8,10 @@ use std::{
     collections::BTreeSet,
     mem,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use rand::{
@@ -38,11 +41,16 @@ use crate::{
     node::Node,
     questions::{QuestionError, Questions},
     reason::CloseReason,
+    trouble::Trouble,
 };
 
 /// The relays that this one talks to of its own accord.
 #[derive(Default)]
-pub(crate) struct Neighbours(Mutex<Vec<Neighbour>>);
+pub(crate) struct Neighbours {
+    all: Mutex<Vec<Neighbour>>,
+    /// Neither they nor anybody else answers.
+    silent: AtomicBool,
+}
 
 struct Neighbour {
     entry: RelayEntry,
@@ -71,6 +79,24 @@ impl Neighbours {
     /// Those there are now.
     pub(crate) fn all(&self) -> Vec<RelayEntry> {
         self.lock().iter().map(|neighbour| neighbour.entry.clone()).collect()
+    }
+
+    /// Whether no other relay answers.
+    pub(crate) fn are_silent(&self) -> bool {
+        self.silent.load(Relaxed)
+    }
+
+    /// Some were talked to, and one was `reached` or none. Whether nobody answers now; the operator is told when that
+    /// is news.
+    fn note_talk(&self, reached: bool, links: usize) -> bool {
+        let silent = !reached && links == 0;
+        let were_silent = self.silent.swap(silent, Relaxed);
+        if silent && !were_silent {
+            warn!("{}", Trouble::Silent);
+        } else if were_silent && reached {
+            info!("other relays answer again");
+        }
+        silent
     }
 
     /// Draws as many as are missing, none in a netgroup that has one.
@@ -110,7 +136,7 @@ impl Neighbours {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Neighbour>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
+        self.all.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 }
 
@@ -122,7 +148,7 @@ fn groups(entry: &RelayEntry) -> impl Iterator<Item = IpNet> + use<> {
 pub(crate) async fn reconcile(node: Arc<Node>) {
     let rules = &node.directory.params().directory;
     let (every, redraw) = (seconds(rules.reconcile), seconds(rules.redraw));
-    let (mut pause, mut redrawn, mut is_alone) = (every, Instant::now(), false);
+    let (mut pause, mut redrawn) = (every, Instant::now());
     loop {
         sleep(pause.mul_f64(node.rng().random_range(0.8..1.2))).await; // so that relays started together do not stay so
         if redrawn.elapsed() >= redraw {
@@ -136,15 +162,9 @@ pub(crate) async fn reconcile(node: Arc<Node>) {
         if !reached {
             node.neighbours.remove(&entry.id);
         }
-        let alone = !reached && node.links.count() == 0;
-        if alone && !is_alone {
-            warn!("no other relay answers; this one tries on. Is UDP blocked, or the network file old?");
-        } else if is_alone && reached {
-            info!("other relays answer again");
-        }
-        is_alone = alone;
+        let silent = node.neighbours.note_talk(reached, node.links.count());
         pause = if reached { every } else { (pause * 2).min(every).max(RETRY_MIN.min(every)) };
-        if !reached && !alone {
+        if !reached && !silent {
             pause = RETRY_MIN.min(every);
         }
     }
@@ -165,12 +185,15 @@ pub(crate) async fn ask_first(node: &Arc<Node>) {
     for entry in all {
         let node = Arc::clone(node);
         asking.spawn(async move {
-            if !talk(&node, &entry).await {
+            let reached = talk(&node, &entry).await;
+            if !reached {
                 node.neighbours.remove(&entry.id);
             }
+            reached
         });
     }
-    asking.join_all().await;
+    let reached = asking.join_all().await.contains(&true);
+    node.neighbours.note_talk(reached, node.links.count());
     info!(known = node.directory.len(), "the directory was compared with that of other relays");
 }
 
@@ -252,6 +275,7 @@ async fn greet(node: &Node, entry: &RelayEntry, questions: &mut Questions) -> Re
         return Err(TalkError::Network);
     }
     node.directory.skews.note(entry.id, greeting.minutes, node.directory.now());
+    node.directory.agreement.note(entry.id, &greeting, &node.directory.usable());
     Ok(())
 }
 

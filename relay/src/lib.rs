@@ -2,6 +2,7 @@
 //!
 //! [`relay`] is the whole of it, to be embedded. The client uses [`endpoint`], [`link`], [`cells`] and [`pump`] too.
 
+mod agreement;
 mod answer;
 mod backward;
 pub mod cells;
@@ -26,6 +27,7 @@ pub mod link;
 pub mod links;
 pub mod log;
 mod memory;
+pub mod metrics;
 pub mod network;
 mod news;
 mod node;
@@ -48,7 +50,10 @@ pub mod sources;
 mod spent;
 pub mod splice;
 pub mod state;
+pub mod status;
+pub mod status_socket;
 pub mod store;
 mod tls;
+mod trouble;
 mod verify;
 pub mod work_file;

@@ -1,6 +1,7 @@
 //! `trefoil-relay`: the relay as a daemon. See docs/operator.md.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -11,17 +12,20 @@ use clap::Parser;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
     clock::{self, Clock},
     config::{Config, Settings},
     data_dir::DataLock,
-    log, open_files,
+    log,
+    metrics::MetricsListener,
+    open_files,
     outside::Internet,
     relay::{Relay, Setup},
     seed::seed,
     state::State,
+    status, status_socket,
     store::Store,
 };
 
@@ -35,13 +39,23 @@ struct Arguments {
     /// Print this relay's entry for a network file, and exit; makes the keys if there are none
     #[arg(long)]
     show_relay: bool,
+    /// Tell how the relay that runs with this data directory is: what it knows, and what is wrong if something is
+    #[arg(long, conflicts_with = "show_relay")]
+    status: bool,
+    /// With --status: print JSON, for programs
+    #[arg(long, requires = "status")]
+    json: bool,
     #[command(flatten)]
     settings: Settings,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = if arguments.show_relay { show(arguments) } else { run(arguments) };
+    let done = match (arguments.show_relay, arguments.status) {
+        (true, _) => show(arguments),
+        (false, true) => show_status(arguments),
+        (false, false) => run(arguments),
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,13 +88,26 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints how the running relay is.
+fn show_status(arguments: Arguments) -> anyhow::Result<()> {
+    let directory = Settings::merged(arguments.config.as_deref(), arguments.settings)?.data_dir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
+    let status = runtime.block_on(status::ask(&directory))?;
+    if arguments.json {
+        println!("{}", status_socket::to_json(&status));
+    } else {
+        print!("{status}");
+    }
+    Ok(())
+}
+
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
     start_log(&config.log)?;
     open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(async {
-        let (relay, _lock) = start(config)?;
+        let (relay, _lock) = start(config).await?;
         wait_for_signal().await?;
         info!("stopping");
         relay.stop().await;
@@ -89,8 +116,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Starts the relay; the lock holds its data directory.
-fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
+async fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
     let state = open_state(&config.data_dir)?;
+    let metrics = match config.metrics {
+        Some(address) => Some(listen_for_metrics(address).await?),
+        None => None,
+    };
     let outside = Internet::new(&config.resolver).context("cannot read the system's resolver configuration")?;
     let setup = Setup {
         params: config.network.params.clone(),
@@ -115,7 +146,20 @@ fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
     if others == 0 {
         info!("no other relay is named in the network file or as `bootstrap`: this one waits to be found");
     }
-    Ok((bound.start(entry.addresses, bootstrap), state.lock))
+    let relay = bound.start(entry.addresses, bootstrap);
+    metrics.into_iter().for_each(|listener| relay.serve_metrics(listener));
+    Ok((relay, state.lock))
+}
+
+async fn listen_for_metrics(address: SocketAddr) -> anyhow::Result<MetricsListener> {
+    let listener = MetricsListener::bind(address).await?;
+    info!("metrics are at http://{}/metrics", listener.local_address());
+    if !address.ip().to_canonical().is_loopback() {
+        warn!(
+            "`metrics` = {address} is not a loopback address: whoever can reach it sees how much this relay does, and              when; let nobody but your monitoring system reach it"
+        );
+    }
+    Ok(listener)
 }
 
 fn open_state(directory: &Path) -> anyhow::Result<State> {

@@ -30,6 +30,8 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// The accounts of all circuits.
 pub(crate) struct Memory {
     budget: u64,
+    /// Bytes that circuits held when they were last looked at, without those that were closed then.
+    held: AtomicU64,
     started: Instant,
     accounts: Mutex<HashMap<u64, Arc<Account>>>,
     next: AtomicU64,
@@ -78,7 +80,8 @@ pub(crate) enum Direction {
 impl Memory {
     /// `budget` in bytes.
     pub(crate) fn new(budget: u64) -> Arc<Self> {
-        Arc::new(Self { budget, started: Instant::now(), accounts: Mutex::default(), next: AtomicU64::new(0) })
+        let (held, next) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { budget, held, started: Instant::now(), accounts: Mutex::default(), next })
     }
 
     /// Opens an account; `kill` is cancelled if this circuit has to die. `None` if there are as many as fit.
@@ -87,7 +90,7 @@ impl Memory {
         let account = Arc::new(Account { forward, backward, streams, mark: Mutex::default(), kill });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut accounts = self.lock();
-        if (accounts.len() as u64 + 1) * CIRCUIT_MEMORY > self.budget / CIRCUITS_SHARE {
+        if accounts.len() as u64 >= self.room() {
             return None;
         }
         accounts.insert(number, Arc::clone(&account));
@@ -100,12 +103,28 @@ impl Memory {
         self.lock().len()
     }
 
+    /// Circuits that there may be at once.
+    pub(crate) fn room(&self) -> u64 {
+        self.budget / CIRCUITS_SHARE / CIRCUIT_MEMORY
+    }
+
+    /// Bytes that circuits may hold together.
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    /// Bytes that circuits held at the last [`sweep`](Self::sweep).
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Closes circuits, those whose data has waited longest first, until the rest is within the budget. Gives how many.
     pub(crate) fn sweep(&self) -> usize {
         let now = self.clock(Instant::now());
         let accounts = self.lock();
         let mut holdings: Vec<_> = accounts.values().filter_map(|account| account.holding(now)).collect();
         let mut total: u64 = holdings.iter().map(|holding| holding.bytes).sum();
+        self.held.store(total, Ordering::Relaxed);
         if total <= self.budget {
             return 0;
         }
@@ -119,6 +138,7 @@ impl Memory {
             total -= holding.bytes;
             killed += 1;
         }
+        self.held.store(total, Ordering::Relaxed);
         killed
     }
 
@@ -232,6 +252,7 @@ mod tests {
         assert_eq!(memory.sweep(), 0, "the third is not stuck yet, and two fit");
         tokio::time::advance(STUCK_AFTER).await;
         assert_eq!(memory.sweep(), 1);
+        assert_eq!(memory.held(), memory.budget(), "two of three are left");
         let dead: Vec<bool> = circuits.iter().map(|(_, kill)| kill.is_cancelled()).collect();
         assert_eq!(dead, [false, false, true, false]);
     }
@@ -305,6 +326,7 @@ mod tests {
     #[tokio::test]
     async fn there_are_as_many_circuits_as_fit_and_none_dies_for_another() {
         let memory = Memory::new(CIRCUITS_SHARE * 3 * CIRCUIT_MEMORY);
+        assert_eq!(memory.room(), 3);
         let mut circuits: Vec<_> = (0..3).map(|_| open(&memory)).collect();
         let another = || memory.open(CircuitStreams::new(End::Hop), CancellationToken::new());
         assert!(another().is_none());

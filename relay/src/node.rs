@@ -35,6 +35,7 @@ use crate::{
 
 /// See the file's head.
 pub(crate) struct Node {
+    pub(crate) started: Instant,
     pub(crate) network: NetworkId,
     pub(crate) relay: RelayId,
     pub(crate) onion: OnionKeys,

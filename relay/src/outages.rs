@@ -11,6 +11,8 @@ use std::{
 use tracing::{info, warn};
 use trefoil_protocol::limits::{OUTAGE, OUTAGE_OF};
 
+use crate::trouble::Trouble;
+
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<Dials>);
@@ -32,11 +34,7 @@ impl Outages {
         }
         match (dials.silent(), dials.is_told) {
             (silent, false) if silent >= OUTAGE => {
-                warn!(
-                    "{silent} of the last {} relays that this one dialled did not answer: its line is bad, or the \
-                     network has fallen into parts",
-                    dials.answered.len()
-                );
+                warn!("{}", Trouble::Outage { silent });
                 dials.is_told = true;
             }
             (silent, true) if silent <= OUTAGE / 2 => {

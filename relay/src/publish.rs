@@ -4,7 +4,10 @@
 //! record is on disk before anyone else has it, one that the network has is taken over, and a change waits for the next
 //! epoch. A relay that nobody can dial, or whose clock is wrong, publishes nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{error, info, warn};
@@ -24,6 +27,7 @@ use crate::{
     node::Node,
     reach::{self, Verdict},
     store::Store,
+    trouble::Trouble,
 };
 
 /// What this relay's record is made of, besides its onion key.
@@ -33,6 +37,25 @@ pub(crate) struct Publisher {
     exit: Option<ExitSummary>,
     store: Store,
     last: Mutex<Option<Record>>,
+    progress: Mutex<Progress>,
+    /// The last record is not on disk, and so not published.
+    unsaved: AtomicBool,
+}
+
+/// How far a relay has come with listing itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Others are asked for the directory.
+    #[default]
+    Asking,
+    /// Its proof of work is being done, or looked for on disk.
+    Working,
+    /// Others are asked to dial it, and none has tried yet.
+    Checking,
+    /// Others could not dial it.
+    Unreachable,
+    /// Others could, or there is nobody to ask: its records are published when they are due.
+    Done,
 }
 
 /// What a look at the own record says.
@@ -51,7 +74,31 @@ impl Publisher {
         exit: Option<ExitSummary>,
         store: Store,
     ) -> Self {
-        Self { identity, addresses, exit, store, last: Mutex::default() }
+        let (last, progress, unsaved) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { identity, addresses, exit, store, last, progress, unsaved }
+    }
+
+    /// Where others reach this relay.
+    pub(crate) fn addresses(&self) -> RelayAddresses {
+        self.addresses
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_progress(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// Whether the last record could not be saved.
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.unsaved.load(Relaxed)
+    }
+
+    /// The first epoch in which this relay's record no longer counts; `None` if it has none that counts now.
+    pub(crate) fn listed_until(&self, node: &Node) -> Option<Epoch> {
+        known(node).map(|record| record.expires()).filter(|expires| *expires > node.directory.epoch())
     }
 
     fn last(&self) -> Option<Record> {
@@ -83,7 +130,9 @@ impl Publisher {
 /// Publishes, until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     gossip::ask_first(&node).await;
+    node.publisher.set_progress(Progress::Working);
     let Some(work) = find_work(&node) else { return };
+    node.publisher.set_progress(Progress::Checking);
     take_over(&node);
     let (mut is_checked, mut is_listed, mut next_check) = (false, false, Instant::now());
     loop {
@@ -93,6 +142,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         if !is_checked && Instant::now() >= next_check {
             let Some(checked) = check(&node, is_listed).await else { continue };
+            node.publisher.set_progress(Progress::Done);
             (is_checked, next_check) = (checked, Instant::now() + REACH_PAUSE * 6);
         }
         match due(&node, work) {
@@ -116,12 +166,10 @@ async fn check(node: &Arc<Node>, is_listed: bool) -> Option<bool> {
         }
         Verdict::Unanswered(_) => Some(false),
         Verdict::Unreachable => {
-            let port = node.publisher.addresses.iter().next().map_or(0, |address| address.port());
+            node.publisher.set_progress(Progress::Unreachable);
             warn!(
-                "UDP port {port} is not reachable from outside: other relays could not dial {}. Open the port in the \
-                 firewall, forward it on the router, or set `advertise` to the address that others see; this relay \
-                 lists itself when it can be reached, and asks again in {} minutes",
-                node.publisher.addresses,
+                "{}; this relay lists itself when it can be reached, and asks again in {} minutes",
+                Trouble::Unreachable { addresses: node.publisher.addresses },
                 REACH_RETRY.as_secs() / 60,
             );
             sleep(REACH_RETRY).await;
@@ -155,8 +203,10 @@ fn margin(lifetime: u8) -> u32 {
 fn publish(node: &Node, work: Work, epoch: Epoch) {
     let publisher = &node.publisher;
     let record = publisher.descriptor(node, work, epoch).sign(&node.network, &publisher.identity);
-    if let Err(cause) = publisher.store.save_record(&record) {
-        error!(%cause, "cannot save this relay's own record, so it is not published: is the disk full?");
+    let saved = publisher.store.save_record(&record);
+    publisher.unsaved.store(saved.is_err(), Relaxed);
+    if let Err(cause) = saved {
+        error!(%cause, "{}", Trouble::Unsaved);
     } else {
         keep(node, &record);
         info!(epoch = epoch.0, known = node.directory.len(), "this relay is listed");

@@ -34,6 +34,7 @@ use zeroize::Zeroize;
 use crate::{
     answer, circuit,
     clock::Clock,
+    counters::Cause,
     directory::{self, Directory},
     effort::Effort,
     endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions, Sockets},
@@ -44,6 +45,7 @@ use crate::{
     link::Link,
     links::Links,
     memory::{Memory, SWEEP_EVERY},
+    metrics::{self, MetricsListener},
     node::Node,
     onion_keys::{OnionKeys, Rotation},
     opened::{Arrival, Opened},
@@ -54,6 +56,7 @@ use crate::{
     socket::BindError,
     sources::Loopback,
     spent::Spent,
+    status::{self, Status},
     store::{self, Store},
     verify,
 };
@@ -183,6 +186,7 @@ impl Bound {
         let exit = ExitSummary::of(&setup.exit);
         let at_once = slow_handshakes.map_or_else(handshakes_at_once, |_| 1);
         let node = Arc::new(Node {
+            started: Instant::now(),
             network: setup.params.id(),
             relay: identity,
             onion: setup.onion,
@@ -216,6 +220,7 @@ impl Bound {
         spawn(&node, verify::run(Arc::clone(&node)));
         spawn(&node, directory::keep_time(Arc::clone(&node)));
         spawn(&node, store::keep_saved(Arc::clone(&node), setup.store.clone()));
+        spawn(&node, status::serve(Arc::clone(&node), setup.store.clone()));
         Relay { node, endpoint, store: setup.store }
     }
 }
@@ -234,6 +239,16 @@ impl Relay {
     /// The relays that it knows.
     pub fn directory(&self) -> &Directory {
         &self.node.directory
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        Status::of(&self.node)
+    }
+
+    /// Offers its metrics to whoever connects there, until it stops.
+    pub fn serve_metrics(&self, listener: MetricsListener) {
+        spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
     }
 
     /// The onion key to tell others of, as it is now.
@@ -352,6 +367,7 @@ async fn watch_memory(node: Arc<Node>) {
         ticks.tick().await;
         let killed = node.memory.sweep();
         if killed > 0 {
+            node.directory.counters().add(Cause::CircuitMemory, killed as u64);
             warn!(circuits = killed, "circuits were closed because memory is full: raise `memory` if this goes on");
         }
     }
@@ -378,27 +394,42 @@ async fn rotate_onion_keys(node: Arc<Node>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use trefoil_protocol::identity::OnionSecret;
 
     use super::*;
     use crate::outside::Internet;
 
+    impl Setup {
+        /// A relay of a test network that exits to anywhere public and keeps nothing.
+        pub(crate) fn for_tests(rng: &mut StdRng) -> Self {
+            Self {
+                params: NetworkParams::testnet("test".parse().unwrap()),
+                identity: Arc::new(RelaySecret::generate(rng)),
+                onion: OnionSecret::generate(rng).into(),
+                exit: "accept *:*".parse().unwrap(),
+                outside: Arc::new(Internet::new(&[]).unwrap()),
+                outlets: 4,
+                memory: 1 << 30,
+                congestion: Congestion::Cubic,
+                clock: Clock::System,
+                store: Store::default(),
+                seed: [7; 32],
+            }
+        }
+
+        /// Starts it on a free port of this machine.
+        pub(crate) fn start_for_tests(self, bootstrap: Vec<RelayEntry>) -> (Relay, SocketAddr) {
+            let bound = self.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            let address = bound.local_address().unwrap();
+            (bound.start(RelayAddresses::new([address]).unwrap(), bootstrap), address)
+        }
+    }
+
     #[tokio::test]
     async fn what_peers_see_and_handshakes_have_seeds_of_their_own() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut setup = Setup {
-            params: NetworkParams::testnet("test".parse().unwrap()),
-            identity: Arc::new(RelaySecret::generate(&mut rng)),
-            onion: OnionSecret::generate(&mut rng).into(),
-            exit: ExitPolicy::default(),
-            outside: Arc::new(Internet::new(&[]).unwrap()),
-            outlets: 4,
-            memory: 1 << 30,
-            congestion: Congestion::Cubic,
-            clock: Clock::System,
-            store: Store::default(),
-            seed: [7; 32],
-        };
+        let mut setup = Setup::for_tests(&mut StdRng::seed_from_u64(1));
         let visible = setup.split_seed();
         assert!(visible != [7; 32] && setup.seed != [7; 32] && visible != setup.seed);
     }

@@ -38,6 +38,11 @@ impl Store {
         Self(Some(directory.to_owned()))
     }
 
+    /// Where a file of this name is, or would be; `None` where nothing is kept.
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
+        Some(self.0.as_ref()?.join(name))
+    }
+
     /// The view as it was saved, or an empty one.
     pub(crate) fn load_view(&self, params: &NetworkParams, now: UnixSeconds) -> View {
         let Some(bytes) = self.read(VIEW, VIEW_FILE_MAX) else { return View::new(params, now) };
@@ -88,7 +93,7 @@ impl Store {
 
     /// A file of at most this many bytes; a longer one is none of ours.
     fn read(&self, name: &str, most: usize) -> Option<Vec<u8>> {
-        let path = self.0.as_ref()?.join(name);
+        let path = self.file(name)?;
         let size = fs::metadata(&path).ok()?.len();
         if size > most as u64 {
             self.set_aside(name);

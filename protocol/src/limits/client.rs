@@ -1,4 +1,4 @@
-//! The sizes, counts and times of a client's directory (`client/src/directory.rs`, `source.rs`, `state.rs`, `status.rs`).
+//! The sizes, counts and times of a client's directory (`client/src/directory.rs`, `source.rs`, `state.rs`).
 
 use std::time::Duration;
 
@@ -37,7 +37,3 @@ pub const GUARDS_SAVE: Duration = Duration::from_secs(600);
 pub const VIEW_FILE: usize = 64 * 1024 * 1024;
 /// Most bytes that are read of saved guards.
 pub const GUARDS_FILE: usize = 256 * 1024;
-/// Most bytes of a status.
-pub const STATUS_MAX: u64 = 64 * 1024;
-/// For telling a status.
-pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);

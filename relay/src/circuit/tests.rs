@@ -13,18 +13,15 @@ use trefoil_protocol::{
     limits::{CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT, GATE_WAITING, GATE_WAITING_PER_LINK},
     message::Message,
     onion::{self, ForwardLayers},
-    params::NetworkParams,
 };
 
 use super::*;
 use crate::{
-    clock::Clock,
+    counters::Cause,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
     link::LinkId,
-    outside::Internet,
     relay::{Relay, Setup},
     sources::Loopback,
-    store::Store,
 };
 
 /// Handshakes waiting at which a relay asks for puzzles.
@@ -58,32 +55,16 @@ impl OneHop {
 impl Scene {
     async fn new(memory: u64, bootstrap: Vec<RelayEntry>) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
-        let params = NetworkParams::testnet("test".parse().unwrap());
-        let onion = OnionSecret::generate(&mut rng);
-        let identity = Arc::new(RelaySecret::generate(&mut rng));
-        let peer = Peer { network: params.id(), relay: identity.id(), onion: onion.public() };
+        let setup = Setup { memory, ..Setup::for_tests(&mut rng) };
+        let network = setup.params.id();
+        let peer = Peer { network, relay: setup.identity.id(), onion: setup.onion.present() };
         let options = LinkOptions {
             identity: LinkIdentity::Anonymous,
-            network: *params.id().as_bytes(),
+            network: *network.as_bytes(),
             congestion: Congestion::Cubic,
             loopback: Loopback::Exempt,
         };
-        let setup = Setup {
-            params,
-            identity,
-            onion: onion.into(),
-            exit: "accept *:*".parse().unwrap(),
-            outside: Arc::new(Internet::new(&[]).unwrap()),
-            outlets: 4,
-            memory,
-            congestion: Congestion::Cubic,
-            clock: Clock::System,
-            store: Store::default(),
-            seed: [1; 32],
-        };
-        let bound = setup.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let address = bound.local_address().unwrap();
-        let relay = bound.start(RelayAddresses::new([address]).unwrap(), bootstrap);
+        let (relay, address) = setup.start_for_tests(bootstrap);
         let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap();
         let link = endpoint.dial(peer.relay, address).await.unwrap();
         Self { relay, peer, link, rng, _endpoint: endpoint }
@@ -101,6 +82,10 @@ impl Scene {
         let mut answer = circuit.reader.cells().await.unwrap();
         let answer = cell::read_created(as_cell(&mut answer)).unwrap().map(<[u8]>::to_vec);
         (answer, circuit)
+    }
+
+    fn count(&self, cause: Cause) -> u64 {
+        self.relay.directory().counters().of(cause)
     }
 
     async fn has_no_circuits(&self) {
@@ -126,6 +111,7 @@ async fn a_solved_puzzle_buys_one_handshake() {
     let (first, second) = (scene.handshake(effort), scene.handshake(effort));
     assert!(scene.ask(first.create()).await.0.is_ok());
     assert_eq!(scene.ask(first.create()).await.0, Err(Refusal::Busy(effort)));
+    assert_eq!(scene.count(Cause::CircuitBusy), 1);
     assert!(scene.ask(second.create()).await.0.is_ok());
 }
 
@@ -136,6 +122,7 @@ async fn a_solved_puzzle_that_finds_no_room_is_not_spent() {
     let effort = scene.relay.node().effort.lock().unwrap().asked(MANY, Instant::now());
     let (first_solved, solved) = (scene.handshake(effort), scene.handshake(effort + 4)); // it rises while many wait
     assert_eq!(scene.ask(first_solved.create()).await.0, Err(Refusal::Limit));
+    assert_eq!((scene.count(Cause::CircuitLimit), scene.count(Cause::CircuitBusy)), (1, 0));
     drop(first);
     scene.has_no_circuits().await;
     let (answer, again) = scene.ask(first_solved.create()).await;

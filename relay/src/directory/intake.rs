@@ -21,7 +21,7 @@ use trefoil_protocol::{
 };
 
 use super::Directory;
-use crate::{counters::Cause, news::Item};
+use crate::{counters::Cause, news::Item, trouble::Trouble};
 
 /// Who sends.
 #[derive(Clone, Copy, Debug)]
@@ -185,11 +185,7 @@ impl Directory {
     fn note_fraud(&self, proof: &FraudProof, from: Option<RelayId>) {
         let relay = proof.relay();
         if relay == self.own {
-            warn!(
-                "another relay uses this relay's identity: two records for one epoch are signed with its key, and all \
-                 relays leave {relay} out for some days. If the key was stolen, start anew in an empty data directory; \
-                 if you run it twice, stop one"
-            );
+            warn!("{}", Trouble::Twice);
         } else {
             warn!("relay {relay} has signed two records for one epoch and is left out: its key is in two places");
         }

@@ -231,6 +231,8 @@ async fn a_stolen_identity_is_found_out_and_both_are_left_out() {
     println!("a stolen identity was out everywhere after {took:?}");
     let rest = numbers(1..=5);
     assert!(know(&network, &rest, &rest), "nobody else is affected");
+    let status = network.relay(6).status();
+    assert!(status.trouble["twice"].contains("uses this relay's identity") && !status.in_use, "{status}");
     thief.stop().await;
 }
 
@@ -240,6 +242,9 @@ async fn a_relay_with_a_wrong_clock_says_so_and_publishes_nothing() {
     let (right, wrong) = (numbers(1..=6), network.entries()[6].id);
     until(Duration::from_secs(30), "it notices", || network.relay(7).directory().is_clock_off()).await;
     sleep(Duration::from_secs(30)).await;
+    let status = network.relay(7).status();
+    assert!(status.trouble["clock"].contains("120 minutes ahead of"), "{status}");
+    assert_eq!((status.listed_until, status.trouble.len()), (None, 1), "{status}");
     assert!(know(&network, &right, &right), "the others are not affected");
     for number in right {
         let directory = network.relay(number).directory();
@@ -270,6 +275,10 @@ async fn a_relay_that_cannot_be_dialled_from_outside_does_not_list_itself_until_
     sleep(Duration::from_secs(60)).await;
     let is_listed = |network: &SimNetwork| network.relay(1).directory().find(&network.entries()[5].id).is_some();
     assert!(!is_listed(&network));
+    let status = network.relay(6).status();
+    assert!(status.trouble["unreachable"].contains("UDP port 9001 is not reachable"), "{status}");
+    assert_eq!((status.listed_until, status.trouble.len()), (None, 1), "{status}");
     set(&network, 0.0);
     until(Duration::from_secs(900), "it lists itself", || is_listed(&network)).await;
+    assert!(network.relay(6).status().trouble.is_empty(), "{}", network.relay(6).status());
 }

@@ -24,7 +24,7 @@ use trefoil_protocol::{
     params::NetworkId,
     puzzle::Puzzle,
 };
-use trefoil_relay::{endpoint::LinkIdentity, link::Link};
+use trefoil_relay::{counters::Cause, endpoint::LinkIdentity, link::Link};
 
 use super::{
     nodes::{Plan, SimNetwork, relay_address},
@@ -121,6 +121,7 @@ async fn beside_a_flood_of_creates_an_honest_client_gets_its_circuits() {
     }
     assert!(told.busy.load(Relaxed) > 1000, "the relay asks for puzzles");
     assert!(told.made.load(Relaxed) > 64, "and did not before it was flooded");
+    assert!(network.relay(1).directory().counters().of(Cause::CircuitBusy) > 1000, "and counts whom it turned away");
     assert!(flood.try_join_next().is_none(), "the flood goes on");
 }
 

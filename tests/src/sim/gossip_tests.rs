@@ -50,6 +50,15 @@ async fn relays_that_know_one_other_find_all() {
     let all = numbers(1..=12);
     let took = until(Duration::from_secs(30), "all know all", || know(&network, &all, &all)).await;
     println!("12 relays found each other in {took:?}");
+    let agree = |number: &u8| {
+        let status = network.relay(*number).status();
+        status.listed_until.is_some() && status.in_use && status.compared > 0 && status.agreeing == status.compared
+    };
+    let took = until(Duration::from_secs(60), "those that were compared agree", || all.iter().all(agree)).await;
+    println!("they agree, and say so, {took:?} later");
+    let status = network.relay(1).status();
+    assert_eq!((status.known, status.usable, status.neighbours), (12, 12, 4), "{status}");
+    assert!(status.links > 0 && status.circuits == 0 && status.trouble.is_empty(), "{status}");
 }
 
 #[tokio::test(start_paused = true)]

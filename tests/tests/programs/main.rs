@@ -9,6 +9,7 @@ mod failures;
 mod load;
 mod mistakes;
 mod pipes;
+mod status;
 mod stops;
 
 use std::{

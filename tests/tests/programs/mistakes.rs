@@ -67,6 +67,8 @@ fn a_port_in_use_is_named_with_what_to_do() {
 
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
+    let words = [&*format!("TCP port {} is in use", address.port()), "`metrics`"];
+    mistake(files.relay().arg("--metrics").arg(address.to_string()), 1, &words);
     mistake(&mut files.proxy(&address.to_string()), 1, &[&format!("{address} is in use"), "--socks"]);
     let mut forward = trefoil();
     forward.arg("forward").arg("--network").arg(files.path("network.toml"));

@@ -1,0 +1,17 @@
+//! The sizes, counts and times of what a node tells the person who runs it (`relay/src/status_socket.rs`, `metrics.rs`,
+//! `agreement.rs`).
+
+use std::time::Duration;
+
+/// Most bytes of a status.
+pub const STATUS_MAX: u64 = 64 * 1024;
+/// For telling a status.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that ask for metrics at once; further ones wait to be accepted.
+pub const METRICS_CONNECTIONS: usize = 8;
+/// For one question about metrics, its head and its answer together.
+pub const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Relays that were compared with and are remembered.
+pub const COMPARED_MAX: usize = 256;
+/// For how long: each neighbour has its turn several times in it.
+pub const COMPARED_AGE: Duration = Duration::from_secs(30 * 60);
