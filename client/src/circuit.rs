@@ -242,8 +242,9 @@ impl Outwards {
     async fn carry(&mut self) -> CircuitError {
         loop {
             let written = tokio::select! {
-                () = self.shared.streams.ready() => self.write_batch().await,
+                biased; // so that a simulation repeats itself; a question is rare, and holds nothing up
                 () = self.shared.ask.notified() => self.ask_for_life().await,
+                () = self.shared.streams.ready() => self.write_batch().await,
             };
             if let Err(error) = written {
                 return error.into();

@@ -376,6 +376,7 @@ impl Pool {
     async fn keep(self: Arc<Self>) {
         let shutdown = self.shutdown.clone();
         tokio::select! {
+            biased; // both work: so that a simulation repeats itself
             () = shutdown.cancelled() => {}
             () = self.keep_spares() => {}
             () = self.keep_clean() => {}

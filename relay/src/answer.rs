@@ -105,6 +105,7 @@ pub(crate) async fn serve_circuit(circuit: &Shared, mut stream: Stream) {
     let splicing = stream.splice(&[], &mut reader, &mut writer);
     tokio::pin!(splicing, answering);
     let spliced = tokio::select! {
+        biased; // both work: so that a simulation repeats itself
         spliced = &mut splicing => spliced, // nobody is there for an answer any more
         () = &mut answering => splicing.await,
     };

@@ -29,10 +29,7 @@ fn a_new_descriptor_reaches_everyone() {
 
 #[test]
 fn clients_agree_as_far_as_the_design_goes() {
-    let missed = [
-        "records at the last second: Jaccard",
-        "everything: Jaccard",
-    ];
+    let missed = ["records at the last second: Jaccard", "everything: Jaccard"];
     holds_but("agreement", &missed);
 }
 

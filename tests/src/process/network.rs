@@ -1,16 +1,18 @@
 //! A network of relay processes, each with a directory, an address 127.N.0.1 and a name server of its own; and client
-//! processes in it.
+//! processes in it. Its network file names one or two of the relays: they find the others as in any network.
 
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 use trefoil_protocol::params::NetworkParams;
-use trefoil_relay::network::NetworkFile;
+use trefoil_relay::{network::NetworkFile, status::Status};
 
 use super::{
     binaries, names,
@@ -19,6 +21,12 @@ use super::{
 
 /// What the relays connect to for others; and the addresses that tell exits apart, which they may then resolve.
 const EXIT_POLICY: &str = r#"["accept 127.0.0.1:*", "accept 127.9.9.0/24:9"]"#;
+/// Relays that the network file names.
+const BOOTSTRAP: u8 = 2;
+/// For relays to find each other, on a busy machine.
+const FIND: Duration = Duration::from_secs(60);
+/// Between two looks at whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A port that is free when asked for may be taken when it is used: another network is tried then.
 const TRIES: usize = 5;
 
@@ -37,12 +45,64 @@ pub struct RealClient {
 }
 
 impl RealNetwork {
-    /// Starts this many relays, and waits until they serve.
+    /// Starts this many relays, and waits until each uses all of them.
+    ///
+    /// # Panics
+    /// If they do not come to.
+    pub fn start(relays: u8) -> Self {
+        let network = Self::start_from(relays, BOOTSTRAP);
+        network.wait_until(FIND, |relay| relay.usable == usize::from(relays));
+        network
+    }
+
+    /// Starts this many relays, of which the network file names the first few, and waits until they serve.
     ///
     /// # Panics
     /// If they do not.
-    pub fn start(relays: u8) -> Self {
-        (0..TRIES).find_map(|_| Self::try_start(relays)).expect("five times in a row a free port was taken")
+    pub fn start_from(relays: u8, bootstrap: u8) -> Self {
+        let started = (0..TRIES).find_map(|_| Self::try_start(relays, bootstrap));
+        started.expect("five times in a row a free port was taken")
+    }
+
+    /// Waits until every relay that was not killed says this of itself; how long that took.
+    ///
+    /// # Panics
+    /// If one does not come to.
+    pub fn wait_until(&self, patience: Duration, is_so: impl Fn(&Status) -> bool) -> Duration {
+        let started = Instant::now();
+        loop {
+            let running = (1..).zip(&self.relays).filter(|(_, relay)| relay.is_some());
+            let waiting: Vec<_> = running.map(|(number, _)| self.status(number)).filter(|at| !is_so(at)).collect();
+            if waiting.is_empty() {
+                return started.elapsed();
+            }
+            assert!(started.elapsed() < patience, "after {patience:?} {} relays wait: {waiting:#?}", waiting.len());
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// What the relay of this number says of itself.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn status(&self, number: u8) -> Status {
+        let ended = Program::run(daemon(self.directory.path(), number).args(["--status", "--json"]), PATIENCE);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        serde_json::from_str(&ended.stdout).expect("a status is JSON")
+    }
+
+    /// The directory of the relay of this number: its configuration, and `data` with its keys.
+    pub fn relay_directory(&self, number: u8) -> PathBuf {
+        self.directory.path().join(number.to_string())
+    }
+
+    /// Starts a relay again that was taken.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub fn start_again(&mut self, number: u8) {
+        let started = serving(start(self.directory.path(), number)).expect("nobody else has taken its port");
+        self.relays[usize::from(number) - 1] = Some(started);
     }
 
     /// Its network file.
@@ -88,12 +148,13 @@ impl RealNetwork {
     }
 
     /// `None` if a port was taken.
-    fn try_start(relays: u8) -> Option<Self> {
+    fn try_start(relays: u8, bootstrap: u8) -> Option<Self> {
         let directory = tempfile::tempdir().expect("there is a place for temporary files");
         let name = "programs".parse().expect("a good name");
         let params = NetworkFile { params: NetworkParams::testnet(name), relays: Vec::new() };
-        let entries = (1..=relays).map(|number| prepare(directory.path(), number));
-        let text = entries.fold(params.to_toml(), |text, entry| text + "\n" + &entry);
+        let entries = (1..=relays).map(|number| prepare(directory.path(), number)).collect::<Vec<_>>();
+        let named = entries.iter().take(bootstrap.into());
+        let text = named.fold(params.to_toml(), |text, entry| text + "\n" + entry);
         fs::write(directory.path().join("network.toml"), text).expect("the directory is ours");
         let started = (1..=relays).map(|number| start(directory.path(), number)).collect::<Vec<_>>();
         let serving = started.into_iter().map(serving).collect::<Option<Vec<_>>>()?;
