@@ -81,14 +81,20 @@ impl RealNetwork {
         }
     }
 
-    /// What the relay of this number says of itself.
+    /// What the relay of this number says of itself; one that has just started is waited for.
     ///
     /// # Panics
     /// If it does not run.
     pub fn status(&self, number: u8) -> Status {
-        let ended = Program::run(daemon(self.directory.path(), number).args(["--status", "--json"]), PATIENCE);
-        assert_eq!(ended.code(), 0, "{}", ended.stderr);
-        serde_json::from_str(&ended.stdout).expect("a status is JSON")
+        let started = Instant::now();
+        loop {
+            let ended = Program::run(daemon(self.directory.path(), number).args(["--status", "--json"]), PATIENCE);
+            if ended.code() == 0 {
+                return serde_json::from_str(&ended.stdout).expect("a status is JSON");
+            }
+            assert!(started.elapsed() < PATIENCE, "{}", ended.stderr);
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// The directory of the relay of this number: its configuration, and `data` with its keys.

@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod curl;
-mod directory;
 mod failures;
 mod load;
 mod mistakes;
