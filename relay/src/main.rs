@@ -156,7 +156,8 @@ async fn listen_for_metrics(address: SocketAddr) -> anyhow::Result<MetricsListen
     info!("metrics are at http://{}/metrics", listener.local_address());
     if !address.ip().to_canonical().is_loopback() {
         warn!(
-            "`metrics` = {address} is not a loopback address: whoever can reach it sees how much this relay does, and              when; let nobody but your monitoring system reach it"
+            "`metrics` = {address} is not a loopback address: whoever can reach it sees how much this relay does, and \
+             when; let nobody but your monitoring system reach it"
         );
     }
     Ok(listener)
