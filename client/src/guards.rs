@@ -28,7 +28,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     clock::Clock,
     endpoint::{Congestion, DialError, Endpoint, LinkIdentity, LinkOptions},
-    link::Link,
+    link::{Link, LinkError},
     reason::CloseReason,
     sources::Loopback,
 };
@@ -131,6 +131,11 @@ impl Guards {
             Ok(_) => {
                 sample.handle_dial(guard, Attempt::Reached, now);
                 sample.handle_circuit(guard, CircuitEnd::Built, now)
+            }
+            // It is there and has all the circuits that it takes of us: another guard has room, and it is no worse for it.
+            Err(error) if error.relay == *guard && matches!(error.cause, Cause::Link(LinkError::CircuitLimit)) => {
+                sample.handle_dial(guard, Attempt::Reached, now);
+                None
             }
             Err(error) if error.relay == *guard => {
                 let offline = matches!(error.cause, Cause::Bind(_) | Cause::Dial(DialError::Address(_)));

@@ -17,7 +17,7 @@ use trefoil_protocol::{
     limits::{DIRECTORY_LIST, DIRECTORY_REQUESTS, DIRECTORY_TIMEOUT},
     majority::{BadSource, SourcePages, SourceSet},
     params::NetworkParams,
-    reconcile::{ReconcileError, Reconciler, Salt},
+    reconcile::{Held, ReconcileError, Reconciler, Salt},
     view::View,
 };
 use trefoil_relay::{
@@ -128,7 +128,8 @@ impl Source {
         mut rng: impl rand::Rng,
     ) -> Result<usize, SourceError> {
         let salt = Salt(rng.random());
-        let (mut session, mut message) = Reconciler::start(&lock(view), salt);
+        let held = Held::of(&lock(view));
+        let (mut session, mut message) = Reconciler::start(&held, salt);
         let mut begin = Some(salt);
         loop {
             let frame = self.ask(&Request::Reconcile { begin: begin.take(), message: &message }).await?;

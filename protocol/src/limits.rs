@@ -192,8 +192,9 @@ pub const EXTENDS_UNCONTENDED: usize = 4096;
 
 // client: pool.rs, tunnel.rs
 
-/// Isolation tokens that have circuits at once.
-pub const MAX_ISOLATIONS: usize = 512;
+/// Isolation tokens that have circuits at once: their circuits are to fit the links to two guards, of
+/// [`STREAMS_CLIENT`] each, however chance divides them, beside spares, retries and the directory's own.
+pub const MAX_ISOLATIONS: usize = 384;
 /// Circuits that are built ahead of need.
 pub const SPARE_CIRCUITS: usize = 2;
 /// Circuits that are tried in a row before a stream is told that there is none.
@@ -249,11 +250,6 @@ pub const LOOKUP_SOCKETS: u32 = 4;
 pub const CIRCUIT_MEMORY: u64 = 16 * 1024;
 /// Circuits may take one in this many bytes of a relay's memory budget, besides the data that they hold.
 pub const CIRCUITS_SHARE: u64 = 2;
-
-// relay: relay.rs
-
-/// After [`SHUTDOWN_TIMEOUT`], for telling peers that their links close.
-pub const FAREWELL_TIMEOUT: Duration = Duration::from_millis(200);
 
 // params.rs, epoch.rs, descriptor.rs, exit_summary.rs, work.rs, fraud.rs
 
@@ -333,8 +329,10 @@ pub const CLOCK_SAMPLE_AGE: Duration = Duration::from_secs(3 * 3600);
 pub const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(15);
 /// A directory stream on which nothing is asked for this long ends.
 pub const DIRECTORY_IDLE: Duration = Duration::from_secs(60);
-/// Directory streams through circuits that a relay answers at once.
+/// Directory streams through circuits that a relay answers at once; then whoever was silent longest gives way.
 pub const DIRECTORY_ASKERS: usize = 256;
+/// Reconciliations that a relay answers at once, each with about 110 bytes per record; then as above.
+pub const SESSIONS_RUNNING: usize = 64;
 /// For the records of one push; what is not checked by then was pushed for nothing. Less than [`DIRECTORY_TIMEOUT`],
 /// for which the pusher waits.
 pub const PUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -355,6 +353,8 @@ pub const NEW_IDENTITIES_SPAN: Duration = Duration::from_secs(3600);
 pub const SESSIONS_BURST: f64 = 32.0;
 /// After a burst, one more in so much time. Each costs a hash per record.
 pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
+/// One address has this part of its netgroup's reconciliations, so that it cannot use them up.
+pub const SESSIONS_ADDRESS_PART: f64 = 4.0;
 /// An address is dialled back at most once in this time.
 pub const REACH_PAUSE: Duration = Duration::from_secs(10);
 /// An address that a record lists is dialled at most once in this time, whoever lists it: it may be anybody's.

@@ -10,6 +10,7 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 
 use crate::{
     crypto,
+    descriptor::Record,
     identity::RelayId,
     limits::{RECONCILE_FRAME, RECONCILE_ROUNDS, RECONCILE_WANTS},
     view::View,
@@ -22,6 +23,9 @@ pub struct Salt(pub [u8; 16]);
 /// A record's name in a session: `BLAKE3(salt ‖ digest)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SaltedId(pub [u8; 32]);
+
+/// The records that a view held at one moment: what a session is made of, while the view goes on.
+pub struct Held(Vec<Record>);
 
 /// The side of a session that asks: it alone learns what differs.
 pub struct Reconciler {
@@ -56,10 +60,17 @@ pub enum ReconcileError {
     Rounds,
 }
 
+impl Held {
+    /// What this view holds now.
+    pub fn of(view: &View) -> Self {
+        Self(view.iter().map(|(_, known)| known.record.record().clone()).collect())
+    }
+}
+
 impl Reconciler {
-    /// A session over what the view holds now, and its first message.
-    pub fn start(view: &View, salt: Salt) -> (Self, Vec<u8>) {
-        let (mut negentropy, names) = session(view, salt);
+    /// A session over these records, and its first message.
+    pub fn start(held: &Held, salt: Salt) -> (Self, Vec<u8>) {
+        let (mut negentropy, names) = session(held, salt);
         let first = negentropy.initiate().expect("it was not started before, and its records are sorted");
         (Self { negentropy, names, rounds: 1, wants: BTreeSet::new(), haves: BTreeSet::new() }, first)
     }
@@ -94,9 +105,9 @@ impl Reconciler {
 }
 
 impl Responder {
-    /// A session over what the view holds now, under the asker's salt.
-    pub fn new(view: &View, salt: Salt) -> Self {
-        let (negentropy, names) = session(view, salt);
+    /// A session over these records, under the asker's salt.
+    pub fn new(held: &Held, salt: Salt) -> Self {
+        let (negentropy, names) = session(held, salt);
         Self { negentropy, names, rounds: 0 }
     }
 
@@ -123,15 +134,14 @@ impl Names {
 }
 
 /// Records are in the order of their epochs, so that what is new to a peer is mostly in one range.
-fn session(view: &View, salt: Salt) -> (Negentropy<'static, NegentropyStorageVector>, Names) {
-    let mut storage = NegentropyStorageVector::with_capacity(view.len());
-    let mut names = Vec::with_capacity(view.len());
-    for (relay, known) in view.iter() {
-        let record = known.record.record();
+fn session(Held(held): &Held, salt: Salt) -> (Negentropy<'static, NegentropyStorageVector>, Names) {
+    let mut storage = NegentropyStorageVector::with_capacity(held.len());
+    let mut names = Vec::with_capacity(held.len());
+    for record in held {
         let name = crypto::blake3(&[&salt.0, &record.digest()]);
         let inserted = storage.insert(record.issued().0.into(), Id::from_byte_array(name));
         inserted.expect("it is not sealed yet");
-        names.push((SaltedId(name), *relay));
+        names.push((SaltedId(name), record.relay()));
     }
     storage.seal().expect("it is not sealed yet");
     names.sort_unstable();

@@ -14,12 +14,16 @@ use trefoil_protocol::{
     directory::{self, Answer, Member, Refusal, Request},
     entry::RelayAddresses,
     identity::RelayId,
-    limits::{DIRECTORY_FRAME, DIRECTORY_IDLE, DIRECTORY_MEMBERS, DIRECTORY_REQUESTS, PUSH_PATIENCE, RECONCILE_FRAME},
+    limits::{
+        DIRECTORY_FRAME, DIRECTORY_IDLE, DIRECTORY_LIST, DIRECTORY_MEMBERS, DIRECTORY_REQUESTS, PUSH_PATIENCE,
+        RECONCILE_FRAME,
+    },
     message::Reason,
-    reconcile::{Responder, Salt, SaltedId},
+    reconcile::{Held, Responder, Salt, SaltedId},
 };
 
 use crate::{
+    askers::Asker,
     circuit::Shared,
     counters::Cause,
     directory::{Manner, Sender},
@@ -42,7 +46,10 @@ struct Session<'a> {
     node: &'a Arc<Node>,
     /// On which link; `None` through a circuit.
     link: Option<&'a Link>,
-    responder: Option<Responder>,
+    /// Its place among those who ask through circuits.
+    asker: Option<Asker<'a>>,
+    /// Its reconciliation, and the place among those that are under way.
+    session: Option<(Responder, Asker<'a>)>,
 }
 
 /// Why a stream ended before its asker ended it.
@@ -54,6 +61,8 @@ enum Ended {
     Requests,
     #[error("nothing was asked for too long")]
     Idle,
+    #[error("others wait, and it was silent longest")]
+    Crowded,
     #[error("the peer sent garbage: {0:?}")]
     Garbage(Cause),
 }
@@ -67,7 +76,7 @@ pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: Director
     }
     let ended = {
         let (mut reader, mut writer) = stream.halves();
-        let mut session = Session { node: &node, link: Some(&link), responder: None };
+        let mut session = Session { node: &node, link: Some(&link), asker: None, session: None };
         tokio::select! {
             ended = session.serve(&mut reader, &mut writer) => ended,
             () = node.shutdown.cancelled() => Ok(()),
@@ -78,8 +87,8 @@ pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: Director
         Err(ended) => {
             debug!(error = %ended, "a directory stream ended early");
             stream.close(ended.reason_for_peer());
-            let garbage = ended.cause().is_some_and(|cause| node.directory.turn_away(cause, address));
-            if garbage {
+            let dropped = ended.cause().is_some_and(|cause| node.directory.turn_away(cause, address));
+            if dropped || node.directory.senders.is_dropped(address) {
                 link.close(CloseReason::Protocol);
             }
         }
@@ -89,15 +98,13 @@ pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: Director
 /// Answers on a stream of a circuit, until it ends.
 pub(crate) async fn serve_circuit(circuit: &Shared, mut stream: Stream) {
     let node = &circuit.node;
-    let (Ok(_place), Ok(_share)) = (node.askers.try_acquire(), circuit.askers.try_acquire()) else {
-        return stream.refuse(Reason::Limit);
-    };
+    let Ok(_share) = circuit.askers.try_acquire() else { return stream.refuse(Reason::Limit) };
     stream.accept();
     let (near, far) = tokio::io::duplex(PIPE);
     let (mut reader, mut writer) = tokio::io::split(near);
     let answering = async move {
         let (mut reader, mut writer) = tokio::io::split(far);
-        let mut session = Session { node, link: None, responder: None };
+        let mut session = Session { node, link: None, asker: Some(node.askers.enter()), session: None };
         if let Err(ended) = session.serve(&mut reader, &mut writer).await {
             debug!(error = %ended, "a directory stream ended early");
         }
@@ -122,13 +129,28 @@ impl Session<'_> {
     ) -> Result<(), Ended> {
         let most = if self.peer().is_some() { DIRECTORY_FRAME } else { SHORT_FRAME };
         for _ in 0..DIRECTORY_REQUESTS {
-            let frame = timeout(DIRECTORY_IDLE, frames::read(reader, most)).await.map_err(|_| Ended::Idle)??;
+            let frame = tokio::select! {
+                biased; // so that a simulation repeats itself
+                () = self.crowded_out() => return Err(Ended::Crowded),
+                frame = timeout(DIRECTORY_IDLE, frames::read(reader, most)) => frame.map_err(|_| Ended::Idle)??,
+            };
             let Some(frame) = frame else { return Ok(()) };
+            self.asker.iter_mut().for_each(Asker::speak);
             let request = Request::decode(&frame).map_err(FrameError::from)?;
             let answer = self.answer(request).await?;
             frames::write(writer, &answer).await?;
         }
         Err(Ended::Requests)
+    }
+
+    /// Waits until others have taken a place of this asker's.
+    async fn crowded_out(&self) {
+        let (asker, session) = (self.asker.as_ref(), self.session.as_ref().map(|(_, asker)| asker));
+        tokio::select! {
+            biased;
+            () = lost(asker) => {}
+            () = lost(session) => {}
+        }
     }
 
     /// The answer's frame.
@@ -142,8 +164,13 @@ impl Session<'_> {
             Request::Usable { salt, offset } => self.usable(salt, offset),
             Request::Reach(addresses) => self.reach(&addresses).await,
             Request::Frauds { offset } => {
-                let proofs: Vec<_> =
-                    directory.view().frauds().skip(offset.into()).map(|proof| proof.encode()).collect();
+                let proofs: Vec<_> = directory
+                    .view()
+                    .frauds()
+                    .skip(offset.into())
+                    .take(DIRECTORY_LIST)
+                    .map(|proof| proof.encode())
+                    .collect();
                 Answer::Frauds(directory::fitting(proofs.iter().map(|proof| &proof[..]))).encode()
             }
         })
@@ -155,15 +182,17 @@ impl Session<'_> {
             if !directory.senders.session(self.address()) {
                 return Ok(refused(Refusal::Limit));
             }
-            self.responder = Some(Responder::new(&directory.view(), salt));
+            let held = Held::of(&directory.view());
+            self.session = Some((Responder::new(&held, salt), self.node.sessions.enter()));
         }
-        let Some(responder) = &mut self.responder else { return Ok(refused(Refusal::NoSession)) };
+        let Some((responder, asker)) = &mut self.session else { return Ok(refused(Refusal::NoSession)) };
+        asker.speak();
         let answer = responder.respond(message).map_err(|_| Ended::Garbage(Cause::Reconcile))?;
         Ok(Answer::Reconcile(&answer).encode())
     }
 
     fn records(&self, names: &[SaltedId]) -> Vec<u8> {
-        let Some(responder) = &self.responder else { return refused(Refusal::NoSession) };
+        let Some((responder, _)) = &self.session else { return refused(Refusal::NoSession) };
         let view = self.node.directory.view();
         let relays = names.iter().filter_map(|name| responder.find(name));
         let records = relays.filter_map(|relay| view.get(&relay)).map(|known| known.record.record().bytes());
@@ -234,6 +263,13 @@ impl Session<'_> {
     }
 }
 
+async fn lost(asker: Option<&Asker<'_>>) {
+    match asker {
+        Some(asker) => asker.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn member(bytes: [u8; 9]) -> Member {
     let [name @ .., class] = bytes;
     Member { name, class }
@@ -249,7 +285,7 @@ impl Ended {
             Self::Frame(FrameError::Protocol(_)) | Self::Garbage(_) => CloseReason::Protocol,
             Self::Frame(FrameError::Timeout) | Self::Idle => CloseReason::Timeout,
             Self::Frame(FrameError::Broken(_) | FrameError::Ended) => CloseReason::Unspecified,
-            Self::Requests => CloseReason::Limit,
+            Self::Requests | Self::Crowded => CloseReason::Limit,
         }
     }
 
@@ -258,7 +294,7 @@ impl Ended {
         match self {
             Self::Frame(FrameError::Protocol(_)) => Some(Cause::Frame),
             Self::Garbage(cause) => Some(*cause),
-            Self::Frame(_) | Self::Requests | Self::Idle => None,
+            Self::Frame(_) | Self::Requests | Self::Idle | Self::Crowded => None,
         }
     }
 }

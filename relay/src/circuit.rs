@@ -103,7 +103,7 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circu
     let created = tokio::select! {
         // Boxed: what a handshake needs is not kept for the circuit's life.
         created = Box::pin(create(&node, &link, &mut circuit, first)) => created,
-        () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown),
+        () = node.shutdown.cancelled() => return circuit.close(CloseReason::Shutdown), // its link has closed for this reason
     };
     let (keys, shared) = match created {
         Ok(made) => made,
@@ -210,8 +210,7 @@ impl Shared {
 
     /// What the neighbour towards the origin is told: the same by both tasks, whichever ended first.
     pub(crate) fn reason_for_peer(&self, error: &CircuitError) -> CloseReason {
-        let shutdown = self.node.shutdown.is_cancelled();
-        *self.reason.get_or_init(|| if shutdown { CloseReason::Shutdown } else { error.reason_for_peer() })
+        *self.reason.get_or_init(|| error.reason_for_peer())
     }
 
     /// Ends everything that this circuit has here.

@@ -34,6 +34,18 @@ pub enum Clock {
 #[derive(Debug, Default)]
 pub(crate) struct Skews(Mutex<HashMap<RelayId, Skew>>);
 
+/// Whether this clock goes as time does, or was set since it was last looked at.
+#[derive(Debug)]
+pub(crate) struct Pace(Mutex<Going>);
+
+#[derive(Debug)]
+struct Going {
+    /// What it showed last, and when that was.
+    last: (UnixSeconds, Instant),
+    /// It was set, and nobody has confirmed it since.
+    unsure: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Skew {
     /// The other's minutes less ours.
@@ -61,6 +73,27 @@ impl Clock {
     }
 }
 
+impl Pace {
+    pub(crate) fn new(now: UnixSeconds) -> Self {
+        Self(Mutex::new(Going { last: (now, Instant::now()), unsure: false }))
+    }
+
+    /// Whether the time is unsure: the clock was set by more than is tolerated, or the machine slept so long, and fewer
+    /// than are needed of `others`, whose clocks said that it is right before, have been asked since.
+    pub(crate) fn is_unsure(&self, now: UnixSeconds, skews: &Skews, others: usize) -> bool {
+        let mut going = self.0.lock().unwrap_or_else(PoisonError::into_inner); // each change is whole
+        let (last, at) = going.last;
+        let step = now.0.abs_diff(last.plus(at.elapsed().as_secs()).0);
+        going.last = (now, Instant::now());
+        if step > CLOCK_TOLERANCE {
+            skews.lock().clear();
+            going.unsure = true;
+        }
+        going.unsure &= others > 0 && skews.lock().len() < needed(others);
+        going.unsure
+    }
+}
+
 impl Skews {
     /// What a relay says its clock shows, while this one shows `now`.
     pub(crate) fn note(&self, relay: RelayId, minutes: u32, now: UnixSeconds) {
@@ -80,14 +113,18 @@ impl Skews {
         let mut minutes: Vec<_> =
             skews.values().filter(|skew| skew.at.elapsed() < CLOCK_SAMPLE_AGE).map(|skew| skew.minutes).collect();
         minutes.sort_unstable();
-        let needed = others.clamp(1, CLOCK_SAMPLES);
-        let median = *minutes.get(minutes.len() / 2).filter(|_| minutes.len() >= needed)?;
+        let median = *minutes.get(minutes.len() / 2).filter(|_| minutes.len() >= needed(others))?;
         (median.unsigned_abs() > CLOCK_TOLERANCE / 60).then_some(median)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RelayId, Skew>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
+}
+
+/// How many must have been asked, of so many.
+fn needed(others: usize) -> usize {
+    others.clamp(1, CLOCK_SAMPLES)
 }
 
 #[cfg(test)]
@@ -126,6 +163,29 @@ mod tests {
         assert_eq!(skews.off_by(5), Some(90));
         tokio::time::advance(CLOCK_SAMPLE_AGE).await;
         assert_eq!(skews.off_by(5), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_is_unsure_until_others_have_been_asked() {
+        for set in [NOW.plus(10 * 365 * 86_400), UnixSeconds(0)] {
+            let (pace, skews) = (Pace::new(NOW), skews(&[0; 5]));
+            tokio::time::advance(Duration::from_secs(600)).await;
+            assert!(!pace.is_unsure(NOW.plus(600), &skews, 5), "it goes as time does");
+            assert!(!pace.is_unsure(NOW.plus(600 + CLOCK_TOLERANCE), &skews, 5), "so much is tolerated");
+            assert!(pace.is_unsure(set, &skews, 5));
+            assert_eq!(skews.off_by(5), None, "what others said before was about another time");
+            for number in 0..5 {
+                assert!(pace.is_unsure(set, &skews, 5), "after {number}");
+                skews.note(RelayId::from_bytes([number; 32]), u32::try_from(NOW.0 / 60).unwrap(), set);
+            }
+            assert!(!pace.is_unsure(set, &skews, 5));
+            assert!(skews.off_by(5).is_some(), "and now it is known to be wrong");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_without_others_is_never_unsure() {
+        assert!(!Pace::new(NOW).is_unsure(UnixSeconds(0), &Skews::default(), 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,8 +9,10 @@ use trefoil_protocol::{cell::Refusal, descriptor::DescriptorError};
 /// Why something that a peer sent or asked for was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A record that is no descriptor's form, or of an unknown version.
+    /// A record that is no descriptor's form.
     Form,
+    /// A record of a version that this program does not know: of a newer one, most likely.
+    Version,
     /// A record of another network.
     Network,
     /// A record with an address that the network does not allow.
@@ -63,8 +65,9 @@ pub struct Counters([AtomicU64; Cause::ALL.len()]);
 
 impl Cause {
     /// All of them, in their order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Form,
+        Self::Version,
         Self::Network,
         Self::Address,
         Self::Lifetime,
@@ -93,6 +96,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Self::Form => "form",
+            Self::Version => "version",
             Self::Network => "network",
             Self::Address => "address",
             Self::Lifetime => "lifetime",
@@ -131,7 +135,8 @@ impl Cause {
             | Self::Fraud
             | Self::Frame
             | Self::Reconcile => true,
-            Self::Future
+            Self::Version
+            | Self::Future
             | Self::Expired
             | Self::Stale
             | Self::NoRoom
@@ -179,7 +184,8 @@ impl From<Refusal> for Cause {
 impl From<DescriptorError> for Cause {
     fn from(error: DescriptorError) -> Self {
         match error {
-            DescriptorError::Form | DescriptorError::Version(_) => Self::Form,
+            DescriptorError::Form => Self::Form,
+            DescriptorError::Version(_) => Self::Version,
             DescriptorError::Network => Self::Network,
             DescriptorError::Address => Self::Address,
             DescriptorError::Lifetime => Self::Lifetime,

@@ -37,7 +37,7 @@ use trefoil_protocol::{
 pub(crate) use self::intake::{Budget, Manner, Sender, aside};
 use crate::{
     agreement::Agreement,
-    clock::{Clock, Skews},
+    clock::{Clock, Pace, Skews},
     counters::{Cause, Counters},
     news::News,
     node::Node,
@@ -62,6 +62,7 @@ pub struct Directory {
     pub(crate) news: News,
     pub(crate) senders: Senders,
     pub(crate) skews: Skews,
+    pace: Pace,
     pub(crate) outages: Outages,
     pub(crate) agreement: Agreement,
     pub(crate) memory_hard: Budget,
@@ -98,6 +99,7 @@ impl Directory {
             news: News::default(),
             senders: Senders::default(),
             skews: Skews::default(),
+            pace: Pace::new(clock.now()),
             outages: Outages::default(),
             agreement: Agreement::default(),
             memory_hard: Budget::default(),
@@ -259,9 +261,21 @@ impl Directory {
         Epoch::of(self.now(), &self.params.directory)
     }
 
-    /// Whether the clocks of others say that this one's is wrong.
+    /// Whether the clocks of others say that this one's is wrong, or it was set and they have not said anything since.
     pub fn is_clock_off(&self) -> bool {
-        self.clock_off_by().is_some()
+        self.clock_off_by().is_some() || self.is_clock_unsure()
+    }
+
+    fn is_clock_unsure(&self) -> bool {
+        self.pace.is_unsure(self.now(), &self.skews, self.voices())
+    }
+
+    /// How many others have a say about this clock. All their records look old or new to one that is far off: where
+    /// none is left, whoever answers has.
+    fn voices(&self) -> usize {
+        let has_others = self.view().iter().any(|(relay, _)| *relay != self.own);
+        let others = self.others();
+        if has_others { others.max(CLOCK_SAMPLES_LEAST) } else { others.min(1) }
     }
 
     /// By how many minutes the others' clocks are ahead of this one's, if that is more than is tolerated.
@@ -279,9 +293,10 @@ impl Directory {
 
     /// Looks at the others' clocks, and tells the operator when this one's verdict changes.
     fn judge_clock(&self) -> bool {
-        // All records of others look old or new to a clock that is far off: then whoever answers has a say.
-        let has_others = self.view().iter().any(|(relay, _)| *relay != self.own);
-        let off = self.skews.off_by(if has_others { self.others().max(CLOCK_SAMPLES_LEAST) } else { 1 });
+        if self.is_clock_unsure() {
+            return false;
+        }
+        let off = self.skews.off_by(self.voices());
         let was = self.ahead.swap(off.unwrap_or(0), Relaxed) != 0;
         match off {
             Some(ahead) if !was => warn!("{}", Trouble::Clock { ahead }),

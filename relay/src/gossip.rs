@@ -29,8 +29,8 @@ use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
     ip::IpNet,
-    limits::{FIRST_ASKED, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, RETRY_MIN, TALK_TIMEOUT, WANTS_AT_ONCE},
-    reconcile::{ReconcileError, Reconciler, Salt, SaltedId},
+    limits::{FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, RETRY_MIN, TALK_TIMEOUT, WANTS_AT_ONCE},
+    reconcile::{Held, ReconcileError, Reconciler, Salt, SaltedId},
 };
 
 use crate::{
@@ -282,7 +282,8 @@ async fn greet(node: &Node, entry: &RelayEntry, questions: &mut Questions) -> Re
 /// The names of records that only the peer has, and the relays whose records it has not.
 async fn differences(node: &Node, questions: &mut Questions) -> Result<(Vec<SaltedId>, Vec<RelayId>), TalkError> {
     let salt = Salt(node.rng().random());
-    let (mut session, first) = Reconciler::start(&node.directory.view(), salt);
+    let held = Held::of(&node.directory.view());
+    let (mut session, first) = Reconciler::start(&held, salt);
     let (mut begin, mut message) = (Some(salt), Some(first));
     while let Some(next) = message {
         let answered = questions.ask(&Request::Reconcile { begin: begin.take(), message: &next }).await?;
@@ -315,11 +316,20 @@ async fn pull(
 }
 
 async fn pull_frauds(node: &Node, entry: &RelayEntry, link: &Link, questions: &mut Questions) -> Result<(), TalkError> {
-    let answered = questions.ask(&Request::Frauds { offset: 0 }).await?;
-    let proofs = answered.read(|answer| if let Answer::Frauds(proofs) = answer { Some(proofs) } else { None })?;
-    for proof in proofs {
-        if let Err(cause) = node.directory.take_fraud(proof, entry.id) {
-            bear(node, link, cause)?;
+    let mut seen = 0;
+    while let Ok(offset) = u16::try_from(seen)
+        && seen < FRAUDS_MAX
+    {
+        let answered = questions.ask(&Request::Frauds { offset }).await?;
+        let proofs = answered.read(|answer| if let Answer::Frauds(proofs) = answer { Some(proofs) } else { None })?;
+        if proofs.is_empty() {
+            break;
+        }
+        seen += proofs.len();
+        for proof in proofs {
+            if let Err(cause) = node.directory.take_fraud(proof, entry.id) {
+                bear(node, link, cause)?;
+            }
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 
 mod agreement;
 mod answer;
+mod askers;
 mod backward;
 pub mod cells;
 mod circuit;

@@ -101,6 +101,7 @@ struct Inner {
     connection: Connection,
     peer: Option<RelayId>,
     dialler: Dialler,
+    address: SocketAddr,
     counts: Mutex<Counts>,
     _place: Option<Place>,
 }
@@ -136,7 +137,8 @@ impl Link {
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
         }
         let counts = Mutex::new(Counts { ours: Streams::default(), theirs: Streams::default(), allowed, most });
-        Self(Arc::new(Inner { id, connection, peer, dialler, counts, _place: place }))
+        let address = canonical(connection.remote_address());
+        Self(Arc::new(Inner { id, connection, peer, dialler, address, counts, _place: place }))
     }
 
     /// Its name within this process.
@@ -154,9 +156,10 @@ impl Link {
         self.0.dialler
     }
 
-    /// The peer's present address; it changes when the peer's network does.
+    /// The peer's address when the handshake was done, which has proved it. The peer may have moved since then, or say
+    /// so: where QUIC's packets go now is nobody's proof of anything.
     pub fn remote_address(&self) -> SocketAddr {
-        canonical(self.0.connection.remote_address())
+        self.0.address
     }
 
     /// The present estimate of the round-trip time.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trefoil_protocol::{
     entry::RelayEntry,
@@ -17,6 +17,7 @@ use trefoil_protocol::{
 };
 
 use crate::{
+    askers::Askers,
     clock,
     directory::Directory,
     effort::Effort,
@@ -44,8 +45,10 @@ pub(crate) struct Node {
     pub(crate) publisher: Publisher,
     /// For dialling others from a port that they have not heard of.
     pub(crate) sockets: Sockets,
-    /// Places for those who ask the directory through circuits.
-    pub(crate) askers: Semaphore,
+    /// Those who ask the directory through circuits.
+    pub(crate) askers: Askers,
+    /// Reconciliations that others have under way here.
+    pub(crate) sessions: Askers,
     pub(crate) links: Links,
     pub(crate) exit: Exit,
     pub(crate) handshakes: Gate,

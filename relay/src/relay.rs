@@ -13,7 +13,7 @@ use std::{
 use quinn::AsyncUdpSocket;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,8 +23,8 @@ use trefoil_protocol::{
     exit_summary::ExitSummary,
     identity::{OnionKey, RelayId, RelaySecret},
     limits::{
-        DIALLED_QUEUE, DIRECTORY_ASKERS, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, FAREWELL_TIMEOUT, GATE_WAITING,
-        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SHUTDOWN_TIMEOUT,
+        DIALLED_QUEUE, DIRECTORY_ASKERS, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING,
+        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SESSIONS_RUNNING, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
@@ -32,7 +32,9 @@ use trefoil_protocol::{
 use zeroize::Zeroize;
 
 use crate::{
-    answer, circuit,
+    answer,
+    askers::Askers,
+    circuit,
     clock::Clock,
     counters::Cause,
     directory::{self, Directory},
@@ -194,7 +196,8 @@ impl Bound {
             neighbours: Neighbours::default(),
             publisher: Publisher::new(setup.identity, addresses, exit, setup.store.clone()),
             sockets,
-            askers: Semaphore::new(DIRECTORY_ASKERS),
+            askers: Askers::new(DIRECTORY_ASKERS),
+            sessions: Askers::new(SESSIONS_RUNNING),
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),
             handshakes: Gate::new(gate_limits(at_once, at_once)),
@@ -261,24 +264,19 @@ impl Relay {
         &self.node
     }
 
-    /// Stops: accepts nothing more, closes circuits and links with a reason, and waits until the peers know, for at
-    /// most [`SHUTDOWN_TIMEOUT`] and, where that was too short for the tasks, [`FAREWELL_TIMEOUT`] more.
+    /// Stops: accepts nothing more, closes the links and with them all circuits, and waits until the peers know and
+    /// all tasks have ended, for at most [`SHUTDOWN_TIMEOUT`].
     pub async fn stop(self) {
         self.stop_within(SHUTDOWN_TIMEOUT).await;
     }
 
     pub(crate) async fn stop_within(self, time: Duration) {
+        self.endpoint.close(CloseReason::Shutdown);
         self.node.shutdown.cancel();
         self.node.tracker.close();
-        let stopped = timeout(time, async {
-            self.node.tracker.wait().await;
-            self.endpoint.close(CloseReason::Shutdown);
-            self.endpoint.wait_idle().await;
-        });
-        if stopped.await.is_err() {
-            debug!("some peers were not told that this relay stops");
-            self.endpoint.close(CloseReason::Shutdown);
-            let _ = timeout(FAREWELL_TIMEOUT, self.endpoint.wait_idle()).await; // else nothing is sent any more
+        let stopped = async { tokio::join!(self.node.tracker.wait(), self.endpoint.wait_idle()) };
+        if timeout(time, stopped).await.is_err() {
+            debug!("a task has not ended, or a peer may not know that this relay stops");
         }
         store::save(&self.node, &self.store);
     }
@@ -307,12 +305,16 @@ async fn until_shutdown(node: Arc<Node>, work: impl Future<Output = ()>) {
 
 async fn accept_links(node: Arc<Node>, endpoint: Endpoint) {
     while let Some(arriving) = endpoint.accept().await {
-        spawn(&node, accept_link(Arc::clone(&node), arriving));
+        node.tracker.spawn(accept_link(Arc::clone(&node), arriving));
     }
 }
 
 async fn accept_link(node: Arc<Node>, arriving: Arriving) {
-    match arriving.finish().await {
+    let finished = tokio::select! {
+        finished = arriving.finish() => finished,
+        () = node.shutdown.cancelled() => return,
+    };
+    match finished {
         Ok(link) => {
             if let Some(peer) = link.peer() {
                 node.directory.note_reached(&peer, link.remote_address()); // it need not be dialled any more
@@ -329,13 +331,20 @@ async fn accept_link(node: Arc<Node>, arriving: Arriving) {
 /// The peers of links that this relay has dialled open circuits on them too.
 async fn accept_on_dialled(node: Arc<Node>, mut arrivals: mpsc::Receiver<Link>) {
     while let Some(link) = arrivals.recv().await {
-        spawn(&node, accept_streams(Arc::clone(&node), link));
+        node.tracker.spawn(accept_streams(Arc::clone(&node), link));
     }
 }
 
+/// Runs until the link ends, or the node stops: then it closes the link, since one that its last holder drops closes
+/// without a reason.
 async fn accept_streams(node: Arc<Node>, link: Link) {
     loop {
-        match link.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = node.shutdown.cancelled() => return link.close(CloseReason::Shutdown),
+            accepted = link.accept() => accepted,
+        };
+        match accepted {
             Ok(opened) => {
                 let serve = serve(Arc::clone(&node), link.clone(), opened);
                 node.tracker.spawn(serve);

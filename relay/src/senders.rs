@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use trefoil_protocol::{
     ip::{self, IpNet},
     limits::{
         GARBAGE_MAX, GARBAGE_MEMORY, NEW_IDENTITIES, NEW_IDENTITIES_SPAN, REACH_PAUSE, SENDERS_MAX, SESSION_PAUSE,
-        SESSIONS_BURST, VERIFY_PAUSE,
+        SESSIONS_ADDRESS_PART, SESSIONS_BURST, VERIFY_PAUSE,
     },
 };
 
@@ -29,6 +29,7 @@ struct Inner {
     garbage: Meters<IpAddr>,
     identities: Meters<IpNet>,
     sessions: Meters<Option<IpNet>>,
+    address_sessions: Meters<IpAddr>,
     dials: Meters<SocketAddr>,
     dials_back: Meters<SocketAddr>,
 }
@@ -55,13 +56,13 @@ impl Senders {
     pub(crate) fn garbage(&self, address: IpAddr) -> bool {
         let measure = Measure { most: GARBAGE_MAX, span: GARBAGE_MEMORY };
         let mut senders = self.lock();
-        !senders.garbage.fill(address, measure) || !senders.garbage.has_room(&address, measure)
+        !senders.garbage.fill(host(address), measure) || !senders.garbage.has_room(&host(address), measure)
     }
 
     /// Whether this address has sent more garbage than can be borne, and gets no answers for now.
     pub(crate) fn is_dropped(&self, address: IpAddr) -> bool {
         let measure = Measure { most: GARBAGE_MAX, span: GARBAGE_MEMORY };
-        !self.lock().garbage.has_room(&address, measure)
+        !self.lock().garbage.has_room(&host(address), measure)
     }
 
     /// Whether one more relay that nobody has heard of may come from there now.
@@ -73,7 +74,10 @@ impl Senders {
     /// Whether one more reconciliation may begin; without an address, by someone behind a circuit.
     pub(crate) fn session(&self, address: Option<IpAddr>) -> bool {
         let measure = Measure { most: SESSIONS_BURST, span: SESSION_PAUSE.mul_f64(SESSIONS_BURST) };
-        self.lock().sessions.fill(address.map(ip::netgroup), measure)
+        let part = Measure { most: measure.most / SESSIONS_ADDRESS_PART, ..measure };
+        let mut senders = self.lock();
+        address.is_none_or(|address| senders.address_sessions.fill(host(address), part))
+            && senders.sessions.fill(address.map(ip::netgroup), measure)
     }
 
     /// Whether this address may be dialled once more because a record lists it.
@@ -91,10 +95,18 @@ impl Senders {
     }
 }
 
+/// Whom an address stands for: one of IPv6 for its /64, all of which one host can have.
+fn host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 /// All ports of an address are one, but for this machine's own, where all of a test network may be.
 fn target(address: SocketAddr) -> SocketAddr {
     let port = if address.ip().is_loopback() { address.port() } else { 0 };
-    SocketAddr::new(address.ip(), port)
+    SocketAddr::new(host(address.ip()), port)
 }
 
 impl<K: Hash + Eq + Copy> Meters<K> {
@@ -167,6 +179,26 @@ mod tests {
         let taken = (0..=255).cycle().take(3000).filter(|last| from(*last)).count();
         assert_eq!(taken as f64, NEW_IDENTITIES);
         assert!(senders.identity([10, 2, 0, 1].into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_host_does_not_use_up_the_sessions_of_its_netgroup() {
+        let senders = Senders::default();
+        let begun = |address: [u8; 4]| (0..1000).filter(|_| senders.session(Some(address.into()))).count() as f64;
+        assert_eq!(begun([10, 1, 0, 1]), SESSIONS_BURST / SESSIONS_ADDRESS_PART);
+        assert_eq!(begun([10, 1, 0, 2]), SESSIONS_BURST / SESSIONS_ADDRESS_PART);
+        let others: f64 = (3..=255).map(|last| begun([10, 1, 0, last])).sum();
+        assert_eq!(others, SESSIONS_BURST - 2.0 * SESSIONS_BURST / SESSIONS_ADDRESS_PART);
+        assert!(begun([10, 2, 0, 1]) > 0.0, "another netgroup has its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_addresses_of_a_64_are_one_host() {
+        let senders = Senders::default();
+        let from = |last: u16| format!("2001:db8:0:1::{last:x}").parse().unwrap();
+        let borne = (0..1000).find(|last| senders.garbage(from(*last)));
+        assert_eq!(borne, Some(GARBAGE_MAX as u16 - 1));
+        assert!(senders.is_dropped(from(1001)) && !senders.is_dropped("2001:db8:0:2::1".parse().unwrap()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use tokio::{
 use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
-    limits::{VERIFY_BACKOFF_MAX, VERIFY_BACKOFF_MIN, VERIFY_PATIENCE_PART, VERIFY_RUNNING},
+    limits::{VERIFY_BACKOFF_MAX, VERIFY_BACKOFF_MIN, VERIFY_PATIENCE_PART, VERIFY_PAUSE, VERIFY_RUNNING},
 };
 
 use crate::node::Node;
@@ -35,8 +35,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             let at = || now + patience.mul_f64(node.rng().random());
             later.entry(entry.id).or_insert_with(|| Later { at: at(), backoff: VERIFY_BACKOFF_MIN });
         }
-        let is_due = |entry: &&RelayEntry| later.get(&entry.id).is_none_or(|later| later.at <= now);
-        let due: Vec<_> = unreached.iter().filter(is_due).take(VERIFY_RUNNING).cloned().collect();
+        let due = due(&unreached, &later, now);
         if due.is_empty() {
             let next = later.values().map(|later| later.at).min();
             wait(&node, next).await;
@@ -47,12 +46,15 @@ pub(crate) async fn run(node: Arc<Node>) {
             let node = Arc::clone(&node);
             looking.spawn(async move { (look(&node, &entry).await, entry.id) });
         }
-        for (is_there, relay) in looking.join_all().await {
-            if is_there {
-                later.remove(&relay);
-            } else if let Some(later) = later.get_mut(&relay) {
-                later.at = Instant::now() + later.backoff;
-                later.backoff = (later.backoff * 2).min(VERIFY_BACKOFF_MAX);
+        for (looked, relay) in looking.join_all().await {
+            match (looked, later.get_mut(&relay)) {
+                (Looked::There, _) => drop(later.remove(&relay)),
+                (Looked::TooSoon, Some(later)) => later.at = Instant::now() + VERIFY_PAUSE,
+                (Looked::Gone, Some(later)) => {
+                    later.at = Instant::now() + later.backoff;
+                    later.backoff = (later.backoff * 2).min(VERIFY_BACKOFF_MAX);
+                }
+                (Looked::TooSoon | Looked::Gone, None) => {}
             }
         }
     }
@@ -73,14 +75,32 @@ async fn wait(node: &Node, until: Option<Instant>) {
     }
 }
 
-/// Whether the relay is at one of its addresses.
-async fn look(node: &Arc<Node>, entry: &RelayEntry) -> bool {
-    for address in entry.addresses.iter() {
-        let allowed = node.directory.params().allows_relay_at(address.ip());
-        if allowed && node.directory.senders.dial(address) && node.links.look(entry.id, address).await.is_ok() {
+/// The relays to dial now: those first that wait longest, since whoever makes identities can choose their ids.
+fn due(unreached: &[RelayEntry], later: &HashMap<RelayId, Later>, now: Instant) -> Vec<RelayEntry> {
+    let since = |entry: &RelayEntry| later.get(&entry.id).map_or(now, |later| later.at);
+    let mut due: Vec<_> = unreached.iter().filter(|entry| since(entry) <= now).collect();
+    due.sort_by_key(|entry| since(entry)); // those of one moment stay in order, so that a simulation repeats itself
+    due.into_iter().take(VERIFY_RUNNING).cloned().collect()
+}
+
+/// What became of looking for a relay.
+enum Looked {
+    There,
+    /// It was not at any of its addresses.
+    Gone,
+    /// An address was not dialled, because something that listed it was dialled there a short time ago.
+    TooSoon,
+}
+
+async fn look(node: &Arc<Node>, entry: &RelayEntry) -> Looked {
+    let mut looked = Looked::Gone;
+    for address in entry.addresses.iter().filter(|address| node.directory.params().allows_relay_at(address.ip())) {
+        if !node.directory.senders.dial(address) {
+            looked = Looked::TooSoon;
+        } else if node.links.look(entry.id, address).await.is_ok() {
             node.directory.note_reached(&entry.id, address);
-            return true;
+            return Looked::There;
         }
     }
-    false
+    looked
 }

@@ -32,7 +32,7 @@ struct Outcome {
 }
 
 fn run(ours: &View, theirs: &View, salt: Salt) -> Outcome {
-    let mut responder = Responder::new(theirs, salt);
+    let mut responder = Responder::new(&Held::of(theirs), salt);
     let bytes = Cell::new(0);
     let answer = |message: &[u8]| {
         let answer = responder.respond(message).unwrap();
@@ -51,7 +51,7 @@ fn converse(
     salt: Salt,
     mut answer: impl FnMut(&[u8]) -> Vec<u8>,
 ) -> (Reconciler, usize, Result<(), ReconcileError>) {
-    let (mut session, first) = Reconciler::start(ours, salt);
+    let (mut session, first) = Reconciler::start(&Held::of(ours), salt);
     let (mut next, mut messages) = (Ok(Some(first)), 0);
     while let Ok(Some(message)) = &next {
         messages += 1;
@@ -117,7 +117,7 @@ fn names_are_those_of_the_session() {
     let view = view_of(&pool()[..1]);
     let (relay, digest) = (pool()[0].record().relay(), pool()[0].record().digest());
     let name = |salt: Salt| SaltedId(crypto::blake3(&[&salt.0, &digest]));
-    let responder = Responder::new(&view, SALT);
+    let responder = Responder::new(&Held::of(&view), SALT);
     assert_eq!(responder.find(&name(SALT)), Some(relay));
     assert_eq!(responder.find(&name(Salt([8; 16]))), None);
 }
@@ -125,8 +125,8 @@ fn names_are_those_of_the_session() {
 #[test]
 fn a_long_message_and_one_of_another_kind_are_refused() {
     let view = view_of(&pool()[..100]);
-    let (mut session, first) = Reconciler::start(&view, SALT);
-    let mut responder = Responder::new(&view, SALT);
+    let (mut session, first) = Reconciler::start(&Held::of(&view), SALT);
+    let mut responder = Responder::new(&Held::of(&view), SALT);
     let long = [first, vec![0; RECONCILE_FRAME]].concat();
     assert_eq!(session.handle_answer(&long), Err(ReconcileError::Length(long.len())));
     assert_eq!(responder.respond(&long), Err(ReconcileError::Length(long.len())));
@@ -150,8 +150,8 @@ fn a_peer_that_never_ends_is_left() {
         [&[0x61, 0, 0, 1][..], &[n; 16]].concat()
     });
     assert_eq!((messages, end), (RECONCILE_ROUNDS, Err(ReconcileError::Rounds)));
-    let mut responder = Responder::new(&view, SALT);
-    let (_, first) = Reconciler::start(&view_of(&pool()[..999]), SALT);
+    let mut responder = Responder::new(&Held::of(&view), SALT);
+    let (_, first) = Reconciler::start(&Held::of(&view_of(&pool()[..999])), SALT);
     for _ in 0..RECONCILE_ROUNDS {
         assert!(responder.respond(&first).is_ok());
     }
@@ -168,14 +168,14 @@ fn list(names: &[[u8; 32]]) -> Vec<u8> {
 #[test]
 fn a_peer_that_gives_our_records_as_its_own_is_left_and_one_that_repeats_itself_gains_nothing() {
     let view = view_of(&pool()[..1000]);
-    let (mut session, _) = Reconciler::start(&view, SALT);
+    let (mut session, _) = Reconciler::start(&Held::of(&view), SALT);
     assert!(session.handle_answer(&list(&[[1; 32]])).is_ok());
     assert_eq!(session.wants().count(), 1);
     assert_eq!(session.haves().count(), 1000, "so it has none of ours");
     assert!(session.handle_answer(&list(&[[1; 32]])).is_ok());
     assert_eq!((session.wants().count(), session.haves().count()), (1, 1000));
     // A name of ours, in the range before all of ours.
-    let (mut session, _) = Reconciler::start(&view, SALT);
+    let (mut session, _) = Reconciler::start(&Held::of(&view), SALT);
     let ours = crypto::blake3(&[&SALT.0, &pool()[1].record().digest()]);
     let misplaced = [&[0x61, 2, 0, 2, 1][..], &ours].concat();
     assert_eq!(session.handle_answer(&misplaced), Err(ReconcileError::Contradiction));
@@ -185,7 +185,7 @@ fn a_peer_that_gives_our_records_as_its_own_is_left_and_one_that_repeats_itself_
 fn endless_inventions_end_at_the_bound() {
     let view = view_of(&pool()[..1000]);
     let mut rng = StdRng::seed_from_u64(1);
-    let (mut session, _) = Reconciler::start(&view, SALT);
+    let (mut session, _) = Reconciler::start(&Held::of(&view), SALT);
     // Everything before the last second of all time differs; what comes then, too.
     let mut answers = 0;
     let mut answer = |session: &mut Reconciler| {
@@ -243,7 +243,7 @@ proptest! {
     ) {
         let (ours, theirs) = (subset(seed, sizes.0), subset(!seed, sizes.1));
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut responder = Responder::new(&theirs, SALT);
+        let mut responder = Responder::new(&Held::of(&theirs), SALT);
         let (_, messages, _) = converse(&ours, SALT, |message| {
             let mut change = |bytes: &mut Vec<u8>| {
                 for _ in 0..changes {
@@ -255,7 +255,7 @@ proptest! {
             let mut answer = responder.respond(&message).unwrap_or_else(|_| vec![0x61]);
             change(&mut message);
             change(&mut answer);
-            let _ = Responder::new(&theirs, SALT).respond(&message);
+            let _ = Responder::new(&Held::of(&theirs), SALT).respond(&message);
             answer
         });
         prop_assert!(messages <= RECONCILE_ROUNDS);
@@ -268,10 +268,10 @@ proptest! {
         message.extend(bytes);
         message.extend([2, 0, 2, 0].repeat(lists));
         message.truncate(RECONCILE_FRAME);
-        if let Ok(answer) = Responder::new(&view, SALT).respond(&message) {
+        if let Ok(answer) = Responder::new(&Held::of(&view), SALT).respond(&message) {
             prop_assert!(answer.len() <= RECONCILE_FRAME);
         }
-        let (mut session, _) = Reconciler::start(&view, SALT);
+        let (mut session, _) = Reconciler::start(&Held::of(&view), SALT);
         if let Ok(Some(next)) = session.handle_answer(&message) {
             prop_assert!(next.len() <= RECONCILE_FRAME);
         }

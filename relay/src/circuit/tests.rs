@@ -19,7 +19,7 @@ use super::*;
 use crate::{
     counters::Cause,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
-    link::LinkId,
+    link::{LinkError, LinkId},
     relay::{Relay, Setup},
     sources::Loopback,
 };
@@ -240,8 +240,10 @@ async fn either_half_takes_the_other_with_it_when_it_is_torn_down() {
 
 #[tokio::test]
 async fn peers_hear_of_a_stop_even_if_a_task_does_not_end() {
-    let scene = Scene::new(1 << 30, vec![]).await;
+    let mut scene = Scene::new(1 << 30, vec![]).await;
+    let _circuit = scene.circuit().await; // so that the relay, too, has finished the link's handshake
     scene.relay.node().tracker.spawn(std::future::pending::<()>());
     scene.relay.stop_within(Duration::from_millis(1)).await;
-    assert!(scene.link.is_closed(), "what is not sent by now never is");
+    let closed = scene.link.closed().await;
+    assert!(matches!(closed, LinkError::Closed(CloseReason::Shutdown)), "{closed:?}");
 }

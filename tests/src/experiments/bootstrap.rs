@@ -8,7 +8,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
     descriptor::Checked,
     identity::RelayId,
-    reconcile::{Reconciler, Responder, Salt},
+    reconcile::{Held, Reconciler, Responder, Salt},
     view::View,
 };
 
@@ -121,8 +121,8 @@ const MOST_SESSIONS: u8 = 40;
 /// One session: the newcomer asks, and takes what it wants. Gives how many records were taken.
 fn pull(newcomer: &mut View, source: &View, salt: Salt) -> usize {
     let now = FIRST.start(&super::world::params().directory).plus(3600);
-    let (mut reconciler, mut message) = Reconciler::start(newcomer, salt);
-    let mut responder = Responder::new(source, salt);
+    let (mut reconciler, mut message) = Reconciler::start(&Held::of(newcomer), salt);
+    let mut responder = Responder::new(&Held::of(source), salt);
     while let Ok(answer) = responder.respond(&message) {
         match reconciler.handle_answer(&answer) {
             Ok(Some(next)) => message = next,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use trefoil_protocol::{
     directory::{Answer, Greeting, Request},
     params::NetworkParams,
-    reconcile::{Reconciler, Responder, Salt},
+    reconcile::{Held, Reconciler, Responder, Salt},
     view::View,
 };
 
@@ -105,8 +105,8 @@ fn session(asker: &View, other: &View) -> Cost {
     count(Answer::Hello(hello).encode().len());
     count(Request::Frauds { offset: 0 }.encode().len());
     count(Answer::Frauds(vec![]).encode().len());
-    let (mut reconciler, first) = Reconciler::start(asker, salt);
-    let mut responder = Responder::new(other, salt);
+    let (mut reconciler, first) = Reconciler::start(&Held::of(asker), salt);
+    let mut responder = Responder::new(&Held::of(other), salt);
     let mut message = Some((Some(salt), first));
     while let Some((begin, question)) = message {
         count(Request::Reconcile { begin, message: &question }.encode().len());

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use trefoil_protocol::{
     directory::{Answer, FRAME_HEADER, Request},
     limits::RECONCILE_FRAME,
-    reconcile::{Reconciler, Responder, Salt},
+    reconcile::{Held, Reconciler, Responder, Salt},
     view::View,
 };
 
@@ -29,11 +29,11 @@ pub fn directory_answer(data: &[u8]) -> Verdict {
 /// A message of a reconciliation is answered within the bound by either side, or ends the session.
 pub fn reconcile(data: &[u8]) -> Verdict {
     let (view, salt) = (view(), Salt([7; 16]));
-    let (mut session, _) = Reconciler::start(view, salt);
+    let (mut session, _) = Reconciler::start(&Held::of(view), salt);
     if let Ok(Some(next)) = session.handle_answer(data) {
         assert!(next.len() <= RECONCILE_FRAME);
     }
-    let Ok(answer) = Responder::new(view, salt).respond(data) else { return Verdict::Refused };
+    let Ok(answer) = Responder::new(&Held::of(view), salt).respond(data) else { return Verdict::Refused };
     assert!(answer.len() <= RECONCILE_FRAME);
     Verdict::Accepted
 }

@@ -5,9 +5,9 @@ use std::{path::Path, time::Duration};
 use tokio::time::{Instant, sleep};
 use trefoil_client::{
     state::State,
-    tunnel::{Client, OpenError},
+    tunnel::{Client, Isolation, OpenError},
 };
-use trefoil_protocol::entry::RelayEntry;
+use trefoil_protocol::{entry::RelayEntry, limits::MAX_ISOLATIONS};
 
 use super::{
     gossip_tests::{know, numbers, plan, until},
@@ -146,6 +146,27 @@ async fn words(client: &Client) -> String {
     let Err(OpenError::NoPath(words)) = opened else { panic!("{opened:?}") };
     assert_eq!(client.status().trouble.as_ref(), Some(&words), "the status says the same");
     words
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_guards_have_room_for_as_many_isolation_tokens_as_are_allowed() {
+    let network = settled(10, 8).await;
+    let client = network.client_of(first(&network));
+    knows(&client, 8).await;
+    let token = |number: usize| Isolation::new(&[&number.to_le_bytes()]);
+    let mut streams = Vec::new();
+    for number in 0..MAX_ISOLATIONS {
+        let opened = client.open(&token(number), target(SITE, ECHO)).await;
+        streams.push(opened.unwrap_or_else(|error| panic!("token {number}: {error}")));
+    }
+    let status = client.status();
+    assert!(status.guards.len() == 2 && status.guards_dialled == 2, "a full guard is no bad one: {status}");
+    let more = client.open(&token(MAX_ISOLATIONS), target(SITE, ECHO)).await.map(|_| ());
+    let Err(OpenError::NoPath(words)) = more else { panic!("{more:?}") };
+    assert!(words.contains("384 isolation tokens have streams"), "{words}");
+    drop(streams);
+    sleep(Duration::from_secs(1)).await; // their ends are known now
+    echo(&mut open(&client, &token(MAX_ISOLATIONS), ECHO).await, b"hello").await;
 }
 
 #[tokio::test(start_paused = true)]

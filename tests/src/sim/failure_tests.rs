@@ -8,9 +8,11 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::{LINK_IDLE_TIMEOUT, STREAM_WINDOW},
 };
+use trefoil_relay::{endpoint::LinkIdentity, link::LinkError, reason::CloseReason};
 
 use super::{
     nodes::{Plan, SimNetwork, relay_address},
+    origin::Origin,
     outside::{ECHO, SITE},
     transfer_tests::{DELAY, bulk, check, echo, isolation, open, plan, target},
     udp::{Bottleneck, LinkModel},
@@ -133,6 +135,20 @@ async fn when_a_relay_stops_its_streams_break_at_once_and_the_next_request_goes_
         assert!(ended < Duration::from_secs(1), "{ended:?}");
         let recovered = recover(&client).await;
         assert!(recovered < RECOVERY, "{recovered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_stops_says_so_on_every_link() {
+    let mut network = plan(24, 2).start();
+    let endpoint = network.endpoint(([192, 168, 1, 1], 10_000).into(), LinkIdentity::Anonymous);
+    let guard = network.entries()[0].clone();
+    let idle = endpoint.dial(guard.id, relay_address(1)).await.unwrap();
+    let busy = endpoint.dial(guard.id, relay_address(1)).await.unwrap();
+    let _circuit = Origin::create(&busy, network.params().id(), &guard).await.unwrap();
+    let (idle, busy, ()) = tokio::join!(idle.closed(), busy.closed(), network.stop(1));
+    for closed in [idle, busy] {
+        assert!(matches!(closed, LinkError::Closed(CloseReason::Shutdown)), "{closed:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use trefoil_protocol::{
     epoch::{Epoch, UnixSeconds},
     identity::{OnionSecret, RelayId, RelaySecret},
     params::NetworkParams,
-    reconcile::Responder,
+    reconcile::{Held, Responder},
     usable::short_hash,
     view::View,
 };
@@ -59,7 +59,7 @@ impl Lie {
                 .encode(),
                 Request::Reconcile { begin, message } => {
                     if let Some(salt) = begin {
-                        session = Some(Responder::new(&self.view, salt));
+                        session = Some(Responder::new(&Held::of(&self.view), salt));
                     }
                     Answer::Reconcile(&session.as_mut().unwrap().respond(message).unwrap()).encode()
                 }
