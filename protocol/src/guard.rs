@@ -23,8 +23,8 @@ use crate::{
     limits::{
         FEELER_EVERY, FEELER_MISSES, GUARD_CIRCUITS_JUDGED, GUARD_CIRCUITS_KEPT, GUARD_CLOCK_STEP,
         GUARD_FAILED_PERCENT, GUARD_LIFETIME, GUARD_LIFETIME_SPREAD, GUARD_RETRY_ALONE, GUARD_RETRY_MAX,
-        GUARD_RETRY_MIN, GUARD_UNLISTED, GUARDS_DIALLED, GUARDS_DIALLED_KEPT, GUARDS_DIALLED_SPAN, GUARDS_DROPPED,
-        GUARDS_IN_USE, GUARDS_SAMPLED, VIEW_CONFIRMED, VIEW_STALE_EPOCHS,
+        GUARD_RETRY_MIN, GUARD_UNLISTED, GUARD_WORSE_PERCENT, GUARDS_DIALLED, GUARDS_DIALLED_KEPT, GUARDS_DIALLED_SPAN,
+        GUARDS_DROPPED, GUARDS_IN_USE, GUARDS_SAMPLED, VIEW_CONFIRMED, VIEW_STALE_EPOCHS,
     },
     path::{self, Need, PathRules},
     relays::{UsableRelay, UsableRelays},
@@ -186,7 +186,7 @@ impl GuardSample {
         let is_new = self.note_epoch(usable.epoch());
         let seniors = usable.seniors();
         for guard in &mut self.guards {
-            let apart = |relay| usable.is_apart(relay, rules.own, rules.allow_same_netgroup);
+            let apart = |relay: &UsableRelay| relay.is_apart(rules.own, rules.allow_same_netgroup);
             let listed = usable.find(&guard.relay).is_some_and(apart);
             guard.unlisted = if listed { None } else { guard.unlisted.or(Some(self.lived)) };
         }
@@ -253,7 +253,7 @@ impl GuardSample {
 
     /// Takes in how a circuit through this guard went, after the guard was reached. A guard through which
     /// [`GUARD_FAILED_PERCENT`] of at least [`GUARD_CIRCUITS_JUDGED`] circuits fail is dropped: it may be choosing which
-    /// of them live.
+    /// of them live. Not so where through the others hardly fewer fail: then it is the rest of the paths.
     pub fn handle_circuit(&mut self, relay: &RelayId, end: CircuitEnd, now: UnixSeconds) -> Option<GuardDropped> {
         self.tick(now);
         let at = self.guards.iter().position(|guard| guard.relay == *relay)?;
@@ -261,17 +261,29 @@ impl GuardSample {
         guard.circuits += 1;
         guard.failed += u32::from(end == CircuitEnd::Failed);
         let (circuits, failed) = (guard.circuits, guard.failed);
-        if circuits >= GUARD_CIRCUITS_JUDGED && failed * 100 >= circuits * GUARD_FAILED_PERCENT {
+        let is_bad = circuits >= GUARD_CIRCUITS_JUDGED && failed * 100 >= circuits * GUARD_FAILED_PERCENT;
+        if is_bad && self.is_worse(relay, circuits, failed) {
             self.guards.remove(at);
             self.dropped.push((*relay, self.lived));
             let over = self.dropped.len().saturating_sub(GUARDS_DROPPED);
             self.dropped.drain(..over);
             return Some(GuardDropped { relay: *relay, failed, circuits });
         }
-        if circuits >= GUARD_CIRCUITS_KEPT {
+        if let Some(guard) = self.guards.get_mut(at)
+            && circuits >= GUARD_CIRCUITS_KEPT
+        {
             (guard.circuits, guard.failed) = (circuits / 2, failed / 2); // what is long ago counts less
         }
         None
+    }
+
+    /// Whether clearly more circuits fail through this guard than through the others, if there are enough to say.
+    fn is_worse(&self, relay: &RelayId, circuits: u32, failed: u32) -> bool {
+        let others = self.guards.iter().filter(|guard| guard.relay != *relay);
+        let (theirs, lost) = others.fold((0, 0), |sum, guard| (sum.0 + guard.circuits, sum.1 + guard.failed));
+        let few = theirs < GUARD_CIRCUITS_JUDGED;
+        few || u64::from(failed) * u64::from(theirs) * 100
+            >= u64::from(lost) * u64::from(circuits) * u64::from(GUARD_WORSE_PERCENT)
     }
 
     /// A member of the sample that is not in use, if it is time to see whether it is still there.

@@ -473,6 +473,9 @@ pub const GUARD_CIRCUITS_JUDGED: u32 = 20;
 pub const GUARD_CIRCUITS_KEPT: u32 = 200;
 /// A guard is dropped when this many in a hundred of its circuits failed: more than dead relays in the paths explain.
 pub const GUARD_FAILED_PERCENT: u32 = 70;
+/// And when that is this many in a hundred of what fails through the other guards, by share: where most relays are bad,
+/// most circuits fail through good guards, and fewer through bad ones.
+pub const GUARD_WORSE_PERCENT: u32 = 130;
 /// Dropped guards that are remembered, so that they are not drawn again.
 pub const GUARDS_DROPPED: usize = 64;
 /// After a failed dial, for how long a guard is not dialled; doubled by each further failure.

@@ -121,13 +121,6 @@ impl UsableRelays {
         u32::try_from(seniors).unwrap_or(u32::MAX)
     }
 
-    /// Whether this relay is none of `others`, and shares no family with them, and no netgroup where these count.
-    pub fn is_apart(&self, relay: &UsableRelay, others: &[UsableRelay], allow_same_netgroup: bool) -> bool {
-        let count = |marks: Marks| if allow_same_netgroup { marks.family_only() } else { marks };
-        let marks = count(self.marks_of(relay));
-        others.iter().all(|other| other.entry.id != relay.entry.id && !count(self.marks_of(other)).meet(marks))
-    }
-
     pub(crate) fn position(&self, id: &RelayId) -> Option<u32> {
         let at = self.relays.binary_search_by_key(id, |relay| relay.entry.id).ok()?;
         u32::try_from(at).ok()
@@ -154,6 +147,14 @@ fn senior(relays: &[UsableRelay]) -> AgeClass {
 }
 
 impl UsableRelay {
+    /// Whether this is none of `others`, and shares no family with them, and no netgroup where these count.
+    pub fn is_apart(&self, others: &[Self], allow_same_netgroup: bool) -> bool {
+        let counts = |mark: &Mark| !allow_same_netgroup || matches!(mark, Mark::Family(_));
+        let marks: Vec<_> = self.marks().into_iter().flatten().filter(counts).collect();
+        let meets = |other: &Self| other.marks().into_iter().flatten().any(|mark| marks.contains(&mark));
+        others.iter().all(|other| other.entry.id != self.entry.id && !meets(other))
+    }
+
     fn marks(&self) -> [Option<Mark>; 3] {
         let [v4, v6] = self.entry.addresses.netgroups();
         [v4.map(Mark::Netgroup), v6.map(Mark::Netgroup), self.family.map(Mark::Family)]
@@ -246,6 +247,10 @@ mod tests {
             }
             assert_eq!(all.marks_of(&all.relays[a]), all.candidates[a].marks);
         }
+        let [both, v4, v6, ours, theirs] = [0, 1, 2, 3, 4].map(|at: usize| all.relays[at].clone());
+        assert!(!both.is_apart(&[v4.clone(), ours.clone()], false) && both.is_apart(&[v4.clone(), ours.clone()], true));
+        assert!(v4.is_apart(&[v6, ours.clone()], false) && !v4.is_apart(&[v4.clone()], true));
+        assert!(!ours.is_apart(&[theirs], true), "a family counts everywhere");
         let stranger = relay(9, "127.9.0.1:1,[2001:1::9]:1", AgeClass::Old);
         assert_eq!(all.marks_of(&stranger), Marks([0, all.candidates[2].marks.0[1], 0]));
     }

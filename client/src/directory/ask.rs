@@ -20,6 +20,7 @@ use trefoil_protocol::{
     },
     majority::SourceSet,
     relays::{UsableRelay, UsableRelays},
+    usable::AgeClass,
 };
 
 use super::{Beginning, Directory, Trouble};
@@ -31,7 +32,7 @@ use crate::{
 
 /// What a relay said.
 pub(super) struct Told {
-    relay: RelayId,
+    relay: RelayEntry,
     /// Its clock.
     pub(super) minutes: u32,
     pub(super) set: SourceSet,
@@ -54,7 +55,7 @@ enum Unheard {
 
 impl Told {
     pub(super) fn relay(&self) -> RelayId {
-        self.relay
+        self.relay.id
     }
 
     /// Ends the stream.
@@ -106,7 +107,7 @@ impl Directory {
         let minutes = source.hello(&self.params).await?.minutes;
         source.pull(&self.view, &self.params, || self.now(), self.pool.rng()).await?;
         let set = source.usable(self.pool.rng().random()).await?;
-        Ok(Told { relay: door.id, minutes, set, source: Some(source) })
+        Ok(Told { relay: door, minutes, set, source: Some(source) })
     }
 
     /// The usable sets of `wanted` relays in different netgroups: of some that were visited, and of at least
@@ -124,9 +125,9 @@ impl Directory {
         let visited: Vec<_> = visits.iter().map(Told::relay).collect();
         for visit in visits {
             let relay = relays.find(&visit.relay()).cloned();
-            let fits = relay.as_ref().is_none_or(|relay| self.fits(relay, &relays, &asked));
-            if told.len() + SOURCES_CIRCUITS < wanted && fits {
-                asked.extend(relay);
+            let relay = relay.unwrap_or_else(|| unlisted(visit.relay.clone())); // it counts in its netgroup, too
+            if told.len() + SOURCES_CIRCUITS < wanted && self.fits(&relay, &asked) {
+                asked.push(relay);
                 told.push(visit);
             }
         }
@@ -137,7 +138,7 @@ impl Directory {
         let mut extra = 0;
         while told.len() < wanted && start.elapsed() < SOURCES_TIMEOUT {
             while told.len() + asking.len() < wanted + extra
-                && let Some(at) = left.iter().position(|relay| self.fits(relay, &relays, &asked))
+                && let Some(at) = left.iter().position(|relay| self.fits(relay, &asked))
             {
                 let relay = left.swap_remove(at);
                 asked.push(relay.clone());
@@ -159,9 +160,9 @@ impl Directory {
         told
     }
 
-    fn fits(&self, relay: &UsableRelay, relays: &UsableRelays, asked: &[UsableRelay]) -> bool {
+    fn fits(&self, relay: &UsableRelay, asked: &[UsableRelay]) -> bool {
         let same = self.params.allow_same_netgroup;
-        relays.is_apart(relay, asked, same) && relays.is_apart(relay, &self.own, same)
+        relay.is_apart(asked, same) && relay.is_apart(&self.own, same)
     }
 
     async fn ask_one(
@@ -176,7 +177,7 @@ impl Directory {
             let mut source = Source::on_circuit(circuit).await?;
             let minutes = source.hello(&self.params).await?.minutes;
             let set = source.usable(self.pool.rng().random()).await?;
-            Ok(Told { relay: id, minutes, set, source: Some(source) })
+            Ok(Told { relay: relay.entry, minutes, set, source: Some(source) })
         };
         (id, asked.await)
     }
@@ -197,4 +198,9 @@ impl Directory {
         }
         let _ = timeout(Duration::from_secs(10), async { while pulling.join_next().await.is_some() {} }).await;
     }
+}
+
+/// A relay that was named to us and that nobody lists.
+fn unlisted(entry: RelayEntry) -> UsableRelay {
+    UsableRelay { entry, class: AgeClass::New, family: None }
 }

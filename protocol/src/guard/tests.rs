@@ -306,6 +306,22 @@ fn seventy_failed_circuits_in_a_hundred_of_at_least_twenty_drop_a_guard() {
 }
 
 #[test]
+fn a_guard_is_not_dropped_where_as_many_circuits_fail_through_the_other() {
+    // circuits through the other guard, how many of them failed, and whether 80 failed ones of 100 drop this one
+    for (circuits, failed, dropped) in
+        [(100, 0, true), (100, 61, true), (100, 62, false), (100, 100, false), (20, 13, false), (19, 19, true)]
+    {
+        let mut client = Client::settled(200, 13);
+        let guard = client.members()[0];
+        let [this, other] = &mut client.sample.guards[..2] else { panic!("there are twenty") };
+        (this.circuits, this.failed) = (99, 79);
+        (other.circuits, other.failed) = (circuits, failed);
+        let drop = client.circuits(&guard, CircuitEnd::Failed, 1);
+        assert_eq!(drop.is_some(), dropped, "{failed} of {circuits}");
+    }
+}
+
+#[test]
 fn a_dial_that_fails_is_tried_again_later_and_the_next_takes_over() {
     let mut client = Client::settled(200, 12);
     let members = client.members();
