@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     panic,
     sync::{
@@ -33,7 +34,7 @@ use trefoil_relay::{
     clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
     onion_keys::OnionKeys,
-    relay::{Bound, Relay, Setup},
+    relay::{Bound, Relay, Setup, Statement},
     sources::Loopback,
     store::Store,
 };
@@ -84,6 +85,7 @@ pub struct SimNetwork {
     relays: Vec<Option<Relay>>,
     entries: Vec<RelayEntry>,
     clients: AtomicU8,
+    statements: BTreeMap<u8, Statement>,
 }
 
 /// What the clocks of nodes show when their network starts, unless a test sets them otherwise.
@@ -128,6 +130,7 @@ impl Plan {
             relays: Vec::new(),
             entries: Vec::new(),
             clients: AtomicU8::new(1),
+            statements: BTreeMap::new(),
             plan: self,
         };
         let plan = network.plan.clone();
@@ -188,6 +191,7 @@ impl SimNetwork {
             identity: Arc::new(identity),
             onion: self.plan.onion_keys(number, onion),
             exit: exit.parse().expect("the test's policy is one"),
+            statement: self.statements.get(&number).cloned().unwrap_or_default(),
             outside: Arc::new(self.outside.clone()),
             outlets: usize::MAX,
             memory: self.plan.memory,
@@ -216,6 +220,11 @@ impl SimNetwork {
         let at = usize::from(number) - 1;
         self.relays.resize_with(self.relays.len().max(at + 1), || None);
         self.relays[at] = Some(relay);
+    }
+
+    /// Sets what a relay says of itself from its next start on.
+    pub fn state(&mut self, number: u8, statement: Statement) {
+        self.statements.insert(number, statement);
     }
 
     /// Stops a relay in order.

@@ -6,6 +6,7 @@
 
 mod curl;
 mod failures;
+mod leave;
 mod load;
 mod mistakes;
 mod pipes;
