@@ -35,3 +35,5 @@ mod origin;
 mod record_tests;
 #[cfg(test)]
 mod transfer_tests;
+#[cfg(test)]
+mod up_tests;

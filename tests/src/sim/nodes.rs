@@ -22,6 +22,7 @@ use trefoil_client::{
     guards::Sockets,
     state::State,
     tunnel::{self as client, Client},
+    up,
 };
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry},
@@ -257,18 +258,38 @@ impl SimNetwork {
 
     /// A new client with these bootstrap relays, what it keeps, and what its clock showed when the network started.
     pub fn client_with(&self, bootstrap: Vec<RelayEntry>, state: State, start: UnixSeconds) -> Client {
+        self.start_client(client::Setup {
+            clock: Clock::Simulated { at: self.started, unix: start },
+            ..self.client_setup(bootstrap, state)
+        })
+    }
+
+    /// A new client that is one node with this relay: at the same address, from ports of its own, from this one on.
+    pub fn client_beside(&self, number: u8, first_port: u16, bootstrap: Vec<RelayEntry>, state: State) -> Client {
+        let relay = &self.entries[usize::from(number) - 1];
+        let family = self.statements.get(&number).and_then(|statement| statement.family);
+        self.start_client(client::Setup {
+            own: vec![up::own(relay.clone(), family.map(|family| family.id))],
+            sockets: sockets_from(&self.net, &self.params, relay_address(number).ip(), first_port),
+            ..self.client_setup(bootstrap, state)
+        })
+    }
+
+    fn client_setup(&self, bootstrap: Vec<RelayEntry>, state: State) -> client::Setup {
         let number = self.clients.fetch_add(1, Relaxed);
-        let seed = seed(self.plan.seed, 255 - number);
-        let setup = client::Setup {
+        client::Setup {
             params: self.params.clone(),
             bootstrap,
             own: Vec::new(),
             sockets: self.sockets(number),
-            clock: Clock::Simulated { at: self.started, unix: start },
+            clock: Clock::Simulated { at: self.started, unix: START },
             state,
             new_guards: false,
-            seed,
-        };
+            seed: seed(self.plan.seed, 255 - number),
+        }
+    }
+
+    fn start_client(&self, setup: client::Setup) -> Client {
         Client::start(setup).expect("what it keeps can be read")
     }
 
@@ -284,8 +305,12 @@ impl SimNetwork {
 
 /// Makes sockets at this address, each at a port of its own.
 pub fn sockets(net: &SimNet, params: &NetworkParams, address: IpAddr) -> Sockets {
+    sockets_from(net, params, address, 10_000)
+}
+
+fn sockets_from(net: &SimNet, params: &NetworkParams, address: IpAddr, first: u16) -> Sockets {
     let (net, params) = (net.clone(), params.clone());
-    let port = AtomicU16::new(10_000);
+    let port = AtomicU16::new(first);
     Arc::new(move |_| {
         let address = SocketAddr::new(address, port.fetch_add(1, Relaxed));
         Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))

@@ -12,6 +12,7 @@ mod mistakes;
 mod pipes;
 mod status;
 mod stops;
+mod up;
 
 use std::{
     net::SocketAddr,
