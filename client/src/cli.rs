@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
-use trefoil_protocol::uri::RelayUri;
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use trefoil_protocol::{entry::RelayAddresses, policy::ExitPolicy, uri::RelayUri};
 use trefoil_relay::endpoint::Congestion;
 
 /// Sends TCP through circuits of three relays, so that no one of them knows both you and where you go.
@@ -27,9 +27,11 @@ pub enum Command {
     Testnet(Testnet),
     /// Offer a SOCKS and HTTP CONNECT proxy to local programs
     Proxy(Proxy),
+    /// Take part: offer the proxy, and with --relay run a relay, too, in one process
+    Up(Up),
     /// Forward one local TCP port through a circuit
     Forward(Forward),
-    /// Tell how the running proxy or forward is: what it knows, and what is wrong if it does not work
+    /// Tell how the running up, proxy or forward is: what it knows, and what is wrong if it does not work
     Status(Status),
 }
 
@@ -75,6 +77,49 @@ pub struct Proxy {
     pub expose: bool,
 }
 
+/// `trefoil up`
+#[derive(Args, Debug)]
+pub struct Up {
+    #[command(flatten)]
+    /// The client's proxy
+    pub proxy: Proxy,
+    #[command(flatten)]
+    /// The relay beside it
+    pub relay: RelayFlags,
+}
+
+/// Whether a relay runs beside the client, and how.
+#[derive(Args, Debug, Default)]
+#[command(group = ArgGroup::new("beside").multiple(true), next_help_heading = "The relay")]
+pub struct RelayFlags {
+    /// Run a relay, too, which forwards other people's circuits: see docs/operator.md. It has an identity, a port and
+    /// files of its own; the client never uses it
+    #[arg(long, group = "beside")]
+    pub relay: bool,
+    /// The relay's configuration, a TOML file as trefoil-relay has it; this implies --relay. Flags win
+    #[arg(long, value_name = "FILE", group = "beside")]
+    pub relay_config: Option<PathBuf>,
+    /// Where the relay keeps its keys [default: relay in the client's data directory]
+    #[arg(long, value_name = "DIR", requires = "beside")]
+    pub relay_data_dir: Option<PathBuf>,
+    /// The relay's UDP address to listen on [default: 0.0.0.0:9001]
+    #[arg(long, value_name = "IP:PORT", requires = "beside", value_parser = parse_address)]
+    pub listen: Option<SocketAddr>,
+    /// The relay's public address, or one of each family with a comma between, when it is not the one listened on
+    #[arg(long, value_name = "IP:PORT", requires = "beside")]
+    pub advertise: Option<RelayAddresses>,
+    /// What the relay connects to for others: rules like "accept *:80,443" with ; between [default: nothing]
+    #[arg(long, value_name = "RULES", requires = "beside")]
+    pub exit_policy: Option<ExitPolicy>,
+}
+
+impl RelayFlags {
+    /// Whether there is to be a relay.
+    pub fn wanted(&self) -> bool {
+        self.relay || self.relay_config.is_some()
+    }
+}
+
 /// `trefoil forward`
 #[derive(Args, Debug)]
 pub struct Forward {
@@ -98,6 +143,9 @@ pub struct Status {
     /// The data directory of the running command [default: that of the network]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Tell of the relay that runs beside the client instead: that of `trefoil up --relay`
+    #[arg(long)]
+    pub relay: bool,
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,

@@ -62,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) state: State,
     pub(crate) view: View,
     pub(crate) usable: Option<UsableSet>,
+    /// The view lacks relays that it once had.
+    pub(crate) is_lacking: bool,
 }
 
 /// How it went the last time, for people.
@@ -91,18 +93,20 @@ enum Beginning {
 impl Setup {
     /// What is kept of an earlier run, and the rest.
     pub(crate) fn over(saved: Saved, params: NetworkParams, clock: Clock, state: State) -> Self {
-        let Saved { view, usable, .. } = saved;
-        Self { params, clock, bootstrap: Vec::new(), own: Vec::new(), state, view, usable }
+        let Saved { view, usable, is_lacking, .. } = saved;
+        Self { params, clock, bootstrap: Vec::new(), own: Vec::new(), state, view, usable, is_lacking }
     }
 }
 
 impl Directory {
-    /// Starts to keep the pool supplied. What an earlier run has left is used at once.
+    /// Starts to keep the pool supplied. What an earlier run has left is used at once; where it has gaps, only until
+    /// they are filled.
     pub(crate) fn start(setup: Setup, pool: Arc<Pool>) -> Arc<Self> {
-        let Setup { params, clock, bootstrap, own, state, view, usable } = setup;
+        let Setup { params, clock, bootstrap, own, state, view, usable, is_lacking } = setup;
         let (view, report) = (Mutex::new(view), Mutex::default());
         let directory = Arc::new(Self { params, clock, bootstrap, own, pool, state, view, report });
-        let current = usable.is_some_and(|usable| directory.use_set(&usable).is_ok() && directory.is_of_now(&usable));
+        let is_used = |usable: &UsableSet| directory.use_set(usable).is_ok() && directory.is_of_now(usable);
+        let current = usable.is_some_and(|usable| is_used(&usable)) && !is_lacking;
         let (tracker, shutdown) = (directory.pool.tracker.clone(), directory.pool.shutdown.clone());
         let keep = [directory.clone(), directory.clone()];
         let [refreshing, saving] = keep;

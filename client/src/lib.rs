@@ -22,3 +22,4 @@ pub mod status;
 pub mod target;
 pub mod testnet;
 pub mod tunnel;
+pub mod up;

@@ -1,13 +1,14 @@
 //! `trefoil`: the client as a program. See docs/user-guide.md.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trefoil_client::{
-    cli::{self, Arguments, Command},
+    cli::{self, Arguments, Command, RelayFlags},
     demo,
     forward::Forward,
     guards,
@@ -16,9 +17,10 @@ use trefoil_client::{
     status, target,
     testnet::Testnet,
     tunnel::{Client, Setup},
+    up,
 };
-use trefoil_protocol::params::NetworkParams;
-use trefoil_relay::{clock::Clock, log, network::NetworkFile, open_files, seed::seed, status_socket};
+use trefoil_protocol::{params::NetworkParams, relays::UsableRelay};
+use trefoil_relay::{clock::Clock, daemon::Daemon, log, network::NetworkFile, open_files, seed::seed, status_socket};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -41,7 +43,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Demo(arguments) => demo::run(&arguments, &shutdown).await,
             Command::Testnet(arguments) => testnet(arguments, &shutdown).await,
             Command::Status(arguments) => show_status(arguments).await,
-            Command::Proxy(arguments) => proxy(arguments, shutdown).await,
+            Command::Proxy(proxy) => up(cli::Up { proxy, relay: RelayFlags::default() }, shutdown).await,
+            Command::Up(arguments) => up(arguments, shutdown).await,
             Command::Forward(arguments) => forward(arguments, shutdown).await,
         }
     });
@@ -73,14 +76,32 @@ async fn testnet(arguments: cli::Testnet, shutdown: &CancellationToken) -> anyho
     Ok(())
 }
 
-async fn proxy(arguments: cli::Proxy, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn up(arguments: cli::Up, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let cli::Up { proxy: arguments, relay } = arguments;
     let exposure = if arguments.expose { Exposure::Everybody } else { Exposure::Loopback };
     let network = NetworkFile::load(&arguments.network.network)?;
+    let relay = match relay.wanted() {
+        true => Some(up::relay_config(relay, &arguments.network, &network.params)?),
+        false => None,
+    };
     let proxy = Proxy::bind(arguments.socks, exposure).await?;
-    let client = client(network, arguments.network)?;
+    let daemon = match relay {
+        Some(config) => Some(Daemon::start(config, open_files::outlets(2)).await?), // the proxy has the other half
+        None => None,
+    };
+    let own = daemon.iter().map(|daemon| up::own(daemon.entry().clone(), daemon.family())).collect();
+    let client = client(network, arguments.network, own)?;
+    if let Some(daemon) = &daemon {
+        say(&format!("relay {} is at {}", daemon.id(), daemon.entry().addresses));
+    }
     say(&format!("listening on {} for SOCKS5, SOCKS4a and HTTP CONNECT", proxy.local_addr()));
     tokio::join!(proxy.run(client.clone(), shutdown.clone()), status::serve(client.clone(), shutdown));
-    client.close().await;
+    let stop = async {
+        if let Some(daemon) = daemon {
+            daemon.stop().await;
+        }
+    };
+    tokio::join!(client.close(), stop); // each may take most of the time that a person waits
     Ok(())
 }
 
@@ -88,7 +109,7 @@ async fn forward(arguments: cli::Forward, shutdown: CancellationToken) -> anyhow
     let target = target::parse(&arguments.target).with_context(|| format!("{:?} is no target", arguments.target))?;
     let network = NetworkFile::load(&arguments.network.network)?;
     let forward = Forward::bind(arguments.port, target).await?;
-    let client = client(network, arguments.network)?;
+    let client = client(network, arguments.network, Vec::new())?;
     say(&format!("listening on {}, forwarding to {}", forward.local_addr(), arguments.target));
     tokio::join!(forward.run(client.clone(), shutdown.clone()), status::serve(client.clone(), shutdown));
     client.close().await;
@@ -102,16 +123,25 @@ async fn show_status(arguments: cli::Status) -> anyhow::Result<()> {
             .context("a network of local relays has no data directory unless one is named: pass --data-dir")?,
         (None, None) => anyhow::bail!("which network? pass --network or --data-dir"),
     };
-    let status = status::ask(&directory).await?;
-    if arguments.json {
-        say(&status_socket::to_json(&status));
+    if arguments.relay {
+        let status = trefoil_relay::status::ask(&up::relay_directory(&directory)).await?;
+        show(&status, arguments.json);
     } else {
-        print!("{status}");
+        show(&status::ask(&directory).await?, arguments.json);
     }
     Ok(())
 }
 
-fn client(network: NetworkFile, arguments: cli::Network) -> anyhow::Result<Client> {
+fn show(status: &(impl Display + Serialize), json: bool) {
+    if json {
+        say(&status_socket::to_json(status));
+    } else {
+        print!("{status}");
+    }
+}
+
+/// Starts a client that uses neither these relays nor what is near them.
+fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) -> anyhow::Result<Client> {
     let state = match (&arguments.data_dir, arguments.no_state) {
         (_, true) => State::none(),
         (Some(directory), _) => State::open(directory)?,
@@ -129,7 +159,6 @@ fn client(network: NetworkFile, arguments: cli::Network) -> anyhow::Result<Clien
     let NetworkFile { params, relays } = network;
     let bootstrap = relays.into_iter().chain(arguments.bootstrap.into_iter().map(Into::into)).collect();
     let new_guards = arguments.new_guards;
-    let own = Vec::new();
     let setup = Setup { params, bootstrap, own, sockets, clock: Clock::System, state, new_guards, seed: seed() };
     Ok(Client::start(setup)?)
 }

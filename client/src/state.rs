@@ -10,12 +10,15 @@
 //! ```
 //!
 //! A second process on one directory reads all of it and writes nothing: it has the guards that the first has, where
-//! new ones would be more that see this client. Damaged files are set aside, with a warning.
+//! new ones would be more that see this client. Damaged files are set aside, with a warning. The guards and the usable
+//! relays end with a line `# whole <checksum, 16 hex digits>`: cut at the right place they would else be shorter lists
+//! that look whole, and no other client has such. The view looks after itself.
 
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 use trefoil_protocol::{
+    crypto,
     epoch::UnixSeconds,
     guard::GuardSample,
     limits::{GUARDS_FILE, VIEW_FILE},
@@ -42,6 +45,8 @@ pub(crate) struct Saved {
     pub(crate) view: View,
     pub(crate) usable: Option<UsableSet>,
     pub(crate) guards: GuardSample,
+    /// Some of the view is gone: the usable relays are fewer than those of other clients until it was asked for again.
+    pub(crate) is_lacking: bool,
 }
 
 impl State {
@@ -79,24 +84,26 @@ impl State {
     /// # Errors
     /// [`DataDirError`] for files that cannot be read, or that others can.
     pub(crate) fn load(&self, params: &NetworkParams, now: UnixSeconds) -> Result<Saved, DataDirError> {
-        let none = Saved { view: View::new(params, now), usable: None, guards: GuardSample::new(now) };
+        let (view, guards) = (View::new(params, now), GuardSample::new(now));
+        let none = Saved { view, usable: None, guards, is_lacking: false };
         let Some(Files { directory, .. }) = &self.0 else { return Ok(none) };
         let mut saved = none;
         if let Some(bytes) = directory.read(VIEW, VIEW_FILE)? {
             let loaded = View::decode(&bytes, params, now);
             saved.view = loaded.view;
-            if loaded.damaged > 0 {
+            saved.is_lacking = loaded.damaged > 0;
+            if saved.is_lacking {
                 self.set_aside(VIEW, "what is whole of it is used, and the rest is asked for again");
             }
         }
         if let Some(bytes) = directory.read(USABLE, VIEW_FILE)? {
-            saved.usable = UsableSet::decode(&bytes).ok();
+            saved.usable = whole(&bytes).and_then(|bytes| UsableSet::decode(bytes).ok());
             if saved.usable.is_none() {
                 self.set_aside(USABLE, "it is asked for again");
             }
         }
         if let Some(bytes) = directory.read(GUARDS, GUARDS_FILE)? {
-            match str::from_utf8(&bytes).ok().and_then(|text| toml::from_str(text).ok()) {
+            match whole(&bytes).and_then(|bytes| toml::from_str(str::from_utf8(bytes).ok()?).ok()) {
                 Some(guards) => saved.guards = guards,
                 None => self.set_aside(GUARDS, "new guards are drawn; restore it from a backup to have the old ones"),
             }
@@ -107,13 +114,13 @@ impl State {
     /// Keeps the guards.
     pub(crate) fn save_guards(&self, guards: &GuardSample) {
         let text = toml::to_string(guards).expect("texts, numbers and flags always have a TOML form");
-        self.write(GUARDS, text.as_bytes());
+        self.write(GUARDS, &with_sum(text.as_bytes()));
     }
 
     /// Keeps what is known of relays.
     pub(crate) fn save_view(&self, view: &[u8], usable: &UsableSet) {
         self.write(VIEW, view);
-        self.write(USABLE, &usable.encode());
+        self.write(USABLE, &with_sum(&usable.encode()));
     }
 
     fn writable(&self) -> Option<&DataDir> {
@@ -137,6 +144,22 @@ impl State {
     }
 }
 
+fn with_sum(content: &[u8]) -> Vec<u8> {
+    [content, sum(content).as_bytes()].concat()
+}
+
+/// What [`with_sum`] was given; `None` if it has changed since.
+fn whole(bytes: &[u8]) -> Option<&[u8]> {
+    let (content, last) = bytes.split_at_checked(bytes.len().checked_sub(SUM)?)?;
+    (last == sum(content).as_bytes()).then_some(content)
+}
+
+/// The last line of a file with this content: [`SUM`] bytes.
+fn sum(content: &[u8]) -> String {
+    let [a, b, c, d, e, f, g, h, ..] = crypto::blake3(&[SUM_LABEL, content]);
+    format!("# whole {:016x}\n", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
 /// Where a client of this network keeps its state if nobody says otherwise: by the XDG base directory specification.
 /// `None` where there is no home directory.
 pub fn default_directory(params: &NetworkParams) -> Option<PathBuf> {
@@ -148,6 +171,8 @@ pub fn default_directory(params: &NetworkParams) -> Option<PathBuf> {
 const GUARDS: &str = "guards.toml";
 const VIEW: &str = "view.bin";
 const USABLE: &str = "usable.bin";
+const SUM: usize = 25;
+const SUM_LABEL: &[u8] = b"trefoil/1 client file";
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +186,12 @@ mod tests {
         NetworkParams::testnet("test".parse().unwrap())
     }
 
+    /// Three relays that are usable.
+    fn usable() -> UsableSet {
+        let members = (1..=3).flat_map(|number| [vec![number; 32], vec![0]].concat());
+        UsableSet::decode(&[7, 0, 0, 0].into_iter().chain(members).collect::<Vec<_>>()).unwrap()
+    }
+
     /// A directory in which a client has kept its state.
     fn used() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -168,7 +199,7 @@ mod tests {
         let state = State::open(&path).unwrap();
         let saved = state.load(&params(), NOW).unwrap();
         state.save_guards(&saved.guards);
-        state.save_view(&saved.view.encode(), &UsableSet::decode(&[7, 0, 0, 0]).unwrap());
+        state.save_view(&saved.view.encode(), &usable());
         (dir, path)
     }
 
@@ -177,7 +208,8 @@ mod tests {
         let (_dir, path) = used();
         let saved = State::open(&path).unwrap().load(&params(), NOW).unwrap();
         assert_eq!(saved.guards, GuardSample::new(NOW));
-        assert!(saved.view.is_empty() && saved.usable.unwrap().is_empty());
+        assert!(saved.view.is_empty() && !saved.is_lacking);
+        assert_eq!(saved.usable, Some(usable()));
         let mut names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, [GUARDS, "lock", USABLE, VIEW]);
@@ -193,6 +225,33 @@ mod tests {
         assert_eq!((saved.guards, saved.usable), (GuardSample::new(NOW), None));
         for name in [GUARDS, USABLE, VIEW] {
             assert_eq!(fs::read(path.join(format!("{name}.damaged"))).unwrap(), b"\xffdamaged");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_anywhere_or_changed_is_set_aside_and_made_anew() {
+        let (_dir, path) = used();
+        let state = State::open(&path).unwrap();
+        for name in [GUARDS, USABLE, VIEW] {
+            let whole = fs::read(path.join(name)).unwrap();
+            let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
+            let changed = (0..whole.len()).map(|at| {
+                let mut changed = whole.clone();
+                changed[at] ^= 1;
+                changed
+            });
+            for wrong in cut.chain(changed).chain([[&whole[..], b"\n"].concat()]) {
+                state.write(name, &wrong);
+                let saved = state.load(&params(), NOW).unwrap();
+                assert_eq!(fs::read(path.join(format!("{name}.damaged"))).unwrap(), wrong);
+                assert!(!path.join(name).exists());
+                assert_eq!((saved.usable.is_none(), saved.is_lacking), (name == USABLE, name == VIEW), "{wrong:?}");
+                state.write(name, &whole);
+            }
+            fs::remove_file(path.join(name)).unwrap();
+            state.save_guards(&GuardSample::new(NOW));
+            state.save_view(&View::new(&params(), NOW).encode(), &usable());
+            assert_eq!(fs::read(path.join(name)).unwrap(), whole, "{name} is as it was");
         }
     }
 

@@ -143,6 +143,18 @@ impl TryFrom<u8> for Weight {
     }
 }
 
+impl FromStr for Weight {
+    type Err = BadWeight;
+
+    fn from_str(text: &str) -> Result<Self, BadWeight> {
+        match text {
+            "1" => Ok(Self::One),
+            "2" => Ok(Self::Two),
+            _ => Err(BadWeight),
+        }
+    }
+}
+
 impl From<Weight> for u8 {
     fn from(weight: Weight) -> Self {
         weight as u8

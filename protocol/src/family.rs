@@ -54,6 +54,11 @@ impl FamilySecret {
         Self(SigningSecret::from_bytes(seed))
     }
 
+    /// Its seed.
+    pub fn to_bytes(&self) -> Secret {
+        self.0.to_bytes()
+    }
+
     /// Its public name.
     pub fn id(&self) -> FamilyId {
         FamilyId(self.0.public())

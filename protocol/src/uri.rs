@@ -90,19 +90,11 @@ fn parse_parameters(text: &str) -> Result<(Option<OnionKey>, Option<Weight>), Ur
     for parameter in text.split('&').filter(|_| !text.is_empty()) {
         match parameter.split_once('=') {
             Some(("onion", key)) if onion_key.is_none() => onion_key = Some(key.parse().map_err(UriError::Onion)?),
-            Some(("weight", class)) if weight.is_none() => weight = Some(parse_weight(class)?),
+            Some(("weight", class)) if weight.is_none() => weight = Some(class.parse()?),
             _ => return Err(UriError::Parameter(parameter.to_owned())),
         }
     }
     Ok((onion_key, weight))
-}
-
-fn parse_weight(text: &str) -> Result<Weight, BadWeight> {
-    match text {
-        "1" => Ok(Weight::One),
-        "2" => Ok(Weight::Two),
-        _ => Err(BadWeight),
-    }
 }
 
 const SCHEME: &str = "trefoil-relay:";

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Deserialize;
 use trefoil_protocol::{
-    entry::{AddressError, RelayAddresses, RelayEntry},
+    entry::{AddressError, RelayAddresses, RelayEntry, Weight},
     params::NetworkParams,
     policy::ExitPolicy,
     uri::{RelayUri, UriError},
@@ -42,6 +42,12 @@ pub struct Settings {
     /// The public address, or one of each family with a comma between, when it is not the one listened on
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<RelayAddresses>,
+    /// 2 for a relay with room for twice as many circuits as most: it is drawn twice as often [default: 1]
+    #[arg(long, value_name = "CLASS")]
+    pub weight: Option<Weight>,
+    /// The key that all your relays share, so that no path goes through two of them; --make-family makes it
+    #[arg(long, value_name = "FILE")]
+    pub family: Option<PathBuf>,
     /// What to connect to for others: rules like "accept *:80,443" with ; between [default: nothing]
     #[arg(long, value_name = "RULES")]
     pub exit_policy: Option<ExitPolicy>,
@@ -75,6 +81,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The addresses at which others reach the relay; `None` for the one that it listens on.
     pub advertise: Option<RelayAddresses>,
+    /// How likely the relay is drawn.
+    pub weight: Weight,
+    /// The file with the key that the operator's relays share.
+    pub family: Option<PathBuf>,
     /// What the relay connects to for others.
     pub exit_policy: ExitPolicy,
     /// The congestion control of links.
@@ -189,6 +199,8 @@ impl Config {
             bootstrap: settings.bootstrap.unwrap_or_default().into_iter().map(|Bootstrap(uri)| uri).collect(),
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
+            weight: settings.weight.unwrap_or_default(),
+            family: settings.family,
             exit_policy: settings.exit_policy.unwrap_or_default(),
             congestion: settings.congestion.unwrap_or_default(),
             memory: settings.memory.unwrap_or(DEFAULT_MEMORY),
@@ -258,7 +270,7 @@ impl Settings {
         let mut settings: Self = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for relative in [&mut settings.network, &mut settings.data_dir].into_iter().flatten() {
+        for relative in [&mut settings.network, &mut settings.data_dir, &mut settings.family].into_iter().flatten() {
             *relative = directory.join(&*relative);
         }
         Ok(settings)
@@ -301,6 +313,8 @@ impl Settings {
             data_dir: self.data_dir.or(other.data_dir),
             listen: self.listen.or(other.listen),
             advertise: self.advertise.or(other.advertise),
+            weight: self.weight.or(other.weight),
+            family: self.family.or(other.family),
             exit_policy: self.exit_policy.or(other.exit_policy),
             congestion: self.congestion.or(other.congestion),
             memory: self.memory.or(other.memory),

@@ -292,7 +292,7 @@ impl Directory {
     }
 
     /// Looks at the others' clocks, and tells the operator when this one's verdict changes.
-    fn judge_clock(&self) -> bool {
+    pub(crate) fn judge_clock(&self) -> bool {
         if self.is_clock_unsure() {
             return false;
         }

@@ -100,7 +100,7 @@ impl Neighbours {
     }
 
     /// Draws as many as are missing, none in a netgroup that has one.
-    fn fill(&self, node: &Node) {
+    pub(crate) fn fill(&self, node: &Node) {
         let mut neighbours = self.lock();
         if neighbours.len() >= NEIGHBOURS {
             return;
@@ -131,7 +131,7 @@ impl Neighbours {
     }
 
     /// This one is none any more.
-    fn remove(&self, relay: &RelayId) {
+    pub(crate) fn remove(&self, relay: &RelayId) {
         self.lock().retain(|neighbour| neighbour.entry.id != *relay);
     }
 
@@ -242,6 +242,19 @@ async fn talk(node: &Arc<Node>, entry: &RelayEntry) -> bool {
         Ok(()) => return true,
     }
     false
+}
+
+/// Compares with a relay, and whether it has this one's own record then; `None` where that does not come to an end.
+pub(crate) async fn has_own(node: &Arc<Node>, entry: &RelayEntry) -> Option<bool> {
+    let own = node.id();
+    let again = async {
+        compare(node, entry, &mut None).await?;
+        let mut questions = Questions::on(&node.link(entry).await.map_err(|_| TalkError::Dial)?).await?;
+        let (_, haves) = differences(node, &mut questions).await?;
+        questions.finish();
+        Ok(!haves.contains(&own))
+    };
+    within(again).await.inspect_err(|error| debug!(%error, "a neighbour was not told")).ok()
 }
 
 /// Charges the address that the relay is seen at: those of its record may be anybody's.

@@ -1,32 +1,30 @@
 //! `trefoil-relay`: the relay as a daemon. See docs/operator.md.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
 };
 
 use anyhow::Context;
 use clap::Parser;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
-use trefoil_protocol::entry::{RelayEntry, Weight};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::info;
+use trefoil_protocol::entry::RelayEntry;
 use trefoil_relay::{
-    clock::{self, Clock},
+    clock,
     config::{Config, Settings},
-    data_dir::DataLock,
-    log,
-    metrics::MetricsListener,
-    open_files,
-    outside::Internet,
-    relay::{Relay, Setup},
+    daemon::Daemon,
+    family_file,
+    leave::{Farewell, LeftFile},
+    log, open_files,
     seed::seed,
     state::State,
     status, status_socket,
-    store::Store,
 };
 
 /// Runs a Trefoil relay: it forwards other people's circuits, and connects to the outside as its exit policy allows.
@@ -37,11 +35,17 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print this relay's entry for a network file, and exit; makes the keys if there are none
-    #[arg(long)]
+    #[arg(long, group = "instead")]
     show_relay: bool,
     /// Tell how the relay that runs with this data directory is: what it knows, and what is wrong if something is
-    #[arg(long, conflicts_with = "show_relay")]
+    #[arg(long, group = "instead")]
     status: bool,
+    /// Leave the network for good: tell the other relays, so that nobody uses this one any more. Stop it first
+    #[arg(long, group = "instead")]
+    leave: bool,
+    /// Make the key that all your relays share, in this new file, and exit; see `family`
+    #[arg(long, value_name = "FILE", group = "instead")]
+    make_family: Option<PathBuf>,
     /// With --status: print JSON, for programs
     #[arg(long, requires = "status")]
     json: bool,
@@ -51,10 +55,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match (arguments.show_relay, arguments.status) {
-        (true, _) => show(arguments),
-        (false, true) => show_status(arguments),
-        (false, false) => run(arguments),
+    let done = match &arguments {
+        Arguments { make_family: Some(file), .. } => make_family(file),
+        Arguments { show_relay: true, .. } => show(arguments),
+        Arguments { status: true, .. } => show_status(arguments),
+        Arguments { leave: true, .. } => leave(arguments),
+        _ => run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,7 +87,7 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
         id: state.identity.id(),
         onion_key: state.onion.present(),
         addresses,
-        weight: Weight::default(),
+        weight: settings.weight.unwrap_or_default(),
         exit: settings.exit_policy.unwrap_or_default(),
     };
     print!("{}", toml::to_string(&Entries { relay: [relay] }).context("cannot write the entry")?);
@@ -102,65 +108,57 @@ fn show_status(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
-    start_log(&config.log)?;
-    open_files::raise();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let (config, runtime) = prepare(arguments)?;
     runtime.block_on(async {
-        let (relay, _lock) = start(config).await?;
-        wait_for_signal().await?;
+        let stopped = first_signal()?;
+        let daemon = Daemon::start(config, open_files::outlets(1)).await?;
+        stopped.await;
         info!("stopping");
-        relay.stop().await;
+        daemon.stop().await;
         Ok(())
     })
 }
 
-/// Starts the relay; the lock holds its data directory.
-async fn start(config: Config) -> anyhow::Result<(Relay, DataLock)> {
-    let state = open_state(&config.data_dir)?;
-    let metrics = match config.metrics {
-        Some(address) => Some(listen_for_metrics(address).await?),
-        None => None,
-    };
-    let outside = Internet::new(&config.resolver).context("cannot read the system's resolver configuration")?;
-    let setup = Setup {
-        params: config.network.params.clone(),
-        identity: Arc::new(state.identity),
-        onion: state.onion,
-        exit: config.exit_policy.clone(),
-        outside: Arc::new(outside),
-        outlets: open_files::outlets(1),
-        memory: config.memory.bytes(),
-        congestion: config.congestion,
-        clock: Clock::System,
-        store: Store::new(&config.data_dir),
-        seed: seed(),
-    };
-    let bound = setup.bind(config.listen)?;
-    let address = bound.local_address().context("the socket has no address")?;
-    let entry = bound.entry(config.addresses(address)?);
-    let network = &config.network.params;
-    let bootstrap: Vec<_> = config.bootstrap();
-    let others = bootstrap.iter().filter(|relay| relay.id != entry.id).count();
-    info!(relay = %entry.id, %address, network = %network.name, network_id = %network.id().short(), bootstrap = others, "relay started");
-    if others == 0 {
-        info!("no other relay is named in the network file or as `bootstrap`: this one waits to be found");
+/// Leaves, and prints what became of that.
+fn leave(arguments: Arguments) -> anyhow::Result<()> {
+    let (config, runtime) = prepare(arguments)?;
+    let left = LeftFile::in_directory(&config.data_dir);
+    let farewell = runtime.block_on(async {
+        let stopped = first_signal()?;
+        tokio::select! {
+            farewell = Daemon::leave(config) => farewell.context("the relay has not left"),
+            () = stopped => anyhow::bail!("interrupted: not all was told"),
+        }
+    })?;
+    match farewell {
+        Farewell::Unlisted | Farewell::Told(_) => {
+            println!("{farewell}");
+            println!(
+                "{} keeps it from coming back by a restart: remove it to have it come back",
+                left.path().display()
+            );
+            Ok(())
+        }
+        failed => anyhow::bail!("{failed}"),
     }
-    let relay = bound.start(entry.addresses, bootstrap);
-    metrics.into_iter().for_each(|listener| relay.serve_metrics(listener));
-    Ok((relay, state.lock))
 }
 
-async fn listen_for_metrics(address: SocketAddr) -> anyhow::Result<MetricsListener> {
-    let listener = MetricsListener::bind(address).await?;
-    info!("metrics are at http://{}/metrics", listener.local_address());
-    if !address.ip().to_canonical().is_loopback() {
-        warn!(
-            "`metrics` = {address} is not a loopback address: whoever can reach it sees how much this relay does, and \
-             when; let nobody but your monitoring system reach it"
-        );
-    }
-    Ok(listener)
+/// Makes a family key.
+fn make_family(file: &Path) -> anyhow::Result<()> {
+    family_file::make(file, &mut StdRng::from_seed(seed()))?;
+    println!(
+        "{} is the key of a new family: copy it to each of your relays, keep it from everybody else, and set `family` to it",
+        file.display()
+    );
+    Ok(())
+}
+
+fn prepare(arguments: Arguments) -> anyhow::Result<(Config, Runtime)> {
+    let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
+    start_log(&config.log)?;
+    open_files::raise();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    Ok((config, runtime))
 }
 
 fn open_state(directory: &Path) -> anyhow::Result<State> {
@@ -173,12 +171,14 @@ fn start_log(filter: &str) -> anyhow::Result<()> {
         .with_context(|| format!("`log` = {filter:?} is no filter: use one like \"info\" or \"trefoil_relay=debug\""))
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+/// Ends at the first SIGTERM or SIGINT that comes from now on.
+fn first_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

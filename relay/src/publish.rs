@@ -2,22 +2,26 @@
 //!
 //! Specification: docs/protocol.md, "Descriptors". A relay signs one record in an epoch: two would be a fraud. So the
 //! record is on disk before anyone else has it, one that the network has is taken over, and a change waits for the next
-//! epoch. A relay that nobody can dial, or whose clock is wrong, publishes nothing.
+//! epoch. A record is renewed at a moment that each relay draws, so that those of one epoch do not all do so at once. A
+//! relay that nobody can dial, or whose clock is wrong, publishes nothing; one that leaves says only that (`leave.rs`).
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use rand::{Rng, RngExt};
 use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::{error, info, warn};
 use trefoil_protocol::{
     descriptor::{Checked, Descriptor, Record},
     entry::{RelayAddresses, Weight},
-    epoch::Epoch,
+    epoch::{Epoch, UnixSeconds},
     exit_summary::ExitSummary,
+    family::Family,
     identity::RelaySecret,
     limits::{DIRECTORY_TICK, REACH_PAUSE, REACH_RETRY},
+    params::DirectoryParams,
     work::Work,
 };
 
@@ -30,13 +34,27 @@ use crate::{
     trouble::Trouble,
 };
 
+/// What a relay says of itself because its operator wants it to, besides its addresses and where it exits to.
+#[derive(Clone, Debug, Default)]
+pub struct Statement {
+    /// How likely it is drawn.
+    pub weight: Weight,
+    /// The other relays of its operator.
+    pub family: Option<Family>,
+    /// It leaves for good: see [`crate::relay::Relay::say_farewell`], which says so.
+    pub leaving: bool,
+}
+
 /// What this relay's record is made of, besides its onion key.
 pub(crate) struct Publisher {
     identity: Arc<RelaySecret>,
     addresses: RelayAddresses,
     exit: Option<ExitSummary>,
+    statement: Statement,
     store: Store,
-    last: Mutex<Option<Record>>,
+    last: Mutex<Option<Last>>,
+    /// The epoch for which a change of what this relay says of itself waits.
+    change: Mutex<Option<Epoch>>,
     progress: Mutex<Progress>,
     /// The last record is not on disk, and so not published.
     unsaved: AtomicBool,
@@ -58,13 +76,23 @@ pub(crate) enum Progress {
     Done,
 }
 
+/// The newest record that this relay has signed.
+#[derive(Clone, Debug)]
+struct Last {
+    record: Record,
+    /// When it is to be renewed.
+    renewal: UnixSeconds,
+}
+
 /// What a look at the own record says.
 #[derive(Debug, PartialEq, Eq)]
 enum Due {
     /// A record for this epoch.
     Now(Epoch),
-    /// Nothing, until this epoch begins.
-    At(Epoch),
+    /// The same as the last, at this time.
+    Renewal(UnixSeconds),
+    /// Another than the last, when this epoch begins.
+    Change(Epoch),
 }
 
 impl Publisher {
@@ -72,10 +100,12 @@ impl Publisher {
         identity: Arc<RelaySecret>,
         addresses: RelayAddresses,
         exit: Option<ExitSummary>,
+        statement: Statement,
         store: Store,
     ) -> Self {
-        let (last, progress, unsaved) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Self { identity, addresses, exit, store, last, progress, unsaved }
+        let (last, change, progress) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let unsaved = AtomicBool::new(false);
+        Self { identity, addresses, exit, statement, store, last, change, progress, unsaved }
     }
 
     /// Where others reach this relay.
@@ -101,12 +131,28 @@ impl Publisher {
         known(node).map(|record| record.expires()).filter(|expires| *expires > node.directory.epoch())
     }
 
-    fn last(&self) -> Option<Record> {
+    /// The epoch for which a change of what this relay says of itself waits, if there is one.
+    pub(crate) fn change_waits_for(&self) -> Option<Epoch> {
+        *self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether that is news.
+    fn set_change(&self, epoch: Option<Epoch>) -> bool {
+        let before = std::mem::replace(&mut *self.change.lock().unwrap_or_else(PoisonError::into_inner), epoch);
+        before != epoch
+    }
+
+    /// The newest record that this relay has signed, as far as it knows.
+    pub(crate) fn last_record(&self) -> Option<Record> {
+        self.last().map(|last| last.record)
+    }
+
+    fn last(&self) -> Option<Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_last(&self, record: Record) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    fn set_last(&self, last: Last) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
     /// What this relay says of itself from this epoch on.
@@ -115,11 +161,11 @@ impl Publisher {
             relay: node.id(),
             onion_key: node.onion.present(),
             addresses: self.addresses,
-            weight: Weight::default(),
+            weight: self.statement.weight,
             exit: self.exit.clone(),
             mailbox: false,
             leaving: false,
-            family: None,
+            family: self.statement.family,
             issued,
             lifetime: node.directory.params().directory.lifetime,
             work,
@@ -129,6 +175,9 @@ impl Publisher {
 
 /// Publishes, until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
+    if node.publisher.statement.leaving {
+        return;
+    }
     gossip::ask_first(&node).await;
     node.publisher.set_progress(Progress::Working);
     let Some(work) = find_work(&node) else { return };
@@ -147,10 +196,17 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         match due(&node, work) {
             Due::Now(epoch) => {
-                publish(&node, work, epoch);
+                publish(&node, &node.publisher.descriptor(&node, work, epoch));
                 is_listed = true;
             }
-            Due::At(epoch) => wait(&node, epoch).await,
+            Due::Renewal(at) => {
+                node.publisher.set_change(None);
+                wait(&node, at).await;
+            }
+            Due::Change(epoch) => {
+                tell_of_change(&node, epoch);
+                wait(&node, epoch.start(&node.directory.params().directory)).await;
+            }
         }
     }
 }
@@ -181,37 +237,68 @@ async fn check(node: &Arc<Node>, is_listed: bool) -> Option<bool> {
 /// When the next record is due.
 fn due(node: &Node, work: Work) -> Due {
     let now = node.directory.epoch();
-    let Some(last) = node.publisher.last() else { return Due::Now(now) };
-    if known(node).is_some_and(|known| known.issued() > last.issued()) {
+    let Some(Last { record, renewal }) = node.publisher.last() else { return Due::Now(now) };
+    if known(node).is_some_and(|known| known.issued() > record.issued()) {
         return Due::Now(now); // somebody else has this relay's key: two records for one epoch will tell everyone
     }
-    let said = last.descriptor();
+    let said = record.descriptor();
     let is_same = node.publisher.descriptor(node, work, said.issued) == said;
-    let renewal = Epoch(last.expires().0.saturating_sub(margin(said.lifetime)));
-    let wanted = if is_same { renewal } else { now };
-    let possible = said.issued.next();
-    let at = wanted.max(possible);
-    if at <= now { Due::Now(now) } else { Due::At(at) }
+    let (possible, is_time) = (said.issued < now, renewal <= node.directory.now());
+    match (is_same, possible) {
+        (false, true) => Due::Now(now),
+        (true, true) if is_time => Due::Now(now),
+        (true, _) => Due::Renewal(renewal.max(said.issued.next().start(&node.directory.params().directory))),
+        (false, false) => Due::Change(said.issued.next()),
+    }
 }
 
-/// A record is renewed so many epochs before it expires.
-fn margin(lifetime: u8) -> u32 {
-    (u32::from(lifetime) / 4).max(1)
+/// When a record is to be renewed: a quarter of its lifetime before it expires, or up to half of that later. Never in
+/// its first epoch, where another would be a fraud, and always where enough is left for all to hear of it.
+fn renewal(record: &Record, params: &DirectoryParams, rng: &mut impl Rng) -> UnixSeconds {
+    let margin = (u32::from(record.descriptor().lifetime) / 4).max(1);
+    let first = Epoch(record.expires().0.saturating_sub(margin)).max(record.issued().next()).start(params);
+    let spread = record.expires().start(params).since(first) / 2;
+    first.plus(rng.random_range(0..=spread))
 }
 
-/// Signs a record and keeps it, on disk first.
-fn publish(node: &Node, work: Work, epoch: Epoch) {
+/// Says that a change has to wait, since this epoch's record is out.
+fn tell_of_change(node: &Node, epoch: Epoch) {
+    if node.publisher.set_change(Some(epoch)) {
+        let start = epoch.start(&node.directory.params().directory);
+        info!(
+            epoch = epoch.0,
+            "what this relay says of itself has changed; it has said something else for this epoch already, so others \
+             learn of it when the next one begins, in {} minutes",
+            start.since(node.directory.now()).div_ceil(60)
+        );
+    }
+}
+
+/// Signs a record and keeps it, on disk first; whether it was published.
+pub(crate) fn publish(node: &Node, descriptor: &Descriptor) -> bool {
     let publisher = &node.publisher;
-    let record = publisher.descriptor(node, work, epoch).sign(&node.network, &publisher.identity);
+    let record = descriptor.sign(&node.network, &publisher.identity);
     let saved = publisher.store.save_record(&record);
-    publisher.unsaved.store(saved.is_err(), Relaxed);
+    let is_saved = saved.is_ok();
+    publisher.unsaved.store(!is_saved, Relaxed);
     if let Err(cause) = saved {
         error!(%cause, "{}", Trouble::Unsaved);
     } else {
         keep(node, &record);
-        info!(epoch = epoch.0, known = node.directory.len(), "this relay is listed");
+        info!(epoch = record.issued().0, known = node.directory.len(), "this relay is {}", doing(&record));
     }
-    publisher.set_last(record); // even if it was not saved: this epoch is over then
+    publisher.set_change(None);
+    note_last(node, record); // even if it was not saved: this epoch is over then
+    is_saved
+}
+
+fn doing(record: &Record) -> &'static str {
+    if record.is_leaving() { "leaving" } else { "listed" }
+}
+
+fn note_last(node: &Node, record: Record) {
+    let renewal = renewal(&record, &node.directory.params().directory, &mut node.rng());
+    node.publisher.set_last(Last { record, renewal });
 }
 
 fn keep(node: &Node, record: &Record) {
@@ -225,16 +312,17 @@ fn keep(node: &Node, record: &Record) {
 }
 
 /// Takes this relay's newest record for its last, whether it is on disk or the network has it.
-fn take_over(node: &Node) {
+pub(crate) fn take_over(node: &Node) {
     let publisher = &node.publisher;
-    let last = publisher.last().or_else(|| publisher.store.load_record().filter(|record| record.relay() == node.id()));
+    let last =
+        publisher.last_record().or_else(|| publisher.store.load_record().filter(|record| record.relay() == node.id()));
     let known = known(node);
     let is_known = known.is_some();
     let Some(newest) = [known, last].into_iter().flatten().max_by_key(Record::issued) else { return };
     if !is_known && newest.expires() > node.directory.epoch() {
         keep(node, &newest);
     }
-    publisher.set_last(newest);
+    note_last(node, newest);
 }
 
 /// This relay's record as the view has it.
@@ -242,9 +330,8 @@ fn known(node: &Node) -> Option<Record> {
     node.directory.view().get(&node.id()).map(|known| known.record.record().clone())
 }
 
-async fn wait(node: &Node, epoch: Epoch) {
-    let start = epoch.start(&node.directory.params().directory);
-    let time = node.directory.clock().until(start).clamp(Duration::from_millis(100), DIRECTORY_TICK);
+async fn wait(node: &Node, at: UnixSeconds) {
+    let time = node.directory.clock().until(at).clamp(Duration::from_millis(100), DIRECTORY_TICK);
     let _ = timeout(time, node.directory.own_changed.notified()).await;
 }
 
@@ -252,4 +339,61 @@ async fn wait(node: &Node, epoch: Epoch) {
 fn find_work(node: &Node) -> Option<Work> {
     let (params, relay) = (node.directory.params(), node.id());
     aside(|| node.publisher.store.work(params, relay, || !node.shutdown.is_cancelled()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::{SeedableRng, rngs::StdRng};
+    use trefoil_protocol::{identity::OnionSecret, params::NetworkParams};
+
+    use super::*;
+
+    /// When a record of this lifetime, issued for epoch 100, is renewed, as many relays draw it.
+    fn renewals(params: &NetworkParams, lifetime: u8) -> Vec<UnixSeconds> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let identity = RelaySecret::generate(&mut rng);
+        let descriptor = Descriptor {
+            relay: identity.id(),
+            onion_key: OnionSecret::generate(&mut rng).public(),
+            addresses: "127.0.0.1:9001".parse().unwrap(),
+            weight: Weight::One,
+            exit: None,
+            mailbox: false,
+            leaving: false,
+            family: None,
+            issued: Epoch(100),
+            lifetime,
+            work: Work { hashcash: 0, argon2: 0 },
+        };
+        let record = descriptor.sign(&params.id(), &identity);
+        (0..500).map(|_| renewal(&record, &params.directory, &mut rng)).collect()
+    }
+
+    #[test]
+    fn a_record_is_renewed_in_time_and_never_in_its_first_epoch() {
+        for params in [NetworkParams::main(), NetworkParams::testnet("test".parse().unwrap())] {
+            for lifetime in 1..=params.directory.lifetime {
+                let rules = &params.directory;
+                let (next, over) = (Epoch(101).start(rules), Epoch(100 + u32::from(lifetime)).start(rules));
+                for at in renewals(&params, lifetime) {
+                    let (margin, left) = (over.since(next), over.since(at));
+                    assert!(at >= next && at <= over, "{lifetime}");
+                    assert!(left >= margin.min(u64::from(rules.epoch.get())) / 2, "{lifetime}: {left} s are left");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn relays_of_one_epoch_do_not_renew_their_records_at_once() {
+        let params = NetworkParams::main();
+        let all = renewals(&params, params.directory.lifetime);
+        let hour = |at: &UnixSeconds| at.since(Epoch(106).start(&params.directory)) / 3600;
+        let hours: BTreeSet<_> = all.iter().map(hour).collect();
+        assert!((0..6).all(|hour| hours.contains(&hour)), "{hours:?}");
+        let most = (0..6).map(|of| all.iter().filter(|at| hour(at) == of).count()).max().unwrap();
+        assert!(most < 2 * all.len() / 6, "{most} of {} in one hour", all.len());
+    }
 }

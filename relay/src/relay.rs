@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 use trefoil_protocol::{
-    entry::{RelayAddresses, RelayEntry, Weight},
+    entry::{RelayAddresses, RelayEntry},
     exit_summary::ExitSummary,
     identity::{OnionKey, RelayId, RelaySecret},
     limits::{
@@ -31,6 +31,7 @@ use trefoil_protocol::{
 };
 use zeroize::Zeroize;
 
+pub use crate::publish::Statement;
 use crate::{
     answer,
     askers::Askers,
@@ -44,6 +45,7 @@ use crate::{
     extend::Shares,
     gate::{Gate, GateLimits},
     gossip::{self, Neighbours},
+    leave::{self, Farewell},
     link::Link,
     links::Links,
     memory::{Memory, SWEEP_EVERY},
@@ -73,6 +75,8 @@ pub struct Setup {
     pub onion: OnionKeys,
     /// What it connects to for others.
     pub exit: ExitPolicy,
+    /// What it says of itself besides.
+    pub statement: Statement,
     /// How it reaches the outside.
     pub outside: Arc<dyn Outside>,
     /// Sockets that it may have open to the outside; see [`crate::open_files::outlets`].
@@ -166,7 +170,7 @@ impl Bound {
             id: self.setup.identity.id(),
             onion_key: self.setup.onion.present(),
             addresses,
-            weight: Weight::default(),
+            weight: self.setup.statement.weight,
             exit: self.setup.exit.clone(),
         }
     }
@@ -194,7 +198,7 @@ impl Bound {
             onion: setup.onion,
             directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view),
             neighbours: Neighbours::default(),
-            publisher: Publisher::new(setup.identity, addresses, exit, setup.store.clone()),
+            publisher: Publisher::new(setup.identity, addresses, exit, setup.statement, setup.store.clone()),
             sockets,
             askers: Askers::new(DIRECTORY_ASKERS),
             sessions: Askers::new(SESSIONS_RUNNING),
@@ -252,6 +256,12 @@ impl Relay {
     /// Offers its metrics to whoever connects there, until it stops.
     pub fn serve_metrics(&self, listener: MetricsListener) {
         spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
+    }
+
+    /// Tells other relays that this one, which was set up to leave, leaves for good, and waits until those that it talks
+    /// to know; for [`LEAVE_PATIENCE`](trefoil_protocol::limits::LEAVE_PATIENCE) at most.
+    pub async fn say_farewell(&self) -> Farewell {
+        leave::say(&self.node).await
     }
 
     /// The onion key to tell others of, as it is now.
@@ -418,6 +428,7 @@ mod tests {
                 identity: Arc::new(RelaySecret::generate(rng)),
                 onion: OnionSecret::generate(rng).into(),
                 exit: "accept *:*".parse().unwrap(),
+                statement: Statement::default(),
                 outside: Arc::new(Internet::new(&[]).unwrap()),
                 outlets: 4,
                 memory: 1 << 30,

@@ -117,7 +117,8 @@ fn encode_identity(identity: &RelaySecret) -> Zeroizing<String> {
     encode_key(IDENTITY_LABEL, &identity.to_bytes(), &identity.id().to_string())
 }
 
-fn encode_key(label: &str, secret: &Secret, rest: &str) -> Zeroizing<String> {
+/// A line with a secret in it, and what follows it.
+pub(crate) fn encode_key(label: &str, secret: &Secret, rest: &str) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE));
     text.push_str(label);
     text.push(' ');
@@ -151,7 +152,7 @@ const ONION_FILE: &str = "onion.key";
 const IDENTITY_LABEL: &str = "trefoil-relay-identity-1";
 /// More than the longest key file has: two lines of a label, 64 digits, 56 characters, 20 digits, and what stands
 /// between.
-const MAX_KEY_FILE: usize = 512;
+pub(crate) const MAX_KEY_FILE: usize = 512;
 
 #[cfg(unix)]
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct Status {
     pub epoch: u32,
     /// The first epoch in which its record no longer counts; none if it has no record that counts.
     pub listed_until: Option<u32>,
+    /// The epoch from which on others learn of a change of what it says of itself; none if nothing has changed.
+    pub change_from: Option<u32>,
     /// Whether it is one of the usable relays of this epoch, as it sees them itself.
     pub in_use: bool,
     /// Relays whose records are known, this one included.
@@ -79,6 +81,7 @@ impl Status {
             uptime_seconds: node.started.elapsed().as_secs(),
             epoch: epoch.0,
             listed_until: listed_until.map(|epoch| epoch.0),
+            change_from: node.publisher.change_waits_for().map(|epoch| epoch.0),
             in_use: usable.class(&node.id()).is_some(),
             known: directory.len(),
             usable: usable.len(),
@@ -155,10 +158,14 @@ impl fmt::Display for Status {
 
 impl Status {
     fn listed_in_words(&self) -> String {
+        let change = match self.change_from {
+            Some(epoch) => format!("; a change waits for epoch {epoch}"),
+            None => String::new(),
+        };
         match self.listed_until {
             None => "no".to_owned(),
-            Some(until) if self.in_use => format!("yes, until epoch {until}; renewed before"),
-            Some(until) => format!("yes, until epoch {until}; in use from one of the next epochs on"),
+            Some(until) if self.in_use => format!("yes, until epoch {until}; renewed before{change}"),
+            Some(until) => format!("yes, until epoch {until}; in use from one of the next epochs on{change}"),
         }
     }
 
@@ -221,6 +228,7 @@ mod tests {
             uptime_seconds: 273_700,
             epoch: 7,
             listed_until: Some(14),
+            change_from: None,
             in_use: true,
             known: 812,
             usable: 790,
@@ -277,6 +285,8 @@ mod tests {
         assert!(words.contains("trouble      its proof of work is under way"), "{words}");
         let words = Status { in_use: false, ..status() }.to_string();
         assert!(words.contains("in use from one of the next epochs on"), "{words}");
+        let words = Status { change_from: Some(8), ..status() }.to_string();
+        assert!(words.contains("renewed before; a change waits for epoch 8\n"), "{words}");
     }
 
     #[test]

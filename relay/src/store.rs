@@ -97,6 +97,7 @@ impl Store {
         let size = fs::metadata(&path).ok()?.len();
         if size > most as u64 {
             self.set_aside(name);
+            warn!("the saved file {name} is too long to be one, and was set aside: what it held comes again");
             return None;
         }
         fs::read(&path).inspect_err(|cause| warn!(%cause, "cannot read {}", path.display())).ok()
@@ -139,3 +140,108 @@ pub(crate) fn save(node: &Node, store: &Store) {
 
 const VIEW: &str = "view";
 const RECORD: &str = "record";
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+    use trefoil_protocol::{
+        descriptor::{Checked, Descriptor},
+        entry::Weight,
+        epoch::Epoch,
+        identity::{OnionSecret, RelaySecret},
+    };
+
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+    fn params() -> NetworkParams {
+        NetworkParams::testnet("test".parse().unwrap())
+    }
+
+    fn record(number: u64) -> Record {
+        let (params, mut rng) = (params(), StdRng::seed_from_u64(number));
+        let identity = RelaySecret::generate(&mut rng);
+        let descriptor = Descriptor {
+            relay: identity.id(),
+            onion_key: OnionSecret::generate(&mut rng).public(),
+            addresses: format!("127.{number}.0.1:9001").parse().unwrap(),
+            weight: Weight::One,
+            exit: None,
+            mailbox: false,
+            leaving: false,
+            family: None,
+            issued: Epoch::of(NOW, &params.directory),
+            lifetime: params.directory.lifetime,
+            work: Search::new(&params, identity.id()).step(u32::MAX).unwrap(),
+        };
+        descriptor.sign(&params.id(), &identity)
+    }
+
+    /// How many relays a file brings back.
+    fn load(store: &Store) -> usize {
+        store.load_view(&params(), NOW).len()
+    }
+
+    /// A view of three relays.
+    fn view() -> View {
+        let mut view = View::new(&params(), NOW);
+        for number in 1..=3 {
+            view.offer(Checked::trust_saved(record(number), &params(), NOW).unwrap(), NOW);
+        }
+        view
+    }
+
+    #[test]
+    fn a_view_that_was_cut_anywhere_is_set_aside_and_what_is_whole_of_it_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, path) = (Store::new(directory.path()), directory.path().join(VIEW));
+        let aside = directory.path().join("view.damaged");
+        store.save_view(&view()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let mut before = 0;
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let found = load(&store);
+            assert!((before..=before + 1).contains(&found), "{length}");
+            assert_eq!(fs::read(&aside).unwrap(), whole[..length]);
+            assert!(!path.exists(), "{length}");
+            before = found;
+        }
+        assert_eq!(before, 3);
+        fs::remove_file(&aside).unwrap();
+        store.save_view(&view()).unwrap();
+        assert_eq!((load(&store), aside.exists()), (3, false), "and made anew");
+    }
+
+    #[test]
+    fn a_changed_byte_of_a_view_costs_one_relay_at_most() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, path) = (Store::new(directory.path()), directory.path().join(VIEW));
+        store.save_view(&view()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x10;
+            fs::write(&path, &changed).unwrap();
+            assert!(load(&store) >= 2, "{at}");
+            assert!(!path.exists() && directory.path().join("view.damaged").exists(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_cut_is_set_aside_and_a_file_that_is_too_long_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, path) = (Store::new(directory.path()), directory.path().join(RECORD));
+        let record = record(1);
+        store.save_record(&record).unwrap();
+        assert_eq!(store.load_record(), Some(record.clone()));
+        for length in 0..record.bytes().len() {
+            fs::write(&path, &record.bytes()[..length]).unwrap();
+            assert_eq!(store.load_record(), None, "{length}");
+            assert_eq!(fs::read(directory.path().join("record.damaged")).unwrap(), record.bytes()[..length]);
+        }
+        fs::write(&path, [0; MAX_RECORD + 1]).unwrap();
+        assert_eq!((store.load_record(), path.exists()), (None, false));
+    }
+}

@@ -1,5 +1,5 @@
-//! The sizes, counts and times of what a node tells the person who runs it (`relay/src/status_socket.rs`, `metrics.rs`,
-//! `agreement.rs`).
+//! The sizes, counts and times of what a node tells the person who runs it, and does because that person says so
+//! (`relay/src/status_socket.rs`, `metrics.rs`, `agreement.rs`, `leave.rs`).
 
 use std::time::Duration;
 
@@ -15,3 +15,7 @@ pub const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const COMPARED_MAX: usize = 256;
 /// For how long: each neighbour has its turn several times in it.
 pub const COMPARED_AGE: Duration = Duration::from_secs(30 * 60);
+/// For telling others that a relay leaves: as long as a person waits for a command.
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two times that the same relay is asked whether it knows.
+pub const LEAVE_PAUSE: Duration = Duration::from_secs(1);

@@ -32,6 +32,27 @@ fn the_newest_record_of_a_relay_is_held() {
 }
 
 #[test]
+fn the_last_word_of_a_relay_that_leaves_stands_against_all_that_it_said_before_until_it_is_over() {
+    let now = during(TODAY);
+    let last = sign(&Descriptor { leaving: true, ..descriptor(1, TODAY.next()) }, 1);
+    for order in [[record(1, TODAY), last.clone()], [last.clone(), record(1, TODAY)]] {
+        let mut view = view_of(&order);
+        assert!(view.get(&id(1)).is_some_and(|known| known.record.record().is_leaving()));
+        assert!(!view.would_take(record(1, TODAY).record(), now) && view.frauds().next().is_none());
+        let over = last.record().expires();
+        assert!(over >= record(1, TODAY).record().expires(), "nothing older can come back");
+        view.begin_epoch(during(Epoch(over.0 - 1)), |_| false);
+        assert_eq!(view.len(), 1);
+        view.begin_epoch(during(over), |_| false);
+        assert_eq!(view.len(), 0);
+    }
+    let mut view = view_of([&last]);
+    let back = record(1, TODAY.next().next());
+    assert_eq!(view.offer(back.clone(), during(TODAY.next())), Offer::Renewed, "unless it comes back itself");
+    assert_eq!(view.get(&id(1)).unwrap().record, back);
+}
+
+#[test]
 fn first_seen_and_reached_are_this_nodes_own_and_outlive_a_renewal() {
     let (now, mut view) = (during(TODAY), view());
     view.offer(record(1, TODAY), now);

@@ -47,6 +47,7 @@ fn what_is_not_set_has_its_default() {
     assert!(!config.exit_policy.is_exit() && config.resolver.is_empty() && config.advertise.is_none());
     assert_eq!((config.congestion, config.memory.bytes()), (Congestion::Tolerant, 512 << 20));
     assert_eq!((config.metrics, config.log.as_str()), (None, "info"));
+    assert_eq!((config.weight, config.family), (Weight::One, None));
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn everything_can_be_set_in_the_file() {
     let text = with(
         "listen = \"127.1.0.1:0\"\nadvertise = \"127.1.0.1:9001,[::1]:9001\"\ncongestion = \"bbr\"\n\
          memory = \"64 MiB\"\nresolver = [\"127.0.0.53\", \"[::1]:5353\"]\nlog = \"debug\"\n\
-         metrics = \"127.0.0.1:9035\"\n\
+         metrics = \"127.0.0.1:9035\"\nweight = 2\nfamily = \"../family.key\"\n\
          exit_policy = [\"reject *:25\", \"accept *:*\"]",
     );
     let (dir, path) = files(&testnet(), &text);
@@ -81,6 +82,7 @@ fn everything_can_be_set_in_the_file() {
     assert_eq!(config.listen, "127.1.0.1:0".parse().unwrap());
     assert_eq!(config.advertise, Some("127.1.0.1:9001,[::1]:9001".parse().unwrap()));
     assert_eq!(config.exit_policy, "reject *:25; accept *:*".parse().unwrap());
+    assert_eq!((config.weight, config.family), (Weight::Two, Some(dir.path().join("../family.key"))));
     assert_eq!((config.congestion, config.memory.bytes()), (Congestion::Bbr, 64 << 20));
     assert_eq!(config.resolver, ["127.0.0.53:53", "[::1]:5353"].map(|text| text.parse().unwrap()));
     assert_eq!((config.metrics, config.log.as_str()), (Some("127.0.0.1:9035".parse().unwrap()), "debug"));
@@ -90,13 +92,15 @@ fn everything_can_be_set_in_the_file() {
 fn flags_win_over_the_file() {
     let (dir, path) = files(&testnet(), &with("log = \"warn\"\nmemory = \"64 MiB\"\nlisten = \"127.1.0.1:1\""));
     let line = "--memory|1 GiB|--exit-policy|accept *:80; accept *:443|--resolver|127.0.0.1:5,::1|--data-dir|/tmp/x\
-                |--listen|127.2.0.1:2|--advertise|127.2.0.1:3|--congestion|bbr|--metrics|[::1]:0";
+                |--listen|127.2.0.1:2|--advertise|127.2.0.1:3|--congestion|bbr|--metrics|[::1]:0\
+                |--weight|2|--family|f";
     let config = Config::load(Some(&path), flags(line).unwrap()).unwrap();
     assert_eq!((config.memory.bytes(), config.log.as_str()), (1 << 30, "warn"));
     assert_eq!(config.exit_policy, "accept *:80; accept *:443".parse().unwrap());
     assert_eq!(config.resolver, ["127.0.0.1:5", "[::1]:53"].map(|text| text.parse().unwrap()));
     assert_eq!((config.data_dir, config.listen), ("/tmp/x".into(), "127.2.0.1:2".parse().unwrap()));
     assert_eq!((config.congestion, config.metrics), (Congestion::Bbr, Some("[::1]:0".parse().unwrap())));
+    assert_eq!((config.weight, config.family), (Weight::Two, Some("f".into())));
     let network = dir.path().join("network.toml").into_os_string().into_string().unwrap();
     let alone = Config::load(None, flags(&format!("--network|{network}|--data-dir|d")).unwrap()).unwrap();
     assert_eq!(alone.data_dir, Path::new("d"));
@@ -104,9 +108,15 @@ fn flags_win_over_the_file() {
 
 #[test]
 fn a_bad_flag_is_refused_by_name() {
-    for line in
-        ["--memory|5", "--listen|x", "--exit-policy|allow *", "--resolver|x", "--advertise|1.1.1.1", "--metrics|9035"]
-    {
+    for line in [
+        "--memory|5",
+        "--listen|x",
+        "--exit-policy|allow *",
+        "--resolver|x",
+        "--advertise|1.1.1.1",
+        "--metrics|9035",
+        "--weight|3",
+    ] {
         let (flag, value) = line.split_once('|').unwrap();
         let words = flags(line).unwrap_err().to_string();
         assert!(words.contains(flag) && words.contains(value), "{words}");
@@ -122,6 +132,7 @@ fn a_bad_line_is_named_with_its_file_and_number() {
         "exit_policy = [\"allow *:80\"]",
         "exit_policy = \"accept *:80\"",
         "congestion = \"reno\"",
+        "weight = 3",
         "memory = \"5 parsecs\"",
         "memory = 5",
         "resolver = [\"dns.example\"]",

@@ -179,7 +179,11 @@ impl RealClient {
         )
     }
 
-    fn start(command: &mut Command) -> Self {
+    /// Starts what offers a proxy or a forwarded port.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(command: &mut Command) -> Self {
         let program = Program::start(command);
         let line = program.line("listening on ", PATIENCE);
         let address = line.split([' ', ',']).find_map(|word| word.parse().ok());

@@ -32,4 +32,8 @@ mod links_tests;
 #[cfg(test)]
 mod origin;
 #[cfg(test)]
+mod record_tests;
+#[cfg(test)]
 mod transfer_tests;
+#[cfg(test)]
+mod up_tests;

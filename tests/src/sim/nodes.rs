@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     panic,
     sync::{
@@ -21,6 +22,7 @@ use trefoil_client::{
     guards::Sockets,
     state::State,
     tunnel::{self as client, Client},
+    up,
 };
 use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry},
@@ -33,7 +35,7 @@ use trefoil_relay::{
     clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
     onion_keys::OnionKeys,
-    relay::{Bound, Relay, Setup},
+    relay::{Bound, Relay, Setup, Statement},
     sources::Loopback,
     store::Store,
 };
@@ -84,6 +86,7 @@ pub struct SimNetwork {
     relays: Vec<Option<Relay>>,
     entries: Vec<RelayEntry>,
     clients: AtomicU8,
+    statements: BTreeMap<u8, Statement>,
 }
 
 /// What the clocks of nodes show when their network starts, unless a test sets them otherwise.
@@ -128,6 +131,7 @@ impl Plan {
             relays: Vec::new(),
             entries: Vec::new(),
             clients: AtomicU8::new(1),
+            statements: BTreeMap::new(),
             plan: self,
         };
         let plan = network.plan.clone();
@@ -188,6 +192,7 @@ impl SimNetwork {
             identity: Arc::new(identity),
             onion: self.plan.onion_keys(number, onion),
             exit: exit.parse().expect("the test's policy is one"),
+            statement: self.statements.get(&number).cloned().unwrap_or_default(),
             outside: Arc::new(self.outside.clone()),
             outlets: usize::MAX,
             memory: self.plan.memory,
@@ -216,6 +221,11 @@ impl SimNetwork {
         let at = usize::from(number) - 1;
         self.relays.resize_with(self.relays.len().max(at + 1), || None);
         self.relays[at] = Some(relay);
+    }
+
+    /// Sets what a relay says of itself from its next start on.
+    pub fn state(&mut self, number: u8, statement: Statement) {
+        self.statements.insert(number, statement);
     }
 
     /// Stops a relay in order.
@@ -248,18 +258,38 @@ impl SimNetwork {
 
     /// A new client with these bootstrap relays, what it keeps, and what its clock showed when the network started.
     pub fn client_with(&self, bootstrap: Vec<RelayEntry>, state: State, start: UnixSeconds) -> Client {
+        self.start_client(client::Setup {
+            clock: Clock::Simulated { at: self.started, unix: start },
+            ..self.client_setup(bootstrap, state)
+        })
+    }
+
+    /// A new client that is one node with this relay: at the same address, from ports of its own, from this one on.
+    pub fn client_beside(&self, number: u8, first_port: u16, bootstrap: Vec<RelayEntry>, state: State) -> Client {
+        let relay = &self.entries[usize::from(number) - 1];
+        let family = self.statements.get(&number).and_then(|statement| statement.family);
+        self.start_client(client::Setup {
+            own: vec![up::own(relay.clone(), family.map(|family| family.id))],
+            sockets: sockets_from(&self.net, &self.params, relay_address(number).ip(), first_port),
+            ..self.client_setup(bootstrap, state)
+        })
+    }
+
+    fn client_setup(&self, bootstrap: Vec<RelayEntry>, state: State) -> client::Setup {
         let number = self.clients.fetch_add(1, Relaxed);
-        let seed = seed(self.plan.seed, 255 - number);
-        let setup = client::Setup {
+        client::Setup {
             params: self.params.clone(),
             bootstrap,
             own: Vec::new(),
             sockets: self.sockets(number),
-            clock: Clock::Simulated { at: self.started, unix: start },
+            clock: Clock::Simulated { at: self.started, unix: START },
             state,
             new_guards: false,
-            seed,
-        };
+            seed: seed(self.plan.seed, 255 - number),
+        }
+    }
+
+    fn start_client(&self, setup: client::Setup) -> Client {
         Client::start(setup).expect("what it keeps can be read")
     }
 
@@ -275,8 +305,12 @@ impl SimNetwork {
 
 /// Makes sockets at this address, each at a port of its own.
 pub fn sockets(net: &SimNet, params: &NetworkParams, address: IpAddr) -> Sockets {
+    sockets_from(net, params, address, 10_000)
+}
+
+fn sockets_from(net: &SimNet, params: &NetworkParams, address: IpAddr, first: u16) -> Sockets {
     let (net, params) = (net.clone(), params.clone());
-    let port = AtomicU16::new(10_000);
+    let port = AtomicU16::new(first);
     Arc::new(move |_| {
         let address = SocketAddr::new(address, port.fetch_add(1, Relaxed));
         Ok(endpoint(&net, &params, address, LinkIdentity::Anonymous))

@@ -10,7 +10,7 @@ use std::{
     fmt,
     future::Future,
     io::{self, IoSliceMut},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
@@ -65,6 +65,31 @@ pub struct Traffic {
     pub lost: u64,
 }
 
+/// A packet that was sent from an address that is watched.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Where from.
+    pub from: SocketAddr,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its first bytes, as many as a QUIC packet needs to say its connection ids.
+    pub head: Vec<u8>,
+}
+
+impl Sent {
+    /// The connection ids of its receiver and its sender; `None` where it does not say both, as in packets of a link
+    /// that is made.
+    pub fn connection_ids(&self) -> Option<[&[u8]; 2]> {
+        let (first, rest) = self.head.split_first()?;
+        let (_version, rest) = rest.split_at_checked(4)?;
+        let (length, rest) = rest.split_first()?;
+        let (receiver, rest) = rest.split_at_checked(usize::from(*length))?;
+        let (length, rest) = rest.split_first()?;
+        let (sender, _) = rest.split_at_checked(usize::from(*length))?;
+        (first & 0x80 != 0).then_some([receiver, sender])
+    }
+}
+
 /// What has come to a bottleneck that several senders share.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Passed {
@@ -89,6 +114,8 @@ struct State {
     narrows: HashMap<SocketAddr, Narrow>,
     sockets: HashMap<SocketAddr, Arc<Mutex<Inbox>>>,
     cut: HashSet<SocketAddr>,
+    watched: Option<IpAddr>,
+    sent: Vec<Sent>,
     traffic: Traffic,
     digest: [u8; 32],
     sequence: u64,
@@ -135,6 +162,8 @@ struct SimSocket {
 
 /// Packets above this many bytes of UDP payload are lost: Ethernet less IPv4 and UDP.
 const MTU: usize = 1472;
+/// Bytes of a packet that are kept: a long header's first byte, version, and two connection ids of at most 20 bytes.
+const HEAD: usize = 47;
 
 impl SimNet {
     /// A network in which every pair of addresses has this model until told otherwise.
@@ -148,6 +177,8 @@ impl SimNet {
             narrows: HashMap::new(),
             sockets: HashMap::new(),
             cut: HashSet::new(),
+            watched: None,
+            sent: Vec::new(),
             traffic: Traffic::default(),
             digest: [0; 32],
             sequence: 0,
@@ -185,6 +216,16 @@ impl SimNet {
     /// Undoes a cut.
     pub fn heal(&self, address: SocketAddr) {
         self.state().cut.remove(&address);
+    }
+
+    /// From now on, keeps the beginning of every packet that is sent from this address, whatever its port.
+    pub fn watch(&self, from: IpAddr) {
+        self.state().watched = Some(from);
+    }
+
+    /// What was sent from the address that is watched.
+    pub fn watched(&self) -> Vec<Sent> {
+        self.state().sent.clone()
     }
 
     /// What it has carried so far.
@@ -225,6 +266,10 @@ impl State {
         let size = transmit.contents.len();
         let line = format!("{} {size} {from} {}", (now - self.start).as_nanos(), transmit.destination);
         self.digest = blake3(&[&self.digest, line.as_bytes()]);
+        if self.watched == Some(from.ip()) {
+            let head = transmit.contents.iter().copied().take(HEAD).collect();
+            self.sent.push(Sent { from, to: transmit.destination, head });
+        }
         self.traffic.packets += 1;
         self.traffic.bytes += size as u64;
         self.sequence += 1;

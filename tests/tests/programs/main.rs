@@ -6,11 +6,13 @@
 
 mod curl;
 mod failures;
+mod leave;
 mod load;
 mod mistakes;
 mod pipes;
 mod status;
 mod stops;
+mod up;
 
 use std::{
     net::SocketAddr,
