@@ -190,30 +190,6 @@ pub const GOODBYE_BYTES: u64 = 64 * 1024;
 /// While fewer circuits than this go to one next relay, upstream links are not counted out.
 pub const EXTENDS_UNCONTENDED: usize = 4096;
 
-// client: pool.rs, tunnel.rs
-
-/// Isolation tokens that have circuits at once: their circuits are to fit the links to two guards, of
-/// [`STREAMS_CLIENT`] each, however chance divides them, beside spares, retries and the directory's own.
-pub const MAX_ISOLATIONS: usize = 384;
-/// Circuits that are built ahead of need.
-pub const SPARE_CIRCUITS: usize = 2;
-/// Circuits that are tried in a row before a stream is told that there is none.
-pub const CIRCUIT_BUILD_TRIES: usize = 4;
-/// For adding one hop to a new circuit, the link to its guard included.
-pub const HOP_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A circuit that is not built after this long gets company: another one, over other relays.
-pub const BUILD_HEDGE: Duration = Duration::from_secs(2);
-/// A link to a guard that has had no circuits for this long is closed.
-pub const GUARD_IDLE: Duration = Duration::from_secs(30);
-/// A relay that failed is left out of new paths for this long.
-pub const RELAY_FAILURE_MEMORY: Duration = Duration::from_secs(60);
-/// For opening a stream, over however many circuits.
-pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Circuits that one stream is tried on.
-pub const OPEN_TRIES: usize = 3;
-/// A stream that does not open for this long is tried on a second circuit beside the first.
-pub const OPEN_HEDGE: Duration = Duration::from_millis(1500);
-
 // relay: relay.rs
 
 /// Handshakes, and extensions, of one link that may wait for their turn.

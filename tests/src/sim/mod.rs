@@ -32,4 +32,6 @@ mod links_tests;
 #[cfg(test)]
 mod origin;
 #[cfg(test)]
+mod outage_tests;
+#[cfg(test)]
 mod transfer_tests;
