@@ -291,8 +291,8 @@ impl Directory {
         self.proved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the others' clocks, and tells the operator when this one's verdict changes.
-    fn judge_clock(&self) -> bool {
+    /// Whether this clock is right, by those of others that were asked; tells the operator when that changes.
+    pub(crate) fn judge_clock(&self) -> bool {
         if self.is_clock_unsure() {
             return false;
         }
