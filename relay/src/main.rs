@@ -11,7 +11,10 @@ use anyhow::Context;
 use clap::Parser;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{self, Runtime},
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{info, warn};
 use trefoil_protocol::entry::{RelayEntry, Weight};
 use trefoil_relay::{
@@ -91,7 +94,7 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
 /// Prints how the running relay is.
 fn show_status(arguments: Arguments) -> anyhow::Result<()> {
     let directory = Settings::merged(arguments.config.as_deref(), arguments.settings)?.data_dir()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
     let status = runtime.block_on(status::ask(&directory))?;
     if arguments.json {
         println!("{}", status_socket::to_json(&status));
@@ -105,14 +108,18 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
     start_log(&config.log)?;
     open_files::raise();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(async {
+    runtime().context("cannot start threads")?.block_on(async {
         let (relay, _lock) = start(config).await?;
         wait_for_signal().await?;
         info!("stopping");
         relay.stop().await;
         Ok(())
     })
+}
+
+/// A runtime with a thread for each core.
+fn runtime() -> std::io::Result<Runtime> {
+    runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 /// Starts the relay; the lock holds its data directory.
@@ -181,4 +188,13 @@ async fn wait_for_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_relay_has_a_thread_for_each_core() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(super::runtime().unwrap().metrics().num_workers(), cores);
+    }
 }

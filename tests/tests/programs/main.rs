@@ -7,6 +7,7 @@
 mod curl;
 mod failures;
 mod load;
+mod logs;
 mod mistakes;
 mod pipes;
 mod status;
