@@ -333,7 +333,8 @@ pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
 pub const SESSIONS_ADDRESS_PART: f64 = 4.0;
 /// An address is dialled back at most once in this time.
 pub const REACH_PAUSE: Duration = Duration::from_secs(10);
-/// An address that a record lists is dialled at most once in this time, whoever lists it: it may be anybody's.
+/// An address that a record lists is dialled at most once in this time, whoever lists it: it may be anybody's. Once in
+/// an epoch, where that is shorter.
 pub const VERIFY_PAUSE: Duration = Duration::from_secs(60);
 /// Senders whose use is remembered, of each kind.
 pub const SENDERS_MAX: usize = 16_384;
@@ -363,6 +364,10 @@ pub const NEIGHBOURS: usize = 4;
 pub const FIRST_ASKED: usize = 8;
 /// Pushes that are under way at once. A neighbour that does not take them must not keep them from the others.
 pub const PUSHES_RUNNING: usize = 16;
+/// Of these, to one neighbour: one that is gone, and not known to be, holds each for [`DIRECTORY_TIMEOUT`].
+pub const PUSHES_RUNNING_EACH: usize = 2;
+/// A talk that takes longer than this is joined by one with another neighbour.
+pub const TALK_ALONE: Duration = Duration::from_secs(2);
 /// What is learnt within this time is pushed together.
 pub const PUSH_DELAY: Duration = Duration::from_millis(500);
 /// When nobody answers, the next relay is tried after this long; doubled each time, up to the pause between
@@ -388,15 +393,16 @@ pub const OUTAGE_OF: usize = 16;
 pub const VERIFY_PATIENCE_PART: u32 = 12;
 /// Relays that are dialled at once, to see whether they are there.
 pub const VERIFY_RUNNING: usize = 8;
-/// A relay that is not there is dialled again after this long, doubled each time.
-pub const VERIFY_BACKOFF_MIN: Duration = Duration::from_secs(60);
-/// Longest time until then.
+/// A relay that is not there is dialled again after [`VERIFY_PAUSE`], doubled each time; longest time until then.
 pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 // relay: store.rs
 
-/// The view is saved this often.
+/// The view is saved this often; once in an epoch, where that is shorter.
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Relays whose saved records have expired, and which are asked where hardly anyone else is known: of so many, some are
+/// where they were.
+pub const EXPIRED_KEPT: usize = 64;
 /// A saved view is at most so many bytes; larger files are none.
 pub const VIEW_FILE_MAX: usize = 64 * 1024 * 1024;
 
