@@ -2,14 +2,17 @@
 
 use std::{
     ops::RangeInclusive,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
+use trefoil_client::status::Status;
 use trefoil_tests::process::{
+    binaries::trefoil,
     names::WEB,
     network::{RealClient, RealNetwork},
-    program::{Program, Signal},
+    program::{PATIENCE, Program, Signal},
     server::Server,
 };
 
@@ -21,10 +24,33 @@ const CLIENTS: usize = 5;
 const KILLED: RangeInclusive<u8> = 21..=30;
 /// For all to find each other, from the moment at which the last has started.
 const FIND: Duration = Duration::from_secs(30);
+/// Between two looks at whether a client has found them.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A record of a test network lasts 30 s, and a usable set 10 s more.
 const FORGET: Duration = Duration::from_secs(60);
 /// For a request after relays died.
 const NEXT_REQUEST: Duration = Duration::from_secs(5);
+
+/// A proxy that keeps what it knows in this directory.
+fn client(network: &RealNetwork, place: &Path) -> RealClient {
+    let place = place.to_str().unwrap();
+    network.client(&["proxy", "--socks", "127.0.0.1:0", "--log", "debug", "--data-dir", place])
+}
+
+/// Waits until the client that keeps what it knows there uses this many relays; how long that took.
+fn knows(place: &Path, relays: usize) -> Duration {
+    let started = Instant::now();
+    loop {
+        let told = Program::run(trefoil().args(["status", "--json", "--data-dir"]).arg(place), PATIENCE);
+        assert_eq!(told.code(), 0, "{}", told.stderr);
+        let status: Status = serde_json::from_str(&told.stdout).unwrap();
+        if status.usable >= relays {
+            return started.elapsed();
+        }
+        assert!(started.elapsed() < FIND, "{status}");
+        thread::sleep(LOOK_EVERY);
+    }
+}
 
 /// Lets each client fetch a page, all at once, on circuits that this user has or new ones; the longest time.
 fn fetch(clients: &[RealClient], user: &str, web: &Server) -> Duration {
@@ -49,10 +75,14 @@ fn thirty_relays_find_each_other_from_one_and_five_clients_outlive_it_and_ten_mo
     let _alone = alone();
     let web = Server::web();
     let mut network = RealNetwork::start_from(RELAYS, 1);
-    let clients: Vec<_> = (0..CLIENTS).map(|_| network.proxy()).collect();
+    let kept = tempfile::tempdir().unwrap();
+    let places: Vec<_> = (0..CLIENTS).map(|number| kept.path().join(number.to_string())).collect();
+    let clients: Vec<_> = places.iter().map(|place| client(&network, place)).collect();
     let all = usize::from(RELAYS);
     let took = network.wait_until(FIND, |relay| relay.usable == all && relay.listed_until.is_some());
     println!("{all} relays found each other in {took:?}");
+    let took = places.iter().map(|place| knows(place, all)).max().unwrap();
+    println!("the clients knew them all {took:?} later");
     let took = fetch(&clients, "first", &web);
     println!("first requests: {took:?}");
 
