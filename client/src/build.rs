@@ -3,7 +3,13 @@
 //! Specification: docs/protocol.md, "Handshake" and "Extend". Nothing else is said on a circuit before it is whole. A
 //! relay that asks for a puzzle gets it solved once; a second `Busy` is a failure.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::{Bytes, BytesMut};
 use rand::{SeedableRng, rngs::StdRng};
@@ -87,11 +93,27 @@ struct Unfinished {
     rng: StdRng,
 }
 
+/// How many hops a circuit under way has, for whoever waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Made(Arc<AtomicUsize>);
+
+impl Made {
+    /// Hops that have been added.
+    pub(crate) fn hops(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
 /// Builds a circuit along `path`, guard first.
 pub(crate) async fn build(
     network: NetworkId,
     guards: &Guards,
     path: &[RelayEntry],
+    made: &Made,
     mut rng: StdRng,
 ) -> Result<Parts, BuildError> {
     let [guard, rest @ ..] = path else { panic!("a path has at least one hop") };
@@ -100,8 +122,10 @@ pub(crate) async fn build(
         Unfinished::create(network, &link, guard, &mut rng).await
     };
     let mut circuit = hop(guard, None, first).await?;
+    made.add();
     for (before, relay) in path.iter().zip(rest) {
         hop(relay, Some(before.id), circuit.extend(relay)).await?;
+        made.add();
     }
     let Unfinished { reader, writer, forward, backward, rules, hops, rng, .. } = circuit;
     Ok(Parts { reader, writer, forward, backward, rules, hops, rng })

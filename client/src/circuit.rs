@@ -38,6 +38,7 @@ const PULSE_EVERY: Duration = Duration::from_millis(250);
 /// A circuit in use. It closes when the last handle is dropped.
 pub(crate) struct Circuit {
     streams: CircuitStreams,
+    shared: Arc<Shared>,
     hops: Vec<Hop>,
     made: Instant,
     closed: CancellationToken,
@@ -106,14 +107,32 @@ impl Circuit {
         let inwards = Inwards { shared: Arc::clone(&shared), reader: parts.reader, layers: parts.backward };
         let outwards =
             Outwards { shared: Arc::clone(&shared), writer: parts.writer, layers: parts.forward, rng: parts.rng };
-        tracker.spawn(run(shared, inwards, outwards, closed.clone()));
-        Arc::new(Self { streams, hops: parts.hops, made: Instant::now(), _close: closed.clone().drop_guard(), closed })
+        tracker.spawn(run(Arc::clone(&shared), inwards, outwards, closed.clone()));
+        let (made, _close) = (Instant::now(), closed.clone().drop_guard());
+        Arc::new(Self { streams, shared, hops: parts.hops, made, closed, _close })
     }
 
     /// Opens a stream at the last hop; [`Stream::opened`] tells when it is connected.
     pub(crate) fn open(&self, target: Target) -> Result<Stream, StreamError> {
         let last = u8::try_from(self.hops.len() - 1).expect("a circuit has at most six hops");
         self.streams.open(last, target)
+    }
+
+    /// Asks the last hop for a sign of life, unless one was asked for already.
+    pub(crate) fn ask_for_life(&self) {
+        if self.shared.pulse().urge(Instant::now()) {
+            self.shared.ask.notify_one();
+        }
+    }
+
+    /// Whether anything came from the last hop since then.
+    pub(crate) fn was_heard_since(&self, then: Instant) -> bool {
+        self.shared.pulse().last_heard() > then
+    }
+
+    /// When it was made.
+    pub(crate) fn made(&self) -> Instant {
+        self.made
     }
 
     /// The relays, guard first.

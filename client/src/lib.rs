@@ -15,6 +15,7 @@ mod local;
 mod pool;
 pub mod proxy;
 mod pulse;
+mod race;
 pub mod socks;
 mod source;
 pub mod state;

@@ -13,7 +13,6 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify, watch},
-    task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,10 +21,7 @@ use trefoil_protocol::{
     entry::RelayEntry,
     guard::{GuardSample, NoGuard, SampleRules},
     identity::RelayId,
-    limits::{
-        BUILD_HEDGE, CIRCUIT_BUILD_TRIES, DIRECTORY_WAIT, HOP_BUILD_TIMEOUT, MAX_ISOLATIONS, PATH_HOPS,
-        RELAY_FAILURE_MEMORY, SPARE_CIRCUITS,
-    },
+    limits::{DIRECTORY_WAIT, MAX_ISOLATIONS, PATH_HOPS, RELAY_FAILURE_MEMORY, SPARE_CIRCUITS},
     message::Target,
     params::NetworkParams,
     path::{self, Need, NoPath, PathRules},
@@ -34,9 +30,10 @@ use trefoil_protocol::{
 use trefoil_relay::clock::Clock;
 
 use crate::{
-    build::{self, BuildError, Cause},
+    build::{self, BuildError, Cause, Made},
     circuit::{Circuit, Hop},
     guards::{Guards, Sockets},
+    race::Usual,
     tunnel::Isolation,
 };
 
@@ -111,9 +108,10 @@ struct State {
     port: u16,
     used: HashMap<Isolation, Arc<Slot>>,
     failed: BTreeMap<RelayId, Instant>, // in order, so that a simulation repeats itself
+    usual: Usual,
 }
 
-type Built = Result<Arc<Circuit>, BuildError>;
+pub(crate) type Built = Result<Arc<Circuit>, BuildError>;
 
 /// The circuits of one isolation token.
 #[derive(Default)]
@@ -131,6 +129,7 @@ impl Pool {
             port: USUAL_PORT,
             used: HashMap::new(),
             failed: BTreeMap::new(),
+            usual: Usual::default(),
         };
         let known = Known { usable: None, trouble: "the network's relays are not known yet".into() };
         let pool = Arc::new(Self {
@@ -170,19 +169,24 @@ impl Pool {
         StdRng::from_rng(&mut self.lock().rng)
     }
 
-    /// A circuit for a stream of this isolation to this target, through none of the relays in `avoid`.
+    /// A circuit for a stream of this isolation to this target, through none of the relays in `avoid`, and built since
+    /// `since`, if that is given: older ones may have died with those that were tried.
     pub(crate) async fn circuit(
         self: &Arc<Self>,
         isolation: &Isolation,
         target: &Target,
         avoid: &[RelayId],
+        since: Option<Instant>,
     ) -> Result<Arc<Circuit>, NoCircuit> {
         let slot = self.slot(isolation)?;
         let _finding = slot.finding.lock().await;
-        if let Some(circuit) = slot.find(target, avoid) {
+        let fits = |circuit: &Circuit| {
+            circuit.may_take(target) && !circuit.has_any(avoid) && since.is_none_or(|since| circuit.made() >= since)
+        };
+        if let Some(circuit) = slot.find(fits) {
             return Ok(circuit);
         }
-        let circuit = match self.take_spare(target, avoid) {
+        let circuit = match self.take_spare(target, fits) {
             Some(spare) => spare,
             None => self.build(Need::Target(target), avoid).await?,
         };
@@ -226,18 +230,18 @@ impl Pool {
         self.shutdown.is_cancelled()
     }
 
-    fn take_spare(&self, target: &Target, avoid: &[RelayId]) -> Option<Arc<Circuit>> {
+    fn take_spare(&self, target: &Target, fits: impl Fn(&Circuit) -> bool) -> Option<Arc<Circuit>> {
         let mut state = self.lock();
         if let Target::Exit { port, .. } = target {
             state.port = *port;
         }
-        let at = state.spares.iter().position(|spare| spare.may_take(target) && !spare.has_any(avoid))?;
+        let at = state.spares.iter().position(|spare| fits(spare))?;
         self.spare_wanted.notify_one();
         Some(state.spares.swap_remove(at))
     }
 
     /// The relays to draw from, as soon as there are any; at most [`DIRECTORY_WAIT`] later the reason why there are none.
-    async fn await_usable(&self) -> Result<(), NoCircuit> {
+    pub(crate) async fn await_usable(&self) -> Result<(), NoCircuit> {
         let mut known = self.known.subscribe();
         let waited = timeout(DIRECTORY_WAIT, known.wait_for(|known| known.usable.is_some())).await;
         match waited {
@@ -274,55 +278,26 @@ impl Pool {
         };
         path.push(last.entry.clone());
         let built = match first {
-            Some(_) => self.build_from_anywhere(&path).await, // it is no guard, and never becomes one by this
-            None => Arc::clone(self).build_along(path).await,
+            Some(_) => self.build_from_anywhere(&path, &Made::default()).await, // it is no guard, and never becomes one by this
+            None => Arc::clone(self).build_along(path, Made::default()).await,
         };
         built.map_err(|error| NoCircuit::Build { tries: 1, last: Box::new(self.failed(error)) })
     }
 
-    /// Builds a circuit. One that fails is tried again over other relays; one that is slow gets company.
-    async fn build(self: &Arc<Self>, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
-        self.await_usable().await?;
-        let mut building = JoinSet::new();
-        let mut avoid = avoid.to_vec();
-        let mut tries = 0;
-        let mut last = None;
-        while tries < CIRCUIT_BUILD_TRIES && !self.is_closed() {
-            match self.draw(need, &avoid) {
-                Ok(path) => {
-                    avoid.extend(path.iter().map(|relay| relay.id));
-                    building.spawn(Arc::clone(self).build_along(path));
-                    tries += 1;
-                }
-                Err(error) if building.is_empty() => return Err(error),
-                Err(_) => break, // what is under way may yet be built
-            }
-            match first_of(&mut building, BUILD_HEDGE).await {
-                Some(Ok(circuit)) => return Ok(circuit),
-                Some(Err(error)) => last = Some(self.failed(error)),
-                None => {}
-            }
-        }
-        while let Some(ended) = first_of(&mut building, HOP_BUILD_TIMEOUT).await {
-            match ended {
-                Ok(circuit) => return Ok(circuit),
-                Err(error) => last = Some(self.failed(error)),
-            }
-        }
-        Err(last.map_or(NoCircuit::Slow { tries }, |last| NoCircuit::Build { tries, last: Box::new(last) }))
-    }
-
     /// Takes note of the relay that failed, and of the one that says so: either may be the one that does harm.
-    fn failed(&self, error: BuildError) -> BuildError {
+    pub(crate) fn failed(&self, error: BuildError) -> BuildError {
         debug!(%error, "a circuit was not built");
         let now = Instant::now();
-        self.lock().failed.extend([Some(error.relay), error.witness].into_iter().flatten().map(|relay| (relay, now)));
+        let mut state = self.lock();
+        state.failed.extend([Some(error.relay), error.witness].into_iter().flatten().map(|relay| (relay, now)));
+        state.spares.retain(|spare| !spare.has_any(&[error.relay]));
+        drop(state);
         error
     }
 
     /// Draws a path around the relays to avoid and those that failed lately; if none is left, around fewer of them.
     /// Guards are few: one that is to be avoided is taken where the other leads nowhere.
-    fn draw(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit> {
+    pub(crate) fn draw(&self, need: Need<'_>, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit> {
         let usable = self.usable().ok_or_else(|| NoCircuit::NotYet(Arc::clone(&self.known.borrow().trouble)))?;
         let mut rng = self.rng();
         let lately = [avoid, &self.failed_lately()].concat();
@@ -358,18 +333,25 @@ impl Pool {
     }
 
     /// Builds a circuit that begins at a guard, which learns how that went.
-    async fn build_along(self: Arc<Self>, path: Vec<RelayEntry>) -> Result<Arc<Circuit>, BuildError> {
-        let built = self.build_from_anywhere(&path).await;
+    pub(crate) async fn build_along(self: Arc<Self>, path: Vec<RelayEntry>, made: Made) -> Built {
+        let built = self.build_from_anywhere(&path, &made).await;
         if let Some(guard) = path.first() {
             self.guards.handle_built(&guard.id, &built);
         }
         built
     }
 
-    async fn build_from_anywhere(&self, path: &[RelayEntry]) -> Result<Arc<Circuit>, BuildError> {
+    async fn build_from_anywhere(&self, path: &[RelayEntry], made: &Made) -> Built {
         let rng = StdRng::from_rng(&mut self.lock().rng);
-        let parts = build::build(self.params.id(), &self.guards, path, rng).await?;
+        let parts = build::build(self.params.id(), &self.guards, path, made, rng).await?;
+        let took = parts.hops.iter().map(|hop| hop.took).sum();
+        self.lock().usual.note(took);
         Ok(Circuit::start(parts, &self.tracker, &self.shutdown))
+    }
+
+    /// What building a circuit took lately.
+    pub(crate) fn usual(&self) -> Usual {
+        self.lock().usual
     }
 
     /// Keeps the spares up and lets go of what is spent, until the end.
@@ -433,21 +415,12 @@ impl Slot {
         Arc::strong_count(self) > 1 || self.lock().iter().any(|circuit| circuit.has_streams())
     }
 
-    fn find(&self, target: &Target, avoid: &[RelayId]) -> Option<Arc<Circuit>> {
-        let circuits = self.lock();
-        circuits.iter().rev().find(|circuit| circuit.may_take(target) && !circuit.has_any(avoid)).cloned()
+    fn find(&self, fits: impl Fn(&Circuit) -> bool) -> Option<Arc<Circuit>> {
+        self.lock().iter().rev().find(|circuit| fits(circuit)).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Circuit>>> {
         self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The first build to end within `patience`; at once `None` when there is none.
-async fn first_of(building: &mut JoinSet<Built>, patience: Duration) -> Option<Built> {
-    match timeout(patience, building.join_next()).await {
-        Ok(Some(Ok(built))) => Some(built),
-        Ok(Some(Err(_))) | Ok(None) | Err(_) => None,
     }
 }
 

@@ -20,7 +20,9 @@ const WAIT_FACTOR: u32 = 8;
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Pulse {
+    /// When a cell came, or silence began to say something.
     heard: Instant,
+    last: Instant,
     question: Question,
     silence: Duration,
     wait: Duration,
@@ -48,17 +50,31 @@ impl Pulse {
     /// A circuit whose slowest hop took this long to add.
     pub(crate) fn new(slowest: Duration, now: Instant) -> Self {
         let wait = (slowest * WAIT_FACTOR).clamp(SHORTEST_WAIT, LONGEST_WAIT);
-        Self { heard: now, question: Question::None, silence: FIRST_SILENCE, wait }
+        Self { heard: now, last: now, question: Question::None, silence: FIRST_SILENCE, wait }
+    }
+
+    /// When the last cell came.
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.last
+    }
+
+    /// Somebody wants to know now. Whether it is to be asked: not where a question waits for its answer.
+    pub(crate) fn urge(&mut self, now: Instant) -> bool {
+        let urged = matches!(self.question, Question::None);
+        if urged {
+            self.question = Question::Due(now);
+        }
+        urged
     }
 
     /// A cell came that we did not ask for as a sign of life.
     pub(crate) fn heard(&mut self, now: Instant) {
-        *self = Self { heard: now, question: Question::None, silence: FIRST_SILENCE, wait: self.wait };
+        *self = Self { heard: now, last: now, question: Question::None, silence: FIRST_SILENCE, wait: self.wait };
     }
 
     /// The padding cell came that we asked for.
     pub(crate) fn answered(&mut self, now: Instant) {
-        self.heard = now;
+        (self.heard, self.last) = (now, now);
         self.question = Question::None;
     }
 
@@ -163,6 +179,19 @@ mod tests {
             }
         }
         assert!((60..=70).contains(&asked), "{asked} questions in an hour");
+    }
+
+    #[test]
+    fn one_question_is_asked_at_once_where_somebody_wants_to_know() {
+        let now = Instant::now();
+        let mut pulse = Pulse::new(RTT, now);
+        pulse.rest(now + RTT);
+        assert_eq!(pulse.last_heard(), now, "a rest is no sign of life");
+        assert!(pulse.urge(now + RTT) && !pulse.urge(now + RTT));
+        assert_eq!(pulse.poll(now + FIRST_SILENCE * 2), Act::Nothing);
+        pulse.asked(now + RTT);
+        pulse.answered(now + RTT * 2);
+        assert_eq!(pulse.last_heard(), now + RTT * 2);
     }
 
     #[test]

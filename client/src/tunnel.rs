@@ -5,7 +5,10 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tracing::debug;
 use trefoil_protocol::{
     entry::RelayEntry,
@@ -212,21 +215,26 @@ impl Client {
     /// Tries one circuit after the other. One that is slow to answer is not given up, but a second is asked beside it:
     /// a dead relay is noticed late, and a person waits.
     async fn open_somewhere(&self, isolation: &Isolation, target: &Target) -> Result<Stream, OpenError> {
+        let started = Instant::now();
         let mut attempts = JoinSet::new();
         let mut avoid = Vec::new();
         let mut last = OpenError::Timeout;
-        for _ in 0..OPEN_TRIES {
-            match self.0.pool.circuit(isolation, target, &avoid).await {
-                Ok(circuit) => {
+        for number in 0..OPEN_TRIES {
+            let since = (number > 0).then_some(started);
+            let finding = self.0.pool.circuit(isolation, target, &avoid, since);
+            let ended = match beside(&mut attempts, finding).await {
+                Ok(Ok(circuit)) => {
                     avoid.extend(circuit.hops().iter().map(|hop| hop.relay.id));
-                    attempts.spawn(attempt(circuit, target.clone()));
+                    attempts.spawn(attempt(Arc::clone(&circuit), target.clone()));
+                    self.await_end(&mut attempts, &circuit).await
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     last = self.no_path(error);
                     break;
                 }
-            }
-            match first_of(&mut attempts, OPEN_HEDGE).await {
+                Err(ended) => Some(ended),
+            };
+            match ended {
                 Some(Attempt::Opened(stream)) => return Ok(stream),
                 Some(Attempt::Final(reason)) => return Err(OpenError::Stream(reason)),
                 Some(Attempt::TryElsewhere(reason)) => last = OpenError::Stream(reason),
@@ -241,6 +249,19 @@ impl Client {
             }
         }
         Err(last)
+    }
+
+    /// The first attempt to end while it is worth waiting for: for [`OPEN_HEDGE`] on a circuit that gives signs of life,
+    /// since then its target is slow; for less on one that gives none.
+    async fn await_end(&self, attempts: &mut JoinSet<Attempt>, circuit: &Circuit) -> Option<Attempt> {
+        let asked = Instant::now();
+        circuit.ask_for_life();
+        let silence = self.0.pool.usual().hedge().min(OPEN_HEDGE);
+        let ended = first_of(attempts, silence).await;
+        if ended.is_none() && circuit.was_heard_since(asked) {
+            return first_of(attempts, OPEN_HEDGE - silence).await;
+        }
+        ended
     }
 
     fn no_path(&self, error: NoCircuit) -> OpenError {
@@ -286,6 +307,22 @@ fn is_final(reason: Reason) -> bool {
         | Reason::Reset
         | Reason::Ended => true,
         Reason::Policy | Reason::Limit | Reason::NotOffered | Reason::Shutdown | Reason::Internal => false,
+    }
+}
+
+/// What `finding` gives, unless an attempt opens its stream or fails for good before.
+async fn beside<T>(attempts: &mut JoinSet<Attempt>, finding: impl Future<Output = T>) -> Result<T, Attempt> {
+    tokio::pin!(finding);
+    loop {
+        tokio::select! {
+            biased; // both work: so that a simulation repeats itself
+            Some(ended) = attempts.join_next() => match ended {
+                Ok(ended @ (Attempt::Opened(_) | Attempt::Final(_))) => return Err(ended),
+                Ok(Attempt::TryElsewhere(reason)) => debug!(%reason, "a slow circuit did not open the stream either"),
+                Err(_) => {}
+            },
+            found = &mut finding => return Ok(found),
+        }
     }
 }
 

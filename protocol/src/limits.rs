@@ -190,30 +190,6 @@ pub const GOODBYE_BYTES: u64 = 64 * 1024;
 /// While fewer circuits than this go to one next relay, upstream links are not counted out.
 pub const EXTENDS_UNCONTENDED: usize = 4096;
 
-// client: pool.rs, tunnel.rs
-
-/// Isolation tokens that have circuits at once: their circuits are to fit the links to two guards, of
-/// [`STREAMS_CLIENT`] each, however chance divides them, beside spares, retries and the directory's own.
-pub const MAX_ISOLATIONS: usize = 384;
-/// Circuits that are built ahead of need.
-pub const SPARE_CIRCUITS: usize = 2;
-/// Circuits that are tried in a row before a stream is told that there is none.
-pub const CIRCUIT_BUILD_TRIES: usize = 4;
-/// For adding one hop to a new circuit, the link to its guard included.
-pub const HOP_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A circuit that is not built after this long gets company: another one, over other relays.
-pub const BUILD_HEDGE: Duration = Duration::from_secs(2);
-/// A link to a guard that has had no circuits for this long is closed.
-pub const GUARD_IDLE: Duration = Duration::from_secs(30);
-/// A relay that failed is left out of new paths for this long.
-pub const RELAY_FAILURE_MEMORY: Duration = Duration::from_secs(60);
-/// For opening a stream, over however many circuits.
-pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Circuits that one stream is tried on.
-pub const OPEN_TRIES: usize = 3;
-/// A stream that does not open for this long is tried on a second circuit beside the first.
-pub const OPEN_HEDGE: Duration = Duration::from_millis(1500);
-
 // relay: relay.rs
 
 /// Handshakes, and extensions, of one link that may wait for their turn.
@@ -357,7 +333,8 @@ pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
 pub const SESSIONS_ADDRESS_PART: f64 = 4.0;
 /// An address is dialled back at most once in this time.
 pub const REACH_PAUSE: Duration = Duration::from_secs(10);
-/// An address that a record lists is dialled at most once in this time, whoever lists it: it may be anybody's.
+/// An address that a record lists is dialled at most once in this time, whoever lists it: it may be anybody's. Once in
+/// an epoch, where that is shorter.
 pub const VERIFY_PAUSE: Duration = Duration::from_secs(60);
 /// Senders whose use is remembered, of each kind.
 pub const SENDERS_MAX: usize = 16_384;
@@ -387,6 +364,10 @@ pub const NEIGHBOURS: usize = 4;
 pub const FIRST_ASKED: usize = 8;
 /// Pushes that are under way at once. A neighbour that does not take them must not keep them from the others.
 pub const PUSHES_RUNNING: usize = 16;
+/// Of these, to one neighbour: one that is gone, and not known to be, holds each for [`DIRECTORY_TIMEOUT`].
+pub const PUSHES_RUNNING_EACH: usize = 2;
+/// A talk that takes longer than this is joined by one with another neighbour.
+pub const TALK_ALONE: Duration = Duration::from_secs(2);
 /// What is learnt within this time is pushed together.
 pub const PUSH_DELAY: Duration = Duration::from_millis(500);
 /// When nobody answers, the next relay is tried after this long; doubled each time, up to the pause between
@@ -412,15 +393,16 @@ pub const OUTAGE_OF: usize = 16;
 pub const VERIFY_PATIENCE_PART: u32 = 12;
 /// Relays that are dialled at once, to see whether they are there.
 pub const VERIFY_RUNNING: usize = 8;
-/// A relay that is not there is dialled again after this long, doubled each time.
-pub const VERIFY_BACKOFF_MIN: Duration = Duration::from_secs(60);
-/// Longest time until then.
+/// A relay that is not there is dialled again after [`VERIFY_PAUSE`], doubled each time; longest time until then.
 pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 // relay: store.rs
 
-/// The view is saved this often.
+/// The view is saved this often; once in an epoch, where that is shorter.
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Relays whose saved records have expired, and which are asked where hardly anyone else is known: of so many, some are
+/// where they were.
+pub const EXPIRED_KEPT: usize = 64;
 /// A saved view is at most so many bytes; larger files are none.
 pub const VIEW_FILE_MAX: usize = 64 * 1024 * 1024;
 

@@ -28,7 +28,7 @@ use trefoil_protocol::{
     epoch::{Epoch, UnixSeconds},
     identity::RelayId,
     ip,
-    limits::{CLOCK_SAMPLES_LEAST, DIRECTORY_TICK, PROVED_MAX, YOUNG_TICK},
+    limits::{CLOCK_SAMPLES_LEAST, DIRECTORY_TICK, NEIGHBOURS, PROVED_MAX, YOUNG_TICK},
     params::NetworkParams,
     usable::{Seen, UsableSet},
     view::View,
@@ -52,6 +52,8 @@ pub struct Directory {
     own: RelayId,
     clock: Clock,
     bootstrap: BTreeMap<RelayId, RelayEntry>,
+    /// Relays of the saved view whose records had expired.
+    expired: Vec<RelayEntry>,
     view: Mutex<View>,
     usable: Mutex<Arc<UsableSet>>,
     /// Relays with which a link was made, at addresses that no record of theirs listed then.
@@ -91,6 +93,7 @@ impl Directory {
             own,
             clock,
             bootstrap,
+            expired: Vec::new(),
             view: Mutex::new(view),
             usable: Mutex::new(Arc::new(usable)),
             proved: Mutex::default(),
@@ -109,6 +112,11 @@ impl Directory {
         };
         directory.freeze();
         directory
+    }
+
+    /// With relays that may still be where they were: to be asked where hardly anyone else is known.
+    pub(crate) fn with_expired(self, expired: Vec<RelayEntry>) -> Self {
+        Self { expired, ..self }
     }
 
     /// How many relays have a record here, this one included.
@@ -173,6 +181,11 @@ impl Directory {
         let mut all: BTreeMap<_, _> = known.map(|(relay, known)| (*relay, known.record.record().entry())).collect();
         for (relay, entry) in &self.bootstrap {
             all.entry(*relay).or_insert_with(|| entry.clone());
+        }
+        if all.len() <= NEIGHBOURS {
+            for entry in &self.expired {
+                all.entry(entry.id).or_insert_with(|| entry.clone());
+            }
         }
         all.remove(&self.own);
         all.into_values().collect()
@@ -291,7 +304,7 @@ impl Directory {
         self.proved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the others' clocks, and tells the operator when this one's verdict changes.
+    /// Whether this clock is right, by those of others that were asked; tells the operator when that changes.
     pub(crate) fn judge_clock(&self) -> bool {
         if self.is_clock_unsure() {
             return false;

@@ -16,7 +16,7 @@ use std::{
 
 use rand::{
     RngExt,
-    seq::{IndexedRandom, SliceRandom},
+    seq::{IteratorRandom, SliceRandom},
 };
 use tokio::{
     task::JoinSet,
@@ -29,7 +29,10 @@ use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
     ip::IpNet,
-    limits::{FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, RETRY_MIN, TALK_TIMEOUT, WANTS_AT_ONCE},
+    limits::{
+        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN, TALK_ALONE,
+        TALK_TIMEOUT, WANTS_AT_ONCE,
+    },
     reconcile::{Held, ReconcileError, Reconciler, Salt, SaltedId},
 };
 
@@ -118,9 +121,11 @@ impl Neighbours {
         }
     }
 
-    /// One of them, at random.
-    fn draw(&self, node: &Node) -> Option<RelayEntry> {
-        self.lock().choose(&mut node.rng()).map(|neighbour| neighbour.entry.clone())
+    /// One of them, at random, but none of these.
+    fn draw(&self, node: &Node, except: &BTreeSet<RelayId>) -> Option<RelayEntry> {
+        let neighbours = self.lock();
+        let free = neighbours.iter().filter(|neighbour| !except.contains(&neighbour.entry.id));
+        free.choose(&mut node.rng()).map(|neighbour| neighbour.entry.clone())
     }
 
     /// Whether this one was talked to for the first time now.
@@ -144,23 +149,30 @@ fn groups(entry: &RelayEntry) -> impl Iterator<Item = IpNet> + use<> {
     entry.addresses.netgroups().into_iter().flatten()
 }
 
-/// Compares with one neighbour after the other, until the node stops.
+/// Compares with one neighbour after the other, until the node stops. One that is slow, or gone and not known to be,
+/// does not keep it from the others.
 pub(crate) async fn reconcile(node: Arc<Node>) {
     let rules = &node.directory.params().directory;
     let (every, redraw) = (seconds(rules.reconcile), seconds(rules.redraw));
     let (mut pause, mut redrawn) = (every, Instant::now());
+    let (mut talks, mut talking) = (JoinSet::new(), BTreeSet::new());
     loop {
         sleep(pause.mul_f64(node.rng().random_range(0.8..1.2))).await; // so that relays started together do not stay so
         if redrawn.elapsed() >= redraw {
             redrawn = Instant::now();
-            let old = node.neighbours.draw(&node);
+            let old = node.neighbours.draw(&node, &talking);
             old.inspect(|old| node.neighbours.remove(&old.id));
         }
         node.neighbours.fill(&node);
-        let Some(entry) = node.neighbours.draw(&node) else { continue };
-        let reached = talk(&node, &entry).await;
+        if let Some(entry) = node.neighbours.draw(&node, &talking) {
+            talking.insert(entry.id);
+            let node = Arc::clone(&node);
+            talks.spawn(async move { (talk(&node, &entry).await, entry.id) });
+        }
+        let Ok(Some(Ok((reached, relay)))) = timeout(TALK_ALONE, talks.join_next()).await else { continue };
+        talking.remove(&relay);
         if !reached {
-            node.neighbours.remove(&entry.id);
+            node.neighbours.remove(&relay);
         }
         let silent = node.neighbours.note_talk(reached, node.links.count());
         pause = if reached { every } else { (pause * 2).min(every).max(RETRY_MIN.min(every)) };
@@ -199,23 +211,29 @@ pub(crate) async fn ask_first(node: &Arc<Node>) {
 
 /// Tells neighbours what is new, until the node stops.
 pub(crate) async fn push(node: Arc<Node>) {
-    let mut pushing = JoinSet::new();
+    let (mut pushing, mut running) = (JoinSet::new(), Vec::new());
     loop {
         node.directory.news.ready().await;
         sleep(PUSH_DELAY).await; // what comes together goes together
         let items = Arc::new(node.directory.news.take());
         node.neighbours.fill(&node);
-        while pushing.try_join_next().is_some() {}
+        while let Some(ended) = pushing.try_join_next() {
+            let at = running.iter().position(|relay| ended.as_ref().is_ok_and(|ended| ended == relay));
+            at.map(|at| running.swap_remove(at));
+        }
         for entry in node.neighbours.all() {
-            if pushing.len() >= PUSHES_RUNNING {
-                break; // those that are left out find it when they compare
+            let is_full = running.iter().filter(|relay| **relay == entry.id).count() >= PUSHES_RUNNING_EACH;
+            if is_full || pushing.len() >= PUSHES_RUNNING {
+                continue; // those that are left out find it when they compare
             }
+            running.push(entry.id);
             let (node, items) = (Arc::clone(&node), Arc::clone(&items));
             pushing.spawn(async move {
                 if let Err(error) = within(tell(&node, &entry, &items)).await {
                     debug!(%error, "a neighbour did not hear of news");
                     node.neighbours.remove(&entry.id);
                 }
+                entry.id
             });
         }
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use trefoil_protocol::{
     identity::RelayId,
     limits::{
@@ -101,6 +101,7 @@ struct Inner {
     connection: Connection,
     peer: Option<RelayId>,
     dialler: Dialler,
+    made: Instant,
     address: SocketAddr,
     counts: Mutex<Counts>,
     _place: Option<Place>,
@@ -138,7 +139,8 @@ impl Link {
         }
         let counts = Mutex::new(Counts { ours: Streams::default(), theirs: Streams::default(), allowed, most });
         let address = canonical(connection.remote_address());
-        Self(Arc::new(Inner { id, connection, peer, dialler, address, counts, _place: place }))
+        let made = Instant::now();
+        Self(Arc::new(Inner { id, connection, peer, dialler, made, address, counts, _place: place }))
     }
 
     /// Its name within this process.
@@ -160,6 +162,11 @@ impl Link {
     /// so: where QUIC's packets go now is nobody's proof of anything.
     pub fn remote_address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// For how long it is there.
+    pub fn age(&self) -> Duration {
+        self.0.made.elapsed()
     }
 
     /// The present estimate of the round-trip time.

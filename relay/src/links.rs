@@ -17,7 +17,7 @@ use tokio::{
 };
 use trefoil_protocol::{
     identity::RelayId,
-    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, LINK_DRAIN, LINK_IDLE_KEPT, LINKS_MAX},
+    limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HANDSHAKE_TIMEOUT, LINK_DRAIN, LINK_IDLE_KEPT, LINKS_MAX},
 };
 
 use crate::{
@@ -125,13 +125,17 @@ impl Links {
         }
     }
 
+    /// Whether a link to this relay at this address is open.
+    pub fn is_open(&self, relay: RelayId, address: SocketAddr) -> bool {
+        self.table().open(relay).is_some_and(|link| link.remote_address() == address)
+    }
+
     /// Whether this relay is at this address: an open link says so, or a dial, whose link is not kept.
     ///
     /// # Errors
     /// As [`Endpoint::dial`].
     pub async fn look(&self, relay: RelayId, address: SocketAddr) -> Result<(), DialError> {
-        let is_open = self.table().open(relay).is_some_and(|link| link.remote_address() == address);
-        if is_open {
+        if self.is_open(relay, address) {
             return Ok(());
         }
         let link = self.0.endpoint.dial(relay, address).await?;
@@ -140,7 +144,8 @@ impl Links {
     }
 
     /// Adds a link that was accepted from a relay. Of two links to one relay, the one dialled by the smaller id stays
-    /// for new circuits; of two by the same dialler, the newer. The other ends with its circuits.
+    /// for new circuits; of two by the same dialler, the newer; and the newer, too, where the other is older than a dial
+    /// can take, since then the relay has lost it. The other ends with its circuits.
     ///
     /// Links of anonymous peers are left out.
     pub fn insert(&self, accepted: &Link) {
@@ -295,7 +300,7 @@ impl Table {
 
     fn prefers(&self, relay: RelayId, new: &Link, open: &Link) -> bool {
         let smaller = if self.own.is_some_and(|own| own < relay) { Dialler::Us } else { Dialler::Peer };
-        new.dialler() == open.dialler() || new.dialler() == smaller
+        new.dialler() == open.dialler() || new.dialler() == smaller || open.age() >= HANDSHAKE_TIMEOUT
     }
 
     fn open(&self, relay: RelayId) -> Option<&Link> {

@@ -10,7 +10,7 @@ use clap::Parser;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::{
-    runtime::Runtime,
+    runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
 };
 use tracing::info;
@@ -97,7 +97,7 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
 /// Prints how the running relay is.
 fn show_status(arguments: Arguments) -> anyhow::Result<()> {
     let directory = Settings::merged(arguments.config.as_deref(), arguments.settings)?.data_dir()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
     let status = runtime.block_on(status::ask(&directory))?;
     if arguments.json {
         println!("{}", status_socket::to_json(&status));
@@ -157,8 +157,12 @@ fn prepare(arguments: Arguments) -> anyhow::Result<(Config, Runtime)> {
     let config = Config::load(arguments.config.as_deref(), arguments.settings)?;
     start_log(&config.log)?;
     open_files::raise();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    Ok((config, runtime))
+    Ok((config, runtime().context("cannot start threads")?))
+}
+
+/// A runtime with a thread for each core.
+fn runtime() -> std::io::Result<Runtime> {
+    runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn open_state(directory: &Path) -> anyhow::Result<State> {
@@ -181,4 +185,13 @@ fn first_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_relay_has_a_thread_for_each_core() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(super::runtime().unwrap().metrics().num_workers(), cores);
+    }
 }

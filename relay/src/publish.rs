@@ -185,7 +185,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     take_over(&node);
     let (mut is_checked, mut is_listed, mut next_check) = (false, false, Instant::now());
     loop {
-        if node.directory.is_clock_off() {
+        if !node.directory.judge_clock() {
             sleep(DIRECTORY_TICK).await;
             continue;
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use quinn::AsyncUdpSocket;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tokio::{
     sync::mpsc,
     time::{Instant, interval, timeout},
@@ -23,7 +23,7 @@ use trefoil_protocol::{
     exit_summary::ExitSummary,
     identity::{OnionKey, RelayId, RelaySecret},
     limits::{
-        DIALLED_QUEUE, DIRECTORY_ASKERS, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING,
+        DIALLED_QUEUE, DIRECTORY_ASKERS, EXPIRED_KEPT, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING,
         GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SESSIONS_RUNNING, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
@@ -187,7 +187,10 @@ impl Bound {
         let Self { mut setup, endpoint, sockets, slow_handshakes } = self;
         let (dialled, arrivals) = mpsc::channel(DIALLED_QUEUE);
         let own = addresses.iter().chain(endpoint.local_address().ok()).map(|address| address.ip()).collect();
-        let view = setup.store.load_view(&setup.params, setup.clock.now());
+        let (view, mut expired) = setup.store.load_view(&setup.params, setup.clock.now());
+        let mut rng = StdRng::from_seed(setup.seed);
+        expired.shuffle(&mut rng); // whoever makes identities can choose their ids
+        expired.truncate(EXPIRED_KEPT);
         let identity = setup.identity.id();
         let exit = ExitSummary::of(&setup.exit);
         let at_once = slow_handshakes.map_or_else(handshakes_at_once, |_| 1);
@@ -196,7 +199,7 @@ impl Bound {
             network: setup.params.id(),
             relay: identity,
             onion: setup.onion,
-            directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view),
+            directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view).with_expired(expired),
             neighbours: Neighbours::default(),
             publisher: Publisher::new(setup.identity, addresses, exit, setup.statement, setup.store.clone()),
             sockets,
@@ -213,7 +216,7 @@ impl Bound {
             tracker: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             effort: Mutex::new(Effort::new(Instant::now().into_std())),
-            rng: Mutex::new(StdRng::from_seed(setup.seed)),
+            rng: Mutex::new(rng),
         });
         setup.seed.zeroize();
         spawn(&node, accept_links(Arc::clone(&node), endpoint.clone()));

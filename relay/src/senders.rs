@@ -16,7 +16,7 @@ use trefoil_protocol::{
     ip::{self, IpNet},
     limits::{
         GARBAGE_MAX, GARBAGE_MEMORY, NEW_IDENTITIES, NEW_IDENTITIES_SPAN, REACH_PAUSE, SENDERS_MAX, SESSION_PAUSE,
-        SESSIONS_ADDRESS_PART, SESSIONS_BURST, VERIFY_PAUSE,
+        SESSIONS_ADDRESS_PART, SESSIONS_BURST,
     },
 };
 
@@ -80,9 +80,9 @@ impl Senders {
             && senders.sessions.fill(address.map(ip::netgroup), measure)
     }
 
-    /// Whether this address may be dialled once more because a record lists it.
-    pub(crate) fn dial(&self, address: SocketAddr) -> bool {
-        self.lock().dials.fill(target(address), Measure { most: 1.0, span: VERIFY_PAUSE })
+    /// Whether this address may be dialled once more because a record lists it: once in each such pause.
+    pub(crate) fn dial(&self, address: SocketAddr, pause: Duration) -> bool {
+        self.lock().dials.fill(target(address), Measure { most: 1.0, span: pause })
     }
 
     /// Whether this address may be dialled once more because its owner asks for it.
@@ -146,6 +146,8 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
+    use trefoil_protocol::limits::VERIFY_PAUSE;
+
     use super::*;
 
     const MEASURE: Measure = Measure { most: 4.0, span: Duration::from_secs(40) };
@@ -204,7 +206,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_is_dialled_once_in_a_while_whatever_the_port() {
         let senders = Senders::default();
-        let dial = |address: &str| senders.dial(address.parse().unwrap());
+        let dial = |address: &str| senders.dial(address.parse().unwrap(), VERIFY_PAUSE);
         assert!(dial("192.0.2.1:1") && !dial("192.0.2.1:2") && dial("192.0.2.2:1"));
         assert!(dial("127.0.0.1:1") && dial("127.0.0.1:2") && !dial("127.0.0.1:2"));
         tokio::time::advance(VERIFY_PAUSE).await;

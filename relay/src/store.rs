@@ -9,10 +9,11 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::time::interval;
+use tokio::time::{Duration, interval};
 use tracing::{info, warn};
 use trefoil_protocol::{
     descriptor::Record,
+    entry::RelayEntry,
     epoch::UnixSeconds,
     identity::RelayId,
     limits::{MAX_RECORD, SAVE_EVERY, VIEW_FILE_MAX},
@@ -43,9 +44,9 @@ impl Store {
         Some(self.0.as_ref()?.join(name))
     }
 
-    /// The view as it was saved, or an empty one.
-    pub(crate) fn load_view(&self, params: &NetworkParams, now: UnixSeconds) -> View {
-        let Some(bytes) = self.read(VIEW, VIEW_FILE_MAX) else { return View::new(params, now) };
+    /// The view as it was saved, or an empty one; and relays that it had, whose records have expired meanwhile.
+    pub(crate) fn load_view(&self, params: &NetworkParams, now: UnixSeconds) -> (View, Vec<RelayEntry>) {
+        let Some(bytes) = self.read(VIEW, VIEW_FILE_MAX) else { return (View::new(params, now), vec![]) };
         let loaded = View::decode(&bytes, params, now);
         if loaded.damaged > 0 {
             self.set_aside(VIEW);
@@ -58,7 +59,7 @@ impl Store {
         if loaded.stale > 0 {
             info!(stale = loaded.stale, whole = loaded.view.len(), "records of the saved view have expired meanwhile");
         }
-        loaded.view
+        (loaded.view, loaded.expired)
     }
 
     fn save_view(&self, view: &View) -> io::Result<()> {
@@ -117,9 +118,10 @@ impl Store {
     }
 }
 
-/// Saves the view while the node runs; [`save`] does it once more when it stops.
+/// Saves the view while the node runs, once in an epoch where that is sooner; [`save`] does it once more when it stops.
 pub(crate) async fn keep_saved(node: Arc<Node>, store: Store) {
-    let mut ticks = interval(SAVE_EVERY);
+    let epoch = Duration::from_secs(node.directory.params().directory.epoch.get().into());
+    let mut ticks = interval(SAVE_EVERY.min(epoch));
     loop {
         ticks.tick().await;
         save(&node, &store);

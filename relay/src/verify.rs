@@ -13,7 +13,7 @@ use tokio::{
 use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
-    limits::{VERIFY_BACKOFF_MAX, VERIFY_BACKOFF_MIN, VERIFY_PATIENCE_PART, VERIFY_PAUSE, VERIFY_RUNNING},
+    limits::{VERIFY_BACKOFF_MAX, VERIFY_PATIENCE_PART, VERIFY_PAUSE, VERIFY_RUNNING},
 };
 
 use crate::node::Node;
@@ -33,7 +33,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         let (now, patience) = (Instant::now(), patience(&node));
         for entry in &unreached {
             let at = || now + patience.mul_f64(node.rng().random());
-            later.entry(entry.id).or_insert_with(|| Later { at: at(), backoff: VERIFY_BACKOFF_MIN });
+            later.entry(entry.id).or_insert_with(|| Later { at: at(), backoff: pause(&node) });
         }
         let due = due(&unreached, &later, now);
         if due.is_empty() {
@@ -49,7 +49,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         for (looked, relay) in looking.join_all().await {
             match (looked, later.get_mut(&relay)) {
                 (Looked::There, _) => drop(later.remove(&relay)),
-                (Looked::TooSoon, Some(later)) => later.at = Instant::now() + VERIFY_PAUSE,
+                (Looked::TooSoon, Some(later)) => later.at = Instant::now() + pause(&node),
                 (Looked::Gone, Some(later)) => {
                     later.at = Instant::now() + later.backoff;
                     later.backoff = (later.backoff * 2).min(VERIFY_BACKOFF_MAX);
@@ -65,6 +65,11 @@ fn patience(node: &Node) -> Duration {
     let rules = &node.directory.params().directory;
     let is_young = node.directory.usable().len() < rules.min_usable.into();
     if is_young { Duration::ZERO } else { Duration::from_secs(rules.settle.into()) / VERIFY_PATIENCE_PART }
+}
+
+/// Between two dials of one address: an epoch is enough where epochs are short, since records are as short-lived.
+fn pause(node: &Node) -> Duration {
+    VERIFY_PAUSE.min(Duration::from_secs(node.directory.params().directory.epoch.get().into()))
 }
 
 async fn wait(node: &Node, until: Option<Instant>) {
@@ -95,7 +100,7 @@ enum Looked {
 async fn look(node: &Arc<Node>, entry: &RelayEntry) -> Looked {
     let mut looked = Looked::Gone;
     for address in entry.addresses.iter().filter(|address| node.directory.params().allows_relay_at(address.ip())) {
-        if !node.directory.senders.dial(address) {
+        if !node.links.is_open(entry.id, address) && !node.directory.senders.dial(address, pause(node)) {
             looked = Looked::TooSoon;
         } else if node.links.look(entry.id, address).await.is_ok() {
             node.directory.note_reached(&entry.id, address);

@@ -1,4 +1,5 @@
-//! The sizes, counts and times of a client's directory (`client/src/directory.rs`, `source.rs`, `state.rs`).
+//! The sizes, counts and times of a client's circuits (`client/src/pool.rs`, `race.rs`, `tunnel.rs`) and directory
+//! (`directory.rs`, `source.rs`, `state.rs`).
 
 use std::time::Duration;
 
@@ -37,3 +38,35 @@ pub const GUARDS_SAVE: Duration = Duration::from_secs(600);
 pub const VIEW_FILE: usize = 64 * 1024 * 1024;
 /// Most bytes that are read of saved guards.
 pub const GUARDS_FILE: usize = 256 * 1024;
+
+// pool.rs, race.rs, tunnel.rs
+
+/// Isolation tokens that have circuits at once: their circuits are to fit the links to two guards, of
+/// [`STREAMS_CLIENT`](super::STREAMS_CLIENT) each, however chance divides them, beside spares, retries and the directory's own.
+pub const MAX_ISOLATIONS: usize = 384;
+/// Circuits that are built ahead of need.
+pub const SPARE_CIRCUITS: usize = 2;
+/// Circuits that are tried before a stream is told that there is none: where a third of the relays is gone, two of three
+/// fail, and eight only once in 25 times.
+pub const CIRCUIT_BUILD_TRIES: usize = 8;
+/// For adding one hop to a new circuit, the link to its guard included.
+pub const HOP_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A circuit that is not built after so many times what others took lately gets company: another one, over other relays.
+pub const BUILD_HEDGE_FACTOR: u32 = 3;
+/// It gets company after this long in any case, and where none was built lately.
+pub const BUILD_HEDGE: Duration = Duration::from_secs(2);
+/// It gets none before this: a machine that is busy for a moment is no dead relay.
+pub const BUILD_HEDGE_LEAST: Duration = Duration::from_millis(300);
+/// A guard that does not answer for so many times what whole circuits took lately, and for [`BUILD_HEDGE`], counts as one
+/// that failed: [`HOP_BUILD_TIMEOUT`] is for networks of which nothing is known.
+pub const GUARD_HEDGES: u32 = 8;
+/// A link to a guard that has had no circuits for this long is closed.
+pub const GUARD_IDLE: Duration = Duration::from_secs(30);
+/// A relay that failed is left out of new paths for this long.
+pub const RELAY_FAILURE_MEMORY: Duration = Duration::from_secs(60);
+/// For opening a stream, over however many circuits.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Circuits that one stream is tried on.
+pub const OPEN_TRIES: usize = 3;
+/// A stream that does not open for this long is tried on a second circuit beside the first.
+pub const OPEN_HEDGE: Duration = Duration::from_millis(1500);

@@ -7,6 +7,7 @@ use super::{Known, View};
 use crate::{
     crypto,
     descriptor::{Checked, DescriptorError, Record},
+    entry::RelayEntry,
     epoch::{Epoch, UnixSeconds},
     fraud::FraudProof,
     limits::{MAX_FRAUD, MAX_RECORD},
@@ -23,6 +24,8 @@ pub struct Loaded {
     pub damaged: usize,
     /// How many records were whole and do not count now: a few after a pause, all of them if the clock is wrong.
     pub stale: usize,
+    /// Relays that were reached once and whose records have expired: they may still be where they were, and be asked.
+    pub expired: Vec<RelayEntry>,
 }
 
 const HEADER: u8 = 1;
@@ -55,7 +58,7 @@ impl View {
 
     /// Reads what was saved, as far as it is whole. Signatures are checked again; memory-hard work is not.
     pub fn decode(bytes: &[u8], params: &NetworkParams, now: UnixSeconds) -> Loaded {
-        let mut loaded = Loaded { view: Self::new(params, now), damaged: 0, stale: 0 };
+        let mut loaded = Loaded { view: Self::new(params, now), damaged: 0, stale: 0, expired: vec![] };
         let (mut taken, mut count) = (0, None);
         let (mut rest, mut in_gap) = (bytes, false);
         while let Some((_, after)) = rest.split_first() {
@@ -101,10 +104,13 @@ impl Loaded {
         let mut fields = Reader::new(content);
         let (first_seen, flags) = (UnixSeconds(fields.u64()?), fields.byte()?);
         let record = Record::decode(fields.rest()).ok()?;
+        let entry = record.entry();
         let record = match Checked::trust_saved(record, params, now) {
             Ok(record) => record,
-            Err(DescriptorError::Expired | DescriptorError::Future) => {
+            Err(error @ (DescriptorError::Expired | DescriptorError::Future)) => {
                 self.stale += 1;
+                let may_be_there = error == DescriptorError::Expired && flags & REACHED != 0;
+                self.expired.extend(may_be_there.then_some(entry));
                 return Some(());
             }
             Err(_) => return None,

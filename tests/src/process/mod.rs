@@ -7,5 +7,6 @@ pub mod binaries;
 pub mod names;
 pub mod network;
 pub mod program;
+pub mod rogue;
 pub mod server;
 pub mod socks;

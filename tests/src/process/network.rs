@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What the relays connect to for others; and the addresses that tell exits apart, which they may then resolve.
-const EXIT_POLICY: &str = r#"["accept 127.0.0.1:*", "accept 127.9.9.0/24:9"]"#;
+pub(super) const EXIT_POLICY: &str = r#"["accept 127.0.0.1:*", "accept 127.9.9.0/24:9"]"#;
 /// Relays that the network file names.
 const BOOTSTRAP: u8 = 2;
 /// For relays to find each other, on a busy machine.
@@ -70,15 +70,25 @@ impl RealNetwork {
     /// If one does not come to.
     pub fn wait_until(&self, patience: Duration, is_so: impl Fn(&Status) -> bool) -> Duration {
         let started = Instant::now();
+        let mut waiting = self.running();
         loop {
-            let running = (1..).zip(&self.relays).filter(|(_, relay)| relay.is_some());
-            let waiting: Vec<_> = running.map(|(number, _)| self.status(number)).filter(|at| !is_so(at)).collect();
+            waiting.retain(|number| !is_so(&self.status(*number)));
+            if waiting.is_empty() {
+                waiting = self.running(); // those that were so first may not be any more
+                waiting.retain(|number| !is_so(&self.status(*number)));
+            }
             if waiting.is_empty() {
                 return started.elapsed();
             }
-            assert!(started.elapsed() < patience, "after {patience:?} {} relays wait: {waiting:#?}", waiting.len());
+            let status = || waiting.iter().map(|number| self.status(*number)).collect::<Vec<_>>();
+            assert!(started.elapsed() < patience, "after {patience:?} {} relays wait: {:#?}", waiting.len(), status());
             thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// The numbers of the relays that were not killed.
+    fn running(&self) -> Vec<u8> {
+        (1..).zip(&self.relays).filter(|(_, relay)| relay.is_some()).map(|(number, _)| number).collect()
     }
 
     /// What the relay of this number says of itself; one that has just started is waited for.
@@ -150,7 +160,15 @@ impl RealNetwork {
     /// # Panics
     /// If it does not start.
     pub fn forward(&self, target: &str) -> RealClient {
-        RealClient::start(binaries::trefoil().arg("forward").arg("--network").arg(self.file()).args(["0", target]))
+        self.client(&["forward", "0", target])
+    }
+
+    /// Starts `trefoil` with these arguments in this network.
+    ///
+    /// # Panics
+    /// If it does not come to listen.
+    pub fn client(&self, arguments: &[&str]) -> RealClient {
+        RealClient::with(&self.file(), arguments)
     }
 
     /// `None` if a port was taken.
@@ -174,9 +192,11 @@ impl RealClient {
     /// # Panics
     /// If it does not start.
     pub fn proxy(network: &Path) -> Self {
-        Self::start(
-            binaries::trefoil().args(["proxy", "--socks", "127.0.0.1:0", "--log", "debug", "--network"]).arg(network),
-        )
+        Self::with(network, &["proxy", "--socks", "127.0.0.1:0", "--log", "debug"])
+    }
+
+    fn with(network: &Path, arguments: &[&str]) -> Self {
+        Self::start(binaries::trefoil().args(arguments).arg("--network").arg(network))
     }
 
     /// Starts what offers a proxy or a forwarded port.
@@ -191,15 +211,23 @@ impl RealClient {
     }
 }
 
+/// A port of 127.`machine`.0.1 that is free now.
+///
+/// # Panics
+/// If there is none.
+pub fn free_address(machine: u8) -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, machine, 0, 1), 0)).expect("loopback has a free port");
+    socket.local_addr().expect("a bound socket has an address")
+}
+
 /// Writes the configuration of a relay, and has it make its keys: what it shows is its entry in the network file.
 fn prepare(network: &Path, number: u8) -> String {
     let directory = network.join(number.to_string());
     fs::create_dir(&directory).expect("the directory is ours");
-    let socket = UdpSocket::bind((Ipv4Addr::new(127, number, 0, 1), 0)).expect("loopback has a free port");
     let config = format!(
         "network = \"../network.toml\"\ndata_dir = \"data\"\nlisten = \"{}\"\nexit_policy = {EXIT_POLICY}\n\
          resolver = [\"{}\"]\n",
-        socket.local_addr().expect("a bound socket has an address"),
+        free_address(number),
         names::serve(number),
     );
     fs::write(directory.join("relay.toml"), config).expect("the directory is ours");

@@ -1,7 +1,8 @@
 //! One running program: its output as it comes, its memory, signals, and its end.
 //!
 //! Dropped, it is told to end by SIGTERM and then by SIGKILL, also when its test panics. A program counts as ended when
-//! nobody holds its standard output and standard error any more; one that closes them and goes on is not for here.
+//! nobody holds its standard output and standard error any more; one that closes them and goes on is not for here. One
+//! that has panicked fails its test, whatever else it did.
 
 use std::{
     fs,
@@ -20,7 +21,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between SIGTERM and SIGKILL.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// A program that a test has started.
+/// What a panic of Rust's says on standard error.
+const PANIC: &str = "panicked at";
+
+/// A program that a test has started. Its drop panics if it has panicked itself.
 pub struct Program {
     name: String,
     child: Child,
@@ -117,6 +121,18 @@ impl Program {
         found
     }
 
+    /// Whether it ends, or prints anything more, within this time.
+    pub fn says_more(&self, within: Duration) -> bool {
+        let all = |captured: &Captured| (captured.stdout.len(), captured.stderr.len(), captured.ended);
+        let before = all(&self.output.lock());
+        self.output.await_until(within, |captured| all(captured) != before)
+    }
+
+    /// What it has printed on standard error so far.
+    pub fn errors(&self) -> String {
+        text(&self.output.lock().stderr)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -164,6 +180,19 @@ impl Program {
         kib.unwrap_or_else(|| panic!("no memory is told of {}", self.described())) * 1024
     }
 
+    fn end(&mut self) {
+        if let Ok(Some(_)) = self.child.try_wait() {
+            self.output.await_until(LAST_WORDS, |captured| captured.ended == 2); // all of its words are here
+            return;
+        }
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM); // if that fails, the next does not
+        if !self.output.await_until(LAST_WORDS, |captured| captured.ended == 2) {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+        self.output.await_until(LAST_WORDS, |captured| captured.ended == 2);
+    }
+
     fn described(&self) -> String {
         let captured = self.output.lock();
         format!("{}\n--- output\n{}--- errors\n{}", self.name, text(&captured.stdout), text(&captured.stderr))
@@ -172,14 +201,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if let Ok(Some(_)) = self.child.try_wait() {
-            return;
-        }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM); // if that fails, the next does not
-        if !self.output.await_until(LAST_WORDS, |captured| captured.ended == 2) {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
+        self.end();
+        let panicked = self.output.lock().line(PANIC).is_some();
+        assert!(thread::panicking() || !panicked, "a thread has panicked in {}", self.described());
     }
 }
 

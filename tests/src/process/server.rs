@@ -2,15 +2,24 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    iter,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
+use tokio::net::TcpSocket;
+
+/// A port of 127.0.0.1 that answers nobody, as a machine that is switched off: its queue of connections is full.
+pub struct Unanswering {
+    listener: TcpListener,
+    _queue: Vec<TcpStream>,
+}
 
 /// A server with a thread for each connection. It stops to accept when dropped; connections end as their peers do.
 pub struct Server {
@@ -67,6 +76,35 @@ impl Server {
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+}
+
+impl Unanswering {
+    /// Takes a free port.
+    ///
+    /// # Panics
+    /// If there is none, or if it answers on.
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime is small");
+        let listener = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            socket.listen(1)?.into_std()
+        });
+        let listener = listener.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        let queue: Vec<_> = iter::from_fn(connect).take(64).collect();
+        assert!(queue.len() < 64, "a queue of one connection takes more and more");
+        Self { listener, _queue: queue }
+    }
+
+    /// The port.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().expect("a bound socket has an address").port()
     }
 }
 

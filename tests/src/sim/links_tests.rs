@@ -149,6 +149,21 @@ async fn of_two_links_dialled_at_once_both_sides_keep_that_of_the_smaller_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_was_restarted_and_dials_is_heard_on_its_new_link_whoever_dialled_the_old_one() {
+    for (number, other) in [(1, 2), (2, 1)] {
+        let net = net(1);
+        let (a, b) = (relay(&net, number), relay(&net, other));
+        let (links, _dialled) = links(&a);
+        let (old, _accepted) = tokio::join!(links.get(relay_id(other), address(other)), accept(&b));
+        tokio::time::advance(HANDSHAKE_TIMEOUT).await;
+        let (_new, accepted) = linked(&b, &a, number).await;
+        links.insert(&accepted);
+        let used = links.get(relay_id(other), address(other)).await.unwrap();
+        assert!(used.id() == accepted.id() && !old.unwrap().is_closed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_link_closes_a_while_after_its_last_circuit_though_nothing_else_happens() {
     let net = net(1);
     let (a, b) = (relay(&net, 1), relay(&net, 2));

@@ -32,6 +32,8 @@ mod links_tests;
 #[cfg(test)]
 mod origin;
 #[cfg(test)]
+mod outage_tests;
+#[cfg(test)]
 mod record_tests;
 #[cfg(test)]
 mod transfer_tests;

@@ -1,11 +1,16 @@
 //! What programs are told when they cannot have what they asked for.
 
-use std::{io::Read, net::SocketAddr, time::Duration};
+use std::{
+    io::{ErrorKind, Read},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use trefoil_tests::process::{
     names::{NOWHERE, PRIVATE, WEB},
-    program::{Program, Signal},
-    server::{Server, closed_port},
+    network::RealNetwork,
+    program::{PATIENCE, Program, Signal},
+    server::{Server, Unanswering, closed_port},
     socks,
 };
 
@@ -37,6 +42,24 @@ fn each_failure_of_a_target_has_its_reply_code_and_its_status() {
     assert_eq!(told(WEB, closed_port()), (5, "502".to_owned()), "refused");
     assert_eq!(told(NOWHERE, 80), (4, "502".to_owned()), "no such name");
     assert_eq!(told(PRIVATE, 80), (2, "403".to_owned()), "no exit's policy names it");
+}
+
+#[test]
+fn a_target_that_does_not_answer_is_told_as_a_timeout() {
+    let _beside = beside_others();
+    let (_network, client) = network(3);
+    let target = Unanswering::start();
+    assert_eq!(socks::connect(client.address, "u", WEB, target.port()).map(|_| ()), Err(6));
+}
+
+#[test]
+fn a_forwarded_connection_to_a_target_that_refuses_is_reset() {
+    let _beside = beside_others();
+    let network = RealNetwork::start(3);
+    let forward = network.forward(&format!("{WEB}:{}", closed_port()));
+    let mut socket = socks::dial(forward.address);
+    assert_eq!(socket.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    forward.program.line("a forwarded connection was not made", PATIENCE);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use trefoil_tests::process::{
     names::{WEB, WHICH_EXIT},
     network::{RealClient, RealNetwork},
     program::{Program, Signal},
-    server::Server,
+    server::{Server, pattern},
     socks,
 };
 
@@ -66,9 +66,38 @@ fn a_download_of_1_gib_takes_no_more_memory_than_a_short_one() {
     let proxy = socks5h(client.address);
     download(&proxy, web.port(), MIB);
     let grown = growth(&network, &client, || {
-        download(&proxy, web.port(), 1024 * MIB);
+        let mut socket = socks::connect(client.address, "large", WEB, web.port()).unwrap();
+        write!(socket, "GET /{} HTTP/1.1\r\n\r\n", 1024 * MIB).unwrap();
+        skip_head(&mut socket);
+        assert_same(socket, pattern().take(1024 * MIB));
     });
     assert!(grown < GROWTH, "a process grew by {} MiB", grown / MIB);
+}
+
+/// Reads the head of an answer, and nothing of its body.
+fn skip_head(socket: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+}
+
+/// Reads both to their ends.
+fn assert_same(mut got: impl Read, mut expected: impl Read) {
+    let (mut piece, mut wanted) = (vec![0; 256 * 1024], vec![0; 256 * 1024]);
+    let mut at = 0;
+    loop {
+        let read = got.read(&mut piece).unwrap();
+        if read == 0 {
+            assert_eq!(expected.read(&mut wanted).unwrap(), 0, "it ends after {at} bytes, before its time");
+            return;
+        }
+        expected.read_exact(&mut wanted[..read]).unwrap();
+        assert!(piece[..read] == wanted[..read], "a byte is wrong between {at} and {}", at + read);
+        at += read;
+    }
 }
 
 /// Which relay is the exit of this user's circuit.

@@ -1,6 +1,6 @@
 //! Real programs through a real network: each test starts relays and a proxy as processes of their own.
 //!
-//! They need Debian's curl, git, netcat-openbsd and python3: see `.ci/run`. A missing one is a failure.
+//! They need Debian's curl, faketime, git, netcat-openbsd and python3: see `.ci/run`. A missing one is a failure.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,10 +8,13 @@ mod curl;
 mod failures;
 mod leave;
 mod load;
+mod logs;
 mod mistakes;
+mod outage;
 mod pipes;
 mod status;
 mod stops;
+mod strays;
 mod up;
 
 use std::{

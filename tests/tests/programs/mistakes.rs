@@ -134,6 +134,9 @@ fn a_missing_file_is_named() {
 fn a_proxy_for_everybody_must_be_asked_for() {
     let files = Files::new();
     mistake(&mut files.proxy("0.0.0.0:0"), 1, &["not a loopback address", "--expose"]);
+    let exposed = Program::start(files.proxy("0.0.0.0:0").arg("--expose"));
+    exposed.line("listening on 0.0.0.0:", PATIENCE);
+    exposed.line("everybody who can reach the proxy's address can use it", PATIENCE);
 }
 
 #[test]

@@ -2,18 +2,18 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
+use trefoil_protocol::limits::LINK_IDLE_TIMEOUT;
 use trefoil_tests::process::{
     binaries::installed,
     names::WEB,
     program::{PATIENCE, Program},
     server::{Server, pattern},
-    socks,
 };
 
 use crate::{LONG, MIB, beside_others, network, socks5h};
@@ -25,7 +25,7 @@ fn netcat_sends_all_ends_its_side_and_then_hears_the_answer() {
     let server = Server::after_the_end();
     let directory = tempfile::tempdir().unwrap();
     let request = directory.path().join("request");
-    std::io::copy(&mut pattern().take(MIB), &mut fs::File::create(&request).unwrap()).unwrap();
+    io::copy(&mut pattern().take(MIB), &mut fs::File::create(&request).unwrap()).unwrap();
     let mut netcat = installed("nc.openbsd", "netcat-openbsd");
     netcat.args(["-X", "5", "-x", &client.address.to_string(), "-N", WEB, &server.port().to_string()]);
     let ended = Program::start_with(&mut netcat, fs::File::open(&request).unwrap().into()).wait(PATIENCE);
@@ -34,23 +34,23 @@ fn netcat_sends_all_ends_its_side_and_then_hears_the_answer() {
 }
 
 #[test]
-fn a_connection_that_was_idle_goes_on() {
+fn a_connection_that_was_silent_for_longer_than_a_dead_link_goes_on_both_ways() {
+    const SILENCE: Duration = Duration::from_secs(LINK_IDLE_TIMEOUT.as_secs() + 5);
     let _beside = beside_others();
     let (_network, client) = network(3);
     let server = Server::echo();
-    let mut socket = socks::connect(client.address, "idle", WEB, server.port()).unwrap();
-    let mut say = |words: &[u8]| {
-        socket.write_all(words).unwrap();
-        let mut echo = vec![0; words.len()];
-        socket.read_exact(&mut echo).unwrap();
-        assert_eq!(echo, words);
-        socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-        let error = socket.read(&mut [0]).expect_err("nobody says anything");
-        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    };
-    say(b"before");
-    say(b"after");
+    let (input, mut typed) = io::pipe().unwrap();
+    let mut netcat = installed("nc.openbsd", "netcat-openbsd");
+    netcat.args(["-X", "5", "-x", &client.address.to_string(), "-N", WEB, &server.port().to_string()]);
+    let netcat = Program::start_with(&mut netcat, input.into());
+    typed.write_all(b"before\n").unwrap();
+    netcat.line("before", PATIENCE);
+    assert!(!netcat.says_more(SILENCE), "nobody says anything, and it goes on");
+    typed.write_all(b"after\n").unwrap();
+    netcat.line("after", PATIENCE);
+    drop(typed);
+    let ended = netcat.wait(PATIENCE);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (0, "before\nafter\n"), "{}", ended.stderr);
 }
 
 #[test]

@@ -81,6 +81,13 @@ fn a_program_ends_with_a_test_that_panics() {
 }
 
 #[test]
+#[should_panic(expected = "a thread has panicked in")]
+fn a_program_that_has_panicked_fails_the_test_however_it_ends() {
+    let says = "echo \"thread 'main' panicked at src/main.rs:1:1\" >&2";
+    Program::run(std::process::Command::new("sh").args(["-c", says]), PATIENCE);
+}
+
+#[test]
 #[should_panic(expected = "apt-get install its-package")]
 fn a_program_that_is_missing_fails_the_test_and_names_its_package() {
     installed("a-program-that-is-missing", "its-package");

@@ -77,6 +77,9 @@ fn what_does_not_count_now_is_stale_and_not_damaged() {
     for epoch in [record(1, TODAY).record().expires(), Epoch(TODAY.0 - 1)] {
         let loaded = View::decode(&bytes, &params, epoch.start(&params.directory));
         assert_eq!((loaded.view.len(), loaded.damaged, loaded.stale), (0, 0, 4));
+        let expired: Vec<_> = loaded.expired.iter().map(|entry| entry.id).collect();
+        let reached = (epoch > TODAY).then_some(secret(2).id()); // where a record is of the future, the clock is wrong
+        assert_eq!(expired, Vec::from_iter(reached), "who was reached may still be there");
     }
 }
 

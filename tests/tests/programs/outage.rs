@@ -1,0 +1,112 @@
+//! A network that finds itself from one relay, loses that one and a third of the others, and has them back.
+
+use std::{
+    ops::RangeInclusive,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use trefoil_client::status::Status;
+use trefoil_tests::process::{
+    binaries::trefoil,
+    names::WEB,
+    network::{RealClient, RealNetwork},
+    program::{PATIENCE, Program, Signal},
+    server::Server,
+};
+
+use crate::{LONG, alone, curl, socks5h};
+
+const RELAYS: u8 = 30;
+const CLIENTS: usize = 5;
+/// Relays that are killed at once.
+const KILLED: RangeInclusive<u8> = 21..=30;
+/// For all to find each other, from the moment at which the last has started.
+const FIND: Duration = Duration::from_secs(30);
+/// Between two looks at whether a client has found them.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A record of a test network lasts 30 s, and a usable set 10 s more.
+const FORGET: Duration = Duration::from_secs(60);
+/// For a request after relays died.
+const NEXT_REQUEST: Duration = Duration::from_secs(5);
+
+/// A proxy that keeps what it knows in this directory.
+fn client(network: &RealNetwork, place: &Path) -> RealClient {
+    let place = place.to_str().unwrap();
+    network.client(&["proxy", "--socks", "127.0.0.1:0", "--log", "debug", "--data-dir", place])
+}
+
+/// Waits until the client that keeps what it knows there uses this many relays; how long that took.
+fn knows(place: &Path, relays: usize) -> Duration {
+    let started = Instant::now();
+    loop {
+        let told = Program::run(trefoil().args(["status", "--json", "--data-dir"]).arg(place), PATIENCE);
+        assert_eq!(told.code(), 0, "{}", told.stderr);
+        let status: Status = serde_json::from_str(&told.stdout).unwrap();
+        if status.usable >= relays {
+            return started.elapsed();
+        }
+        assert!(started.elapsed() < FIND, "{status}");
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Lets each client fetch a page, all at once, on circuits that this user has or new ones; the longest time.
+fn fetch(clients: &[RealClient], user: &str, web: &Server) -> Duration {
+    let fetch = |client: &RealClient| {
+        let started = Instant::now();
+        let proxy = socks5h(client.address).replace("://", &format!("://{user}:@"));
+        let mut curl = curl(&proxy);
+        curl.args(["--output", "/dev/null", "--write-out", "%{size_download}"]);
+        let ended = Program::run(curl.arg(format!("http://{WEB}:{}/1000", web.port())), LONG);
+        let log = || client.program.errors();
+        assert_eq!((ended.code(), ended.stdout.as_str()), (0, "1000"), "{}{}", ended.stderr, log());
+        started.elapsed()
+    };
+    thread::scope(|scope| {
+        let fetching: Vec<_> = clients.iter().map(|client| scope.spawn(move || fetch(client))).collect();
+        fetching.into_iter().map(|fetching| fetching.join().unwrap()).max().unwrap()
+    })
+}
+
+#[test]
+fn thirty_relays_find_each_other_from_one_and_five_clients_outlive_it_and_ten_more() {
+    let _alone = alone();
+    let web = Server::web();
+    let mut network = RealNetwork::start_from(RELAYS, 1);
+    let kept = tempfile::tempdir().unwrap();
+    let places: Vec<_> = (0..CLIENTS).map(|number| kept.path().join(number.to_string())).collect();
+    let clients: Vec<_> = places.iter().map(|place| client(&network, place)).collect();
+    let all = usize::from(RELAYS);
+    let took = network.wait_until(FIND, |relay| relay.usable == all && relay.listed_until.is_some());
+    println!("{all} relays found each other in {took:?}");
+    let took = places.iter().map(|place| knows(place, all)).max().unwrap();
+    println!("the clients knew them all {took:?} later");
+    let took = fetch(&clients, "first", &web);
+    println!("first requests: {took:?}");
+
+    network.take(1).stop(Signal::KILL);
+    let took = fetch(&clients, "second", &web);
+    println!("requests without the bootstrap relay: {took:?}");
+    assert!(took < NEXT_REQUEST, "after the bootstrap relay was killed, a request took {took:?}");
+
+    let killed: Vec<_> = KILLED.map(|number| network.take(number)).collect();
+    killed.iter().for_each(|relay| relay.signal(Signal::KILL));
+    for user in ["third", "second"] {
+        let took = fetch(&clients, user, &web);
+        println!("requests of {user} without ten relays more: {took:?}");
+        assert!(took < NEXT_REQUEST, "after ten relays were killed, a request of {user} took {took:?}");
+    }
+    drop(killed);
+    let left = all - 1 - KILLED.count();
+    let took = network.wait_until(FORGET, |relay| relay.known == left && relay.usable == left);
+    println!("the dead were forgotten in {took:?}");
+    fetch(&clients, "fourth", &web);
+
+    KILLED.for_each(|number| network.start_again(number));
+    let took = network.wait_until(FORGET, |relay| relay.usable == all - 1);
+    println!("those that came back were known to all in {took:?}");
+    let took = fetch(&clients, "fifth", &web);
+    assert!(took < NEXT_REQUEST, "after ten relays came back, a request took {took:?}");
+}
