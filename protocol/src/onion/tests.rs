@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    limits::REKEY_CELLS,
     message::{Message, MessageError},
     vectors,
 };
@@ -277,6 +278,78 @@ fn counters_never_repeat_and_count_only_hops_that_took_part() {
     }
     let counters: Vec<u64> = circuit.to_hops.0.iter().map(LayerKey::counter).collect();
     assert_eq!(counters, [5, 3, 2]);
+}
+
+/// How many cells three layers have seen shortly before their keys change: each will at another cell.
+const NEARLY: [u64; 3] = [REKEY_CELLS - 5, REKEY_CELLS - 3, REKEY_CELLS - 1];
+/// To whom cells go, or from whom they come, so that no two layers count alike and all pass the boundary.
+const TURNS: [usize; 12] = [2, 0, 1, 2, 0, 2, 1, 0, 2, 2, 1, 2];
+
+/// Layers that have never counted up to where they are: their keys were replaced as often as these counts say.
+fn made_anew(counters: &[u64]) -> Vec<LayerKey> {
+    (1..).zip(counters).map(|(byte, counter)| LayerKey::at([byte; 32], *counter)).collect()
+}
+
+fn counted<'a>(layers: impl IntoIterator<Item = &'a LayerKey>) -> Vec<u64> {
+    layers.into_iter().map(LayerKey::counter).collect()
+}
+
+#[test]
+fn the_origin_and_each_hop_replace_a_forward_key_before_cell_65536_and_count_on() {
+    let mut counters = NEARLY;
+    let mut origin = ForwardLayers(made_anew(&counters));
+    let mut hops: Vec<_> = made_anew(&counters).into_iter().map(ForwardLayer).collect();
+    for (number, to) in TURNS.into_iter().enumerate() {
+        let (seed, text) = (number as u64, text(number as u64));
+        let mut cell = [0; CELL];
+        message_mut(&mut cell).copy_from_slice(&text);
+        let mut expected = cell;
+        origin.seal(to, &mut cell, &mut StdRng::seed_from_u64(seed));
+        ForwardLayers(made_anew(&counters)).seal(to, &mut expected, &mut StdRng::seed_from_u64(seed));
+        assert!(cell == expected, "cell {number} as the origin seals it for hop {to}");
+
+        for (hop, anew) in made_anew(&counters[..=to]).into_iter().enumerate() {
+            let addressee = if hop == to { Addressee::ThisHop } else { Addressee::NextHop };
+            assert_eq!(ForwardLayer(anew).open(&mut expected), Ok(addressee));
+            assert_eq!(hops[hop].open(&mut cell), Ok(addressee), "cell {number} at hop {hop}");
+            assert!(cell == expected, "cell {number} as hop {hop} opens it");
+        }
+        assert_eq!(message(&cell), text);
+        counters[..=to].iter_mut().for_each(|counter| *counter += 1);
+        assert_eq!(counted(&origin.0), counters);
+        assert_eq!(counted(hops.iter().map(|hop| &hop.0)), counters);
+    }
+    assert!(counters.iter().all(|counter| *counter > REKEY_CELLS), "all have passed the boundary");
+}
+
+#[test]
+fn the_origin_and_each_hop_replace_a_backward_key_before_cell_65536_and_count_on() {
+    let mut counters = NEARLY;
+    let mut origin = BackwardLayers(made_anew(&counters));
+    let mut hops: Vec<_> = made_anew(&counters).into_iter().map(BackwardLayer).collect();
+    for (number, speaker) in TURNS.into_iter().enumerate() {
+        let text = text(number as u64);
+        let mut cell = [0; CELL];
+        message_mut(&mut cell).copy_from_slice(&text);
+        let mut expected = cell;
+        for (hop, anew) in made_anew(&counters[..=speaker]).into_iter().enumerate().rev() {
+            if hop == speaker {
+                hops[hop].speak(&mut cell);
+                BackwardLayer(anew).speak(&mut expected);
+            } else {
+                hops[hop].pass_on(&mut cell);
+                BackwardLayer(anew).pass_on(&mut expected);
+            }
+            assert!(cell == expected, "cell {number} of hop {speaker} as hop {hop} seals it");
+        }
+        assert_eq!(BackwardLayers(made_anew(&counters)).open(&mut expected), Ok(speaker));
+        assert_eq!(origin.open(&mut cell), Ok(speaker), "cell {number} at the origin");
+        assert_eq!(message(&cell), text);
+        counters[..=speaker].iter_mut().for_each(|counter| *counter += 1);
+        assert_eq!(counted(&origin.0), counters);
+        assert_eq!(counted(hops.iter().map(|hop| &hop.0)), counters);
+    }
+    assert!(counters.iter().all(|counter| *counter > REKEY_CELLS), "all have passed the boundary");
 }
 
 fn keys(vector: &Value) -> Vec<LayerKey> {
