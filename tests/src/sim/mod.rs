@@ -14,11 +14,15 @@ mod congestion_tests;
 #[cfg(test)]
 mod exit_tests;
 #[cfg(test)]
+mod extend_tests;
+#[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
 mod flood_tests;
 #[cfg(test)]
 mod gossip_tests;
+#[cfg(test)]
+mod hop;
 #[cfg(test)]
 mod hostile_relay_tests;
 #[cfg(test)]
