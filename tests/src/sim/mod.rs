@@ -22,6 +22,10 @@ mod flood_tests;
 #[cfg(test)]
 mod gossip_tests;
 #[cfg(test)]
+mod hello;
+#[cfg(test)]
+mod hello_tests;
+#[cfg(test)]
 mod hop;
 #[cfg(test)]
 mod hostile_relay_tests;

@@ -76,6 +76,17 @@ pub struct Passed {
     pub waited: Duration,
 }
 
+/// A packet as somebody on its way sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The sender.
+    pub from: SocketAddr,
+    /// The receiver.
+    pub to: SocketAddr,
+    /// The UDP payload.
+    pub contents: Vec<u8>,
+}
+
 /// A network. A clone is the same network.
 #[derive(Clone)]
 pub struct SimNet(Arc<Mutex<State>>);
@@ -91,6 +102,7 @@ struct State {
     cut: HashSet<SocketAddr>,
     traffic: Traffic,
     digest: [u8; 32],
+    seen: Option<Vec<Seen>>,
     sequence: u64,
 }
 
@@ -150,6 +162,7 @@ impl SimNet {
             cut: HashSet::new(),
             traffic: Traffic::default(),
             digest: [0; 32],
+            seen: None,
             sequence: 0,
         })))
     }
@@ -197,6 +210,11 @@ impl SimNet {
         self.state().digest
     }
 
+    /// All packets that were sent since the last time; from the first time on they are kept.
+    pub fn watch(&self) -> Vec<Seen> {
+        self.state().seen.replace(Vec::new()).unwrap_or_default()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("a test that panicked is over")
     }
@@ -225,6 +243,9 @@ impl State {
         let size = transmit.contents.len();
         let line = format!("{} {size} {from} {}", (now - self.start).as_nanos(), transmit.destination);
         self.digest = blake3(&[&self.digest, line.as_bytes()]);
+        if let Some(seen) = &mut self.seen {
+            seen.push(Seen { from, to: transmit.destination, contents: transmit.contents.to_vec() });
+        }
         self.traffic.packets += 1;
         self.traffic.bytes += size as u64;
         self.sequence += 1;
