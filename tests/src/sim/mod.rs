@@ -32,6 +32,8 @@ mod hostile_relay_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod isolation_tests;
+#[cfg(test)]
 mod liar_tests;
 #[cfg(test)]
 mod link_tests;
