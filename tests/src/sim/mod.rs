@@ -12,6 +12,8 @@ mod client_tests;
 #[cfg(test)]
 mod congestion_tests;
 #[cfg(test)]
+mod doors_tests;
+#[cfg(test)]
 mod exit_tests;
 #[cfg(test)]
 mod extend_tests;
