@@ -368,6 +368,31 @@ mod tests {
         }
     }
 
+    /// A cell of zeros under this key and counter, by the other implementation.
+    fn sealed_by_the_other(key: &[u8; 32], counter: u64) -> Vec<u8> {
+        let mut cell = vec![0; CELL - TAG];
+        let cipher = ChaCha20Poly1305::new(key.into());
+        let tag = cipher.encrypt_inout_detached(&nonce_bytes(counter).into(), b"", cell.as_mut_slice().into()).unwrap();
+        [tag.as_slice(), &cell].concat()
+    }
+
+    #[test]
+    fn a_key_serves_65536_cells_and_its_successor_the_next_65536_with_a_counter_that_goes_on() {
+        let (mut key, mut layer) = ([5; 32], LayerKey::new(Zeroizing::new([5; 32])));
+        for counter in 0..=2 * REKEY_CELLS {
+            if counter > 0 && counter.is_multiple_of(REKEY_CELLS) {
+                let hkdf = Hkdf::<Sha256>::from_prk(&key).unwrap();
+                hkdf.expand(b"rekey", &mut key).unwrap();
+            }
+            assert_eq!(layer.counter(), counter);
+            let mut cell = [0; CELL];
+            layer.seal(&mut cell);
+            if [0, 1, REKEY_CELLS - 1].contains(&(counter % REKEY_CELLS)) {
+                assert!(cell[..] == sealed_by_the_other(&key, counter), "cell {counter}");
+            }
+        }
+    }
+
     #[test]
     fn argon2id_is_that_of_another_implementation() {
         let expected = "e793d64ef75d58f503d4631b2b149f7f80127c5f3993d89b1c9b781e51d0b413"; // OpenSSL's

@@ -48,7 +48,9 @@ pub fn message_mut(cell: &mut Cell) -> &mut [u8] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayerError {
     /// A layer's tag does not fit. `hop` counts from 0 at the guard; a hop always says 0 of itself.
-    #[error("a cell was changed on its way between hops {} and {}", .hop, .hop + 1)]
+    ///
+    /// At the origin it says of where the cell was changed only that it was beyond hop `hop` - 1, and not how far.
+    #[error("a cell was changed on its way: layer {hop} does not open")]
     Forged {
         /// The hop whose layer did not open.
         hop: usize,
@@ -174,7 +176,7 @@ impl BackwardLayers {
     /// Opens all layers, in place, and says which hop spoke; [`message`] then holds what it said.
     ///
     /// # Errors
-    /// Any: the circuit must close, and the error counts against the guard.
+    /// Any: the circuit must close. None proves which relay did harm.
     pub fn open(&mut self, cell: &mut Cell) -> Result<usize, LayerError> {
         let speaker = self.find_speaker(cell)?;
         let dropped = self.dropped_bytes(speaker);

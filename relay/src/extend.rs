@@ -115,7 +115,7 @@ pub(crate) struct Share {
 
 impl Shares {
     /// A place for one more circuit, if `upstream` may have it.
-    fn take(&self, upstream: LinkId, next: RelayId) -> Option<Share> {
+    pub(crate) fn take(&self, upstream: LinkId, next: RelayId) -> Option<Share> {
         let mut shares = self.lock();
         let counts = shares.entry(next).or_default();
         let own = counts.by_upstream.entry(upstream).or_default();
@@ -125,6 +125,12 @@ impl Shares {
         *own += 1;
         counts.total += 1;
         Some(Share { shares: self.clone(), upstream, next })
+    }
+
+    /// The upstream links of which circuits go to this relay.
+    #[cfg(test)]
+    pub(crate) fn upstreams(&self, next: RelayId) -> Vec<LinkId> {
+        self.lock().get(&next).map_or_else(Vec::new, |counts| counts.by_upstream.keys().copied().collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RelayId, Counts>> {

@@ -193,6 +193,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_jobs_of_one_link_are_served_in_the_order_in_which_they_came() {
+        let gate = Gate::new(LIMITS);
+        let first = gate.enter(LinkId::for_tests(0)).await.unwrap();
+        let mut state = gate.0.lock();
+        let mut waiting: Vec<_> = (0..3).map(|_| state.wait(LinkId::for_tests(1), LIMITS).unwrap()).collect();
+        drop(state);
+        drop(first);
+        for _ in 0..3 {
+            let passes: Vec<_> = waiting.iter_mut().map(|turn| turn.try_recv().ok()).collect();
+            assert!(passes[0].is_some() && passes[1..].iter().all(Option::is_none));
+            waiting.remove(0);
+        }
+    }
+
+    #[tokio::test]
     async fn a_full_queue_refuses_its_own_link_only() {
         let (gate, order) = (Arc::new(Gate::new(LIMITS)), Arc::default());
         let first = gate.enter(LinkId::for_tests(0)).await.unwrap();

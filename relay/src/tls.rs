@@ -300,6 +300,13 @@ mod tests {
     }
 
     #[test]
+    fn a_dialler_keeps_nothing_that_a_later_dial_could_resume() {
+        let dialling = Tls::new(None, &[1; 32]).client;
+        assert_eq!(format!("{:?}", dialling.resumption), format!("{:?}", Resumption::disabled()));
+        assert!(!dialling.enable_sni && !dialling.enable_early_data);
+    }
+
+    #[test]
     fn only_hybrid_key_exchange_is_on_offer() {
         let groups: Vec<_> = provider().kx_groups.iter().map(|group| group.name()).collect();
         assert_eq!(groups, [rustls::NamedGroup::X25519MLKEM768]);

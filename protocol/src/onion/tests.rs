@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    limits::REKEY_CELLS,
     message::{Message, MessageError},
     vectors,
 };
@@ -145,6 +146,75 @@ proptest! {
     }
 }
 
+/// The most hops of a circuit of which every bit is flipped: a client's.
+const USUAL_HOPS: usize = 3;
+
+/// A cell that differs from this one in each bit in turn, and which.
+fn flipped(cell: &Cell) -> impl Iterator<Item = (usize, Cell)> {
+    (0..CELL * 8).map(|bit| {
+        let mut changed = *cell;
+        changed[bit / 8] ^= 1 << (bit % 8);
+        (bit, changed)
+    })
+}
+
+#[test]
+fn every_single_bit_that_is_flipped_forward_is_caught_at_the_next_hop() {
+    for (hops, crossed) in (1..=USUAL_HOPS).flat_map(|hops| (0..hops).map(move |crossed| (hops, crossed))) {
+        let mut circuit = Circuit::new(hops, 20);
+        let text = text(21);
+        let mut cell = circuit.seal(hops - 1, &text);
+        for before in 0..crossed {
+            circuit.forward[before].open(&mut cell).unwrap();
+        }
+        let next = &mut circuit.forward[crossed];
+        for (bit, mut changed) in flipped(&cell) {
+            let opened = next.open(&mut changed);
+            assert_eq!(opened, Err(LayerError::Forged { hop: 0 }), "bit {bit} before hop {crossed} of {hops}");
+        }
+        for layer in &mut circuit.forward[crossed..] {
+            layer.open(&mut cell).unwrap();
+        }
+        assert_eq!(message(&cell), text, "unchanged it is opened, so it was the flip that was caught");
+    }
+}
+
+/// What `speaker` of a circuit said, as it is on the link from hop `from` towards the origin; and the circuit's seed.
+fn on_its_way_back(hops: usize, speaker: usize, from: usize, said: &[u8]) -> (Cell, u64) {
+    let seed = 22;
+    let mut circuit = Circuit::new(hops, seed);
+    let mut cell = circuit.speak(speaker, said);
+    circuit.backward[from..speaker].iter_mut().rev().for_each(|layer| layer.pass_on(&mut cell));
+    (cell, seed)
+}
+
+#[test]
+fn every_single_bit_that_is_flipped_backward_is_caught_at_the_origin_but_for_17_bytes_that_a_hop_drops() {
+    let said = text(23);
+    let places = (1..=USUAL_HOPS).flat_map(|hops| (0..hops).map(move |speaker| (hops, speaker)));
+    for (hops, speaker, from) in places.flat_map(|(h, speaker)| (0..=speaker).map(move |from| (h, speaker, from))) {
+        let (cell, seed) = on_its_way_back(hops, speaker, from, &said);
+        for (bit, mut changed) in flipped(&cell) {
+            let mut circuit = Circuit::new(hops, seed);
+            circuit.backward[..from].iter_mut().rev().for_each(|layer| layer.pass_on(&mut changed));
+            let opened = circuit.from_hops.open(&mut changed);
+            let place = format!("bit {bit} behind hop {from}, said by hop {speaker} of {hops}: {opened:?}");
+            let kind = (bit / 8).checked_sub(KIND).is_some_and(|at| at % LAYER == 0 && at / LAYER < hops - from);
+            // The hop before `from` drops the last 17 bytes, for good. The one before that drops the next 17, when they
+            // have been sealed again: the origin takes them for what they should be, and that layer does not fit.
+            let block = (CELL - 1 - bit / 8) / LAYER;
+            let dropped = from > 0 && block == 0;
+            let blamed = if block < from { from - block } else { from };
+            match opened {
+                Ok(hop) => assert!(dropped && hop == speaker && message(&changed) == said, "{place}"),
+                Err(LayerError::Forged { hop }) if kind => assert!(hop <= from, "{place}"),
+                Err(LayerError::Forged { hop }) => assert!(!dropped && hop == blamed, "{place}"),
+                Err(error) => assert!(kind && error == LayerError::Kind, "{place}"),
+            }
+        }
+    }
+}
+
 /// Seals `text` for the last of these layers as [`ForwardLayers::seal`] does, but with no bound on their number.
 fn seal_without_bound(layers: &mut [LayerKey], text: &[u8]) -> Cell {
     let mut fill = vec![];
@@ -277,6 +347,78 @@ fn counters_never_repeat_and_count_only_hops_that_took_part() {
     }
     let counters: Vec<u64> = circuit.to_hops.0.iter().map(LayerKey::counter).collect();
     assert_eq!(counters, [5, 3, 2]);
+}
+
+/// How many cells three layers have seen shortly before their keys change: each will at another cell.
+const NEARLY: [u64; USUAL_HOPS] = [REKEY_CELLS - 5, REKEY_CELLS - 3, REKEY_CELLS - 1];
+/// To whom cells go, or from whom they come, so that no two layers count alike and all pass the boundary.
+const TURNS: [usize; 12] = [2, 0, 1, 2, 0, 2, 1, 0, 2, 2, 1, 2];
+
+/// Layers that have never counted up to where they are: their keys were replaced as often as these counts say.
+fn made_anew(counters: &[u64]) -> Vec<LayerKey> {
+    (1..).zip(counters).map(|(byte, counter)| LayerKey::at([byte; 32], *counter)).collect()
+}
+
+fn counted<'a>(layers: impl IntoIterator<Item = &'a LayerKey>) -> Vec<u64> {
+    layers.into_iter().map(LayerKey::counter).collect()
+}
+
+#[test]
+fn the_origin_and_each_hop_replace_a_forward_key_before_cell_65536_and_count_on() {
+    let mut counters = NEARLY;
+    let mut origin = ForwardLayers(made_anew(&counters));
+    let mut hops: Vec<_> = made_anew(&counters).into_iter().map(ForwardLayer).collect();
+    for (number, to) in TURNS.into_iter().enumerate() {
+        let (seed, text) = (number as u64, text(number as u64));
+        let mut cell = [0; CELL];
+        message_mut(&mut cell).copy_from_slice(&text);
+        let mut expected = cell;
+        origin.seal(to, &mut cell, &mut StdRng::seed_from_u64(seed));
+        ForwardLayers(made_anew(&counters)).seal(to, &mut expected, &mut StdRng::seed_from_u64(seed));
+        assert!(cell == expected, "cell {number} as the origin seals it for hop {to}");
+
+        for (hop, anew) in made_anew(&counters[..=to]).into_iter().enumerate() {
+            let addressee = if hop == to { Addressee::ThisHop } else { Addressee::NextHop };
+            assert_eq!(ForwardLayer(anew).open(&mut expected), Ok(addressee));
+            assert_eq!(hops[hop].open(&mut cell), Ok(addressee), "cell {number} at hop {hop}");
+            assert!(cell == expected, "cell {number} as hop {hop} opens it");
+        }
+        assert_eq!(message(&cell), text);
+        counters[..=to].iter_mut().for_each(|counter| *counter += 1);
+        assert_eq!(counted(&origin.0), counters);
+        assert_eq!(counted(hops.iter().map(|hop| &hop.0)), counters);
+    }
+    assert!(counters.iter().all(|counter| *counter > REKEY_CELLS), "all have passed the boundary");
+}
+
+#[test]
+fn the_origin_and_each_hop_replace_a_backward_key_before_cell_65536_and_count_on() {
+    let mut counters = NEARLY;
+    let mut origin = BackwardLayers(made_anew(&counters));
+    let mut hops: Vec<_> = made_anew(&counters).into_iter().map(BackwardLayer).collect();
+    for (number, speaker) in TURNS.into_iter().enumerate() {
+        let text = text(number as u64);
+        let mut cell = [0; CELL];
+        message_mut(&mut cell).copy_from_slice(&text);
+        let mut expected = cell;
+        for (hop, anew) in made_anew(&counters[..=speaker]).into_iter().enumerate().rev() {
+            if hop == speaker {
+                hops[hop].speak(&mut cell);
+                BackwardLayer(anew).speak(&mut expected);
+            } else {
+                hops[hop].pass_on(&mut cell);
+                BackwardLayer(anew).pass_on(&mut expected);
+            }
+            assert!(cell == expected, "cell {number} of hop {speaker} as hop {hop} seals it");
+        }
+        assert_eq!(BackwardLayers(made_anew(&counters)).open(&mut expected), Ok(speaker));
+        assert_eq!(origin.open(&mut cell), Ok(speaker), "cell {number} at the origin");
+        assert_eq!(message(&cell), text);
+        counters[..=speaker].iter_mut().for_each(|counter| *counter += 1);
+        assert_eq!(counted(&origin.0), counters);
+        assert_eq!(counted(hops.iter().map(|hop| &hop.0)), counters);
+    }
+    assert!(counters.iter().all(|counter| *counter > REKEY_CELLS), "all have passed the boundary");
 }
 
 fn keys(vector: &Value) -> Vec<LayerKey> {

@@ -1,5 +1,5 @@
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,9 @@ use trefoil_protocol::{
     entry::{RelayAddresses, RelayEntry, Weight},
     handshake::{OriginHandshake, Peer},
     identity::{OnionSecret, RelaySecret},
-    limits::{CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT, GATE_WAITING, GATE_WAITING_PER_LINK},
+    limits::{
+        CELL, CIRCUIT_MEMORY, CIRCUITS_SHARE, EXTEND_TIMEOUT, EXTENDS_UNCONTENDED, GATE_WAITING, GATE_WAITING_PER_LINK,
+    },
     message::Message,
     onion::{self, ForwardLayers},
 };
@@ -31,9 +33,10 @@ const MANY: usize = 64;
 struct Scene {
     relay: Relay,
     peer: Peer,
+    address: SocketAddr,
     link: Link,
     rng: StdRng,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 /// An origin's view of a circuit of one hop.
@@ -67,7 +70,7 @@ impl Scene {
         let (relay, address) = setup.start_for_tests(bootstrap);
         let endpoint = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap();
         let link = endpoint.dial(peer.relay, address).await.unwrap();
-        Self { relay, peer, link, rng, _endpoint: endpoint }
+        Self { relay, peer, address, link, rng, endpoint }
     }
 
     fn handshake(&mut self, effort: u8) -> OriginHandshake {
@@ -203,6 +206,38 @@ async fn an_extension_ends_with_its_circuit() {
     circuit.cells.close(CloseReason::Unspecified);
     let gone = timeout(EXTEND_TIMEOUT / 2, scene.has_no_circuits()).await;
     gone.expect("the circuit is not held for the rest of the timeout");
+}
+
+#[tokio::test]
+async fn the_share_of_extensions_that_one_link_has_used_up_is_left_to_others() {
+    let (silent, _socket) = silent_relay().await;
+    let mut scene = Scene::new(1 << 30, vec![silent.clone()]).await;
+    let node = Arc::clone(scene.relay.node());
+    let upstreams = async |count| {
+        let some = async {
+            while node.shares.upstreams(silent.id).len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(EXTEND_TIMEOUT / 2, some).await.expect("circuits of so many links are being extended");
+        node.shares.upstreams(silent.id)
+    };
+    let create = scene.handshake(0).create().to_vec();
+    let extend = Message::Extend { relay: silent.id, create: &create };
+    let mut first = scene.circuit().await;
+    first.say(&extend).await;
+    let link = upstreams(1).await[0]; // as the relay names it
+    let _held: Vec<_> = (0..EXTENDS_UNCONTENDED).map(|_| node.shares.take(link, silent.id)).collect();
+    let mut refused = scene.circuit().await;
+    refused.say(&extend).await;
+    refused.cells.reader.cells().await.unwrap();
+    assert_eq!(scene.count(Cause::ExtendLimit), 1);
+
+    scene.link = scene.endpoint.dial(scene.peer.relay, scene.address).await.unwrap();
+    let mut welcome = scene.circuit().await;
+    welcome.say(&extend).await;
+    upstreams(2).await;
+    assert_eq!(scene.count(Cause::ExtendLimit), 1);
 }
 
 #[tokio::test]

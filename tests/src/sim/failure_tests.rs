@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 use trefoil_client::tunnel::{Client, Isolation, Stream};
 use trefoil_protocol::{
     identity::RelayId,
@@ -14,7 +17,7 @@ use super::{
     nodes::{Plan, SimNetwork, relay_address},
     origin::Origin,
     outside::{ECHO, SITE},
-    transfer_tests::{DELAY, bulk, check, echo, isolation, open, plan, target},
+    transfer_tests::{DELAY, bulk, check, echo, isolation, open, plan, rough, target},
     udp::{Bottleneck, LinkModel},
 };
 
@@ -214,6 +217,60 @@ async fn a_client_that_does_not_read_for_30_s_fills_no_relay_and_slows_nobody() 
     println!("{held} bytes held; downloads took {beside:?} beside it and {alone:?} without");
     assert!(held <= 4 * u64::from(STREAM_WINDOW), "{held}");
     assert!(beside.as_secs_f64() < 1.3 * alone.as_secs_f64(), "{beside:?} and {alone:?}");
+}
+
+/// The most that any relay's circuits hold for somebody who does not read, looked at for so long.
+async fn most_held(network: &SimNetwork, relays: u8, time: Duration) -> u64 {
+    let (start, mut most) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        sleep(Duration::from_millis(500)).await;
+        most = (1..=relays).map(|number| network.relay(number).status().memory_bytes).fold(most, u64::max);
+    }
+    most
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_rough_lines_a_client_that_does_not_read_for_30_s_holds_up_nobody_and_then_has_all_of_it() {
+    const STOPPED: Duration = Duration::from_secs(30);
+    let network = Plan { first_exit: 3, ..rough(plan(51, 3)) }.start();
+    let slow = network.client().await;
+    let mut unread = bulk(&slow, &isolation(0), 8 * MIB).await;
+    let mut others = JoinSet::new();
+    for token in [1, 2] {
+        for client in [slow.clone(), network.client().await] {
+            others.spawn(async move {
+                let (start, mut downloads) = (Instant::now(), 0);
+                while start.elapsed() < STOPPED {
+                    assert_eq!(check(&mut bulk(&client, &isolation(token), MIB / 4).await).await, MIB / 4);
+                    downloads += 1;
+                }
+                downloads
+            });
+        }
+    }
+    let held = most_held(&network, 3, STOPPED).await;
+    let downloads: Vec<u32> = others.join_all().await;
+    println!("a relay held {held} bytes; beside it {downloads:?} downloads of 256 KiB");
+    assert!((1..=2 * u64::from(STREAM_WINDOW)).contains(&held), "{held}");
+    assert!(downloads.iter().all(|count| *count > 5), "{downloads:?}");
+    assert_eq!(check(&mut unread).await, 8 * MIB);
+    assert_eq!(most_held(&network, 3, Duration::from_secs(2)).await, 0, "nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_are_dropped_half_read_leave_nothing_behind() {
+    let network = rough(plan(52, 4)).start();
+    let client = network.client().await;
+    for _ in 0..100 {
+        let mut stream = bulk(&client, &isolation(0), 64 * MIB).await;
+        assert!(stream.receive(&mut Vec::new()).await.unwrap() > 0);
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(most_held(&network, 4, Duration::from_secs(2)).await, 0);
+    assert_eq!(network.outside.resets(), 100, "each server knows that its answer is not wanted");
+    let used = client.paths(&isolation(0)).len();
+    assert_eq!(used, 1, "and the circuit goes on");
+    echo(&mut open(&client, &isolation(0), ECHO).await, b"hello").await;
 }
 
 /// Circuits that go through each of these relays.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -22,7 +22,7 @@ use trefoil_protocol::{
     handshake::{self, Peer},
     identity::OnionSecret,
     limits::{CELL, MAX_EFFORT},
-    message::{Message, Reason, StreamId},
+    message::{Message, Reason, StreamId, Target},
     onion::{self, Addressee, BackwardLayer, Cell, ForwardLayer},
     params::{NetworkId, NetworkParams},
     puzzle::{Hour, Puzzle},
@@ -46,33 +46,36 @@ use super::{
 };
 
 /// The number of the only exit, which is played by hand.
-const PLAYED: u8 = 4;
+pub(super) const PLAYED: u8 = 4;
 
 /// What the played relay does.
 #[derive(Clone, Copy)]
-struct Role {
+pub(super) struct Role {
     /// How much work it asks for.
-    effort: u8,
+    pub(super) effort: u8,
     /// What it answers to an `Open`.
-    answer: fn(&mut BackwardLayer, StreamId) -> Vec<Cell>,
+    pub(super) answer: fn(&mut BackwardLayer, StreamId) -> Vec<Cell>,
 }
 
 /// What the played relay knows, and what it has seen.
-struct Player {
+pub(super) struct Player {
     role: Role,
     network: NetworkId,
     onion: OnionSecret,
     refused: AtomicUsize,
+    circuits: AtomicUsize,
+    opened: Mutex<Vec<(usize, Target)>>,
     ended: mpsc::UnboundedSender<(CellError, CellError)>,
 }
 
 /// A network with a played exit that the others know; also how its circuits end.
-fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(CellError, CellError)>) {
+pub(super) fn played(role: Role) -> (SimNetwork, Arc<Player>, mpsc::UnboundedReceiver<(CellError, CellError)>) {
     let network = Plan { first_exit: PLAYED, by_hand: 1, ..plan(1, PLAYED) }.start();
     let (identity, onion) = secrets(PLAYED);
     let endpoint = network.endpoint(relay_address(PLAYED), LinkIdentity::Relay(Arc::new(identity)));
     let (ended, ends) = mpsc::unbounded_channel();
-    let player = Player { role, network: network.params().id(), onion, refused: AtomicUsize::new(0), ended };
+    let (refused, circuits, opened) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::default());
+    let player = Player { role, network: network.params().id(), onion, refused, circuits, opened, ended };
     let player = Arc::new(player);
     let playing = Arc::clone(&player);
     let (params, known) = (network.params().clone(), network.entries()[0].id);
@@ -104,6 +107,11 @@ async fn publish(params: NetworkParams, link: Link) {
 }
 
 impl Player {
+    /// The streams that were opened so far: on the circuit of which number, and to where.
+    pub(super) fn opened(&self) -> Vec<(usize, Target)> {
+        self.opened.lock().unwrap().clone()
+    }
+
     async fn serve_link(self: Arc<Self>, link: Link) {
         while let Ok(opened) = link.accept().await {
             if let Ok(Arrival::Circuit(circuit, first)) = opened.arrive().await {
@@ -136,6 +144,7 @@ impl Player {
     /// Answers each `Open`, until the circuit ends.
     async fn speak(&self, circuit: &mut Circuit, layers: (ForwardLayer, BackwardLayer)) -> CellError {
         let (mut forward, mut backward) = layers;
+        let number = self.circuits.fetch_add(1, Relaxed);
         loop {
             let mut cells = match circuit.reader.cells().await {
                 Ok(cells) => cells,
@@ -143,7 +152,8 @@ impl Player {
             };
             for cell in cells.as_chunks_mut::<CELL>().0 {
                 assert_eq!(forward.open(cell), Ok(Addressee::ThisHop));
-                if let Message::Open { stream, .. } = Message::decode(onion::message(cell)).unwrap() {
+                if let Message::Open { stream, target } = Message::decode(onion::message(cell)).unwrap() {
+                    self.opened.lock().unwrap().push((number, target));
                     for answer in (self.role.answer)(&mut backward, stream) {
                         let _ = circuit.writer.write(one(&answer)).await;
                     }
@@ -167,7 +177,7 @@ fn assert_no_reason((read, written): &(CellError, CellError)) {
     }
 }
 
-fn well_behaved(layer: &mut BackwardLayer, stream: StreamId) -> Vec<Cell> {
+pub(super) fn well_behaved(layer: &mut BackwardLayer, stream: StreamId) -> Vec<Cell> {
     vec![say(layer, &Message::Opened { stream })]
 }
 

@@ -40,7 +40,7 @@ pub(super) fn relay_id(node: u8) -> RelayId {
     secret(node).id()
 }
 
-fn secret(node: u8) -> RelaySecret {
+pub(super) fn secret(node: u8) -> RelaySecret {
     RelaySecret::generate(&mut StdRng::seed_from_u64(node.into()))
 }
 
@@ -49,7 +49,7 @@ fn client_at(net: &SimNet, address: &str) -> Endpoint {
     Endpoint::over(net.socket(address.parse().unwrap()), &options, Some([0; 32])).unwrap()
 }
 
-fn endpoint(net: &SimNet, node: u8, identity: LinkIdentity, network: u8) -> Endpoint {
+pub(super) fn endpoint(net: &SimNet, node: u8, identity: LinkIdentity, network: u8) -> Endpoint {
     Endpoint::over(net.socket(address(node)), &options(identity, network), Some([node; 32])).unwrap()
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn accept(endpoint: &Endpoint) -> Link {
 }
 
 /// Both ends of a new circuit, after its first cell.
-async fn circuit(from: &Link, to: &Link) -> (Circuit, Circuit) {
+pub(super) async fn circuit(from: &Link, to: &Link) -> (Circuit, Circuit) {
     let mut ours = from.open_circuit().await.unwrap();
     ours.writer.write(cells(1)).await.unwrap();
     let Arrival::Circuit(theirs, first) = arrive(to).await.unwrap() else { panic!("a circuit arrives") };
@@ -89,12 +89,12 @@ pub(super) async fn arrive(link: &Link) -> Result<Arrival, OpenedError> {
     link.accept().await.unwrap().arrive().await
 }
 
-fn cells(count: usize) -> Bytes {
+pub(super) fn cells(count: usize) -> Bytes {
     Bytes::from(vec![1; count * CELL])
 }
 
 /// Reads this many cells.
-async fn read(circuit: &mut Circuit, count: usize) {
+pub(super) async fn read(circuit: &mut Circuit, count: usize) {
     let mut bytes = 0;
     while bytes < count * CELL {
         bytes += circuit.reader.cells().await.unwrap().len();

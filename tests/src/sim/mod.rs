@@ -12,7 +12,11 @@ mod client_tests;
 #[cfg(test)]
 mod congestion_tests;
 #[cfg(test)]
+mod doors_tests;
+#[cfg(test)]
 mod exit_tests;
+#[cfg(test)]
+mod extend_tests;
 #[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
@@ -20,9 +24,17 @@ mod flood_tests;
 #[cfg(test)]
 mod gossip_tests;
 #[cfg(test)]
+mod hello;
+#[cfg(test)]
+mod hello_tests;
+#[cfg(test)]
+mod hop;
+#[cfg(test)]
 mod hostile_relay_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod isolation_tests;
 #[cfg(test)]
 mod liar_tests;
 #[cfg(test)]

@@ -23,6 +23,8 @@ use trefoil_relay::{
 pub(super) struct Origin {
     pub(super) reader: CellReader,
     pub(super) writer: CellWriter,
+    /// What it solves for a further hop.
+    pub(super) puzzle: Puzzle,
     network: NetworkId,
     forward: ForwardLayers,
     backward: BackwardLayers,
@@ -50,7 +52,8 @@ impl Origin {
         let keys = handshake.finish(cell::read_created(&answer.as_ref().try_into().unwrap()).unwrap()?).unwrap();
         let (forward, backward) = (ForwardLayers::default(), BackwardLayers::default());
         let (reader, writer) = (circuit.reader, circuit.writer);
-        let mut origin = Self { reader, writer, network, forward, backward, hops: 0, rng };
+        let puzzle = Puzzle::NONE;
+        let mut origin = Self { reader, writer, puzzle, network, forward, backward, hops: 0, rng };
         origin.push(keys);
         Ok(origin)
     }
@@ -71,7 +74,7 @@ impl Origin {
 
     /// The first half of a handshake with this relay.
     pub(super) fn handshake(&mut self, relay: &RelayEntry) -> OriginHandshake {
-        OriginHandshake::start(peer(self.network, relay), Puzzle::NONE, &mut self.rng)
+        OriginHandshake::start(peer(self.network, relay), self.puzzle, &mut self.rng)
     }
 
     /// Says `Extend` to the last hop.

@@ -22,6 +22,12 @@ pub(super) fn plan(seed: u64, relays: u8) -> Plan {
     Plan::new(seed, relays, LinkModel::with_delay(DELAY))
 }
 
+/// Lines on which packets take longer at times, and one in a hundred is lost.
+pub(super) fn rough(plan: Plan) -> Plan {
+    let model = LinkModel { loss: 0.01, jitter: Duration::from_millis(5), ..plan.model };
+    Plan { model, ..plan }
+}
+
 pub(super) fn target(host: IpAddr, port: u16) -> Target {
     Target::Exit { host: Host::Address(host), port }
 }
@@ -110,8 +116,8 @@ async fn an_upload_arrives_whole() {
 }
 
 /// 64 downloads at the same time; `token` says which of them share a circuit.
-async fn downloads(token: fn(u8) -> u8) {
-    let network = plan(4, 6).start();
+async fn downloads(plan: Plan, token: fn(u8) -> u8) {
+    let network = plan.start();
     let client = warm(&network).await;
     let mut all = JoinSet::new();
     for number in 0..64 {
@@ -124,18 +130,46 @@ async fn downloads(token: fn(u8) -> u8) {
 
 #[tokio::test(start_paused = true)]
 async fn sixty_four_downloads_share_a_circuit() {
-    downloads(|_| 0).await;
+    downloads(plan(4, 6), |_| 0).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn sixty_four_downloads_have_a_circuit_each() {
-    downloads(|number| number).await;
+    downloads(plan(4, 6), |number| number).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixty_four_downloads_over_rough_lines_share_a_circuit() {
+    downloads(rough(plan(7, 6)), |_| 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixty_four_downloads_over_rough_lines_have_a_circuit_each() {
+    downloads(rough(plan(8, 6)), |number| number).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn either_end_may_finish_first_and_the_other_goes_on() {
-    let network = plan(5, 5).start();
+    half_close(plan(5, 5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn either_end_may_finish_first_over_rough_lines_too() {
+    half_close(rough(plan(9, 5))).await;
+}
+
+async fn half_close(plan: Plan) {
+    let network = plan.start();
     let client = warm(&network).await;
+    let mut upload = open(&client, &isolation(0), SINK).await;
+    upload.send(&vec![7; 1 << 20]).await.unwrap();
+    upload.finish().unwrap(); // the answer to all of it comes after the end
+    let (mut answer, mut piece) = (Vec::new(), Vec::new());
+    while upload.receive(&mut piece).await.unwrap() > 0 {
+        answer.extend_from_slice(&piece);
+    }
+    assert_eq!(answer, MIB.to_le_bytes());
+
     let mut echoed = open(&client, &isolation(0), ECHO).await;
     echoed.send(b"last words").await.unwrap();
     echoed.finish().unwrap(); // ours first
@@ -152,10 +186,19 @@ async fn either_end_may_finish_first_and_the_other_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_silent_for_hours_still_works() {
-    let network = plan(6, 5).start();
+    long_silence(plan(6, 5), &[1, 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_silent_for_an_hour_over_rough_lines_still_works() {
+    long_silence(rough(plan(10, 5)), &[1]).await;
+}
+
+async fn long_silence(plan: Plan, hours: &[u64]) {
+    let network = plan.start();
     let client = warm(&network).await;
     let mut stream = open(&client, &isolation(0), ECHO).await;
-    for hours in [1, 3] {
+    for hours in hours {
         sleep(Duration::from_secs(3600 * hours)).await;
         echo(&mut stream, b"still there?").await;
     }

@@ -10,7 +10,7 @@ use std::{
     fmt,
     future::Future,
     io::{self, IoSliceMut},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker},
@@ -65,31 +65,6 @@ pub struct Traffic {
     pub lost: u64,
 }
 
-/// A packet that was sent from an address that is watched.
-#[derive(Clone, Debug)]
-pub struct Sent {
-    /// Where from.
-    pub from: SocketAddr,
-    /// Where to.
-    pub to: SocketAddr,
-    /// Its first bytes, as many as a QUIC packet needs to say its connection ids.
-    pub head: Vec<u8>,
-}
-
-impl Sent {
-    /// The connection ids of its receiver and its sender; `None` where it does not say both, as in packets of a link
-    /// that is made.
-    pub fn connection_ids(&self) -> Option<[&[u8]; 2]> {
-        let (first, rest) = self.head.split_first()?;
-        let (_version, rest) = rest.split_at_checked(4)?;
-        let (length, rest) = rest.split_first()?;
-        let (receiver, rest) = rest.split_at_checked(usize::from(*length))?;
-        let (length, rest) = rest.split_first()?;
-        let (sender, _) = rest.split_at_checked(usize::from(*length))?;
-        (first & 0x80 != 0).then_some([receiver, sender])
-    }
-}
-
 /// What has come to a bottleneck that several senders share.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Passed {
@@ -99,6 +74,17 @@ pub struct Passed {
     pub dropped: u64,
     /// The time that all that went through waited in the queue.
     pub waited: Duration,
+}
+
+/// A packet as somebody on its way sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The sender.
+    pub from: SocketAddr,
+    /// The receiver.
+    pub to: SocketAddr,
+    /// The UDP payload.
+    pub contents: Vec<u8>,
 }
 
 /// A network. A clone is the same network.
@@ -114,10 +100,9 @@ struct State {
     narrows: HashMap<SocketAddr, Narrow>,
     sockets: HashMap<SocketAddr, Arc<Mutex<Inbox>>>,
     cut: HashSet<SocketAddr>,
-    watched: Option<IpAddr>,
-    sent: Vec<Sent>,
     traffic: Traffic,
     digest: [u8; 32],
+    seen: Option<Vec<Seen>>,
     sequence: u64,
 }
 
@@ -162,9 +147,6 @@ struct SimSocket {
 
 /// Packets above this many bytes of UDP payload are lost: Ethernet less IPv4 and UDP.
 const MTU: usize = 1472;
-/// Bytes of a packet that are kept: a long header's first byte, version, and two connection ids of at most 20 bytes.
-const HEAD: usize = 47;
-
 impl SimNet {
     /// A network in which every pair of addresses has this model until told otherwise.
     pub fn new(seed: u64, model: LinkModel) -> Self {
@@ -177,10 +159,9 @@ impl SimNet {
             narrows: HashMap::new(),
             sockets: HashMap::new(),
             cut: HashSet::new(),
-            watched: None,
-            sent: Vec::new(),
             traffic: Traffic::default(),
             digest: [0; 32],
+            seen: None,
             sequence: 0,
         })))
     }
@@ -218,16 +199,6 @@ impl SimNet {
         self.state().cut.remove(&address);
     }
 
-    /// From now on, keeps the beginning of every packet that is sent from this address, whatever its port.
-    pub fn watch(&self, from: IpAddr) {
-        self.state().watched = Some(from);
-    }
-
-    /// What was sent from the address that is watched.
-    pub fn watched(&self) -> Vec<Sent> {
-        self.state().sent.clone()
-    }
-
     /// What it has carried so far.
     pub fn traffic(&self) -> Traffic {
         self.state().traffic
@@ -236,6 +207,11 @@ impl SimNet {
     /// A hash over time, size, sender and receiver of every packet sent so far.
     pub fn digest(&self) -> [u8; 32] {
         self.state().digest
+    }
+
+    /// All packets that were sent since the last time; from the first time on they are kept.
+    pub fn watch(&self) -> Vec<Seen> {
+        self.state().seen.replace(Vec::new()).unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -266,9 +242,8 @@ impl State {
         let size = transmit.contents.len();
         let line = format!("{} {size} {from} {}", (now - self.start).as_nanos(), transmit.destination);
         self.digest = blake3(&[&self.digest, line.as_bytes()]);
-        if self.watched == Some(from.ip()) {
-            let head = transmit.contents.iter().copied().take(HEAD).collect();
-            self.sent.push(Sent { from, to: transmit.destination, head });
+        if let Some(seen) = &mut self.seen {
+            seen.push(Seen { from, to: transmit.destination, contents: transmit.contents.to_vec() });
         }
         self.traffic.packets += 1;
         self.traffic.bytes += size as u64;

@@ -8,10 +8,11 @@ use trefoil_protocol::{entry::RelayEntry, ip::netgroup};
 
 use super::{
     gossip_tests::{know, numbers, plan, until},
+    hello::connection_ids,
     nodes::{SimNetwork, relay_address},
     outside::ECHO,
     transfer_tests::{echo, isolation, open},
-    udp::Sent,
+    udp::Seen,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -19,10 +20,10 @@ const SOON: Duration = Duration::from_secs(60);
 const RELAY: u8 = 5;
 const FIRST_PORT: u16 = 20_000;
 
-/// A network whose relays know each other, and what relay [`RELAY`]'s address sends is watched.
+/// A network whose relays know each other, and all of whose packets are watched.
 async fn settled(seed: u64, relays: u8) -> SimNetwork {
     let network = plan(seed, relays).start();
-    network.net.watch(relay_address(RELAY).ip());
+    network.net.watch();
     let all = numbers(1..=relays);
     until(SOON, "all know all", || know(&network, &all, &all)).await;
     network
@@ -33,7 +34,7 @@ fn named(network: &SimNetwork) -> Vec<RelayEntry> {
 }
 
 /// Whether a packet is the client's, by its port.
-fn is_clients(sent: &Sent) -> bool {
+fn is_clients(sent: &Seen) -> bool {
     sent.from.port() >= FIRST_PORT
 }
 
@@ -41,11 +42,6 @@ fn guards(network: &SimNetwork, client: &Client) -> BTreeSet<SocketAddr> {
     let names = client.status().guards;
     let is_guard = |entry: &&RelayEntry| names.contains(&entry.id.short());
     network.entries().iter().filter(is_guard).flat_map(|entry| entry.addresses.iter()).collect()
-}
-
-/// All connection ids that stand in these packets.
-fn connection_ids<'a>(sent: impl Iterator<Item = &'a Sent>) -> BTreeSet<&'a [u8]> {
-    sent.filter_map(Sent::connection_ids).flatten().filter(|id| !id.is_empty()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,8 +58,8 @@ async fn a_client_beside_a_relay_speaks_from_ports_and_over_links_of_its_own_to_
         echo(&mut open(&client, &isolation(number), ECHO).await, b"hello").await;
         sleep(Duration::from_secs(10)).await; // an epoch each: the directory is asked, and the relay gossips
     }
-    let sent = network.net.watched();
-    let (clients, relays): (Vec<_>, Vec<_>) = sent.iter().partition(|sent| is_clients(sent));
+    let seen = network.net.watch().into_iter().filter(|sent| sent.from.ip() == relay_address(RELAY).ip());
+    let (clients, relays): (Vec<_>, Vec<_>) = seen.partition(is_clients);
     let later: BTreeSet<_> =
         clients.iter().filter(|sent| sent.from.port() >= FIRST_PORT + 1000).map(|s| s.to).collect();
     assert!(later.is_subset(&guards(&network, &client)), "a client that has guards speaks to them alone: {later:?}");
@@ -74,7 +70,7 @@ async fn a_client_beside_a_relay_speaks_from_ports_and_over_links_of_its_own_to_
     let own = relay_address(RELAY);
     assert!(relays.iter().filter(|sent| sent.from != own).all(|sent| sent.from.port() >= 10_000), "relays dial back");
 
-    let ids = [connection_ids(clients.into_iter()), connection_ids(relays.into_iter())];
+    let ids = [connection_ids(&clients), connection_ids(&relays)];
     assert!(ids.iter().all(|ids| ids.len() > 4), "{ids:?}");
     assert!(ids[0].is_disjoint(&ids[1]), "{ids:?}");
 }
