@@ -59,9 +59,11 @@ pub const BUILD_HEDGE_FACTOR: u32 = 3;
 pub const BUILD_HEDGE: Duration = Duration::from_secs(2);
 /// It gets none before this: a machine that is busy for a moment is no dead relay.
 pub const BUILD_HEDGE_LEAST: Duration = Duration::from_millis(300);
-/// A guard that does not answer for so many times what whole circuits took lately, and for [`BUILD_HEDGE`], counts as
-/// one that failed: [`HOP_BUILD_TIMEOUT`] is for networks of which nothing is known.
-pub const GUARD_HEDGES: u32 = 8;
+/// A guard that does not answer for so many times what whole circuits took lately counts as one that failed:
+/// [`HOP_BUILD_TIMEOUT`] is for networks of which nothing is known.
+pub const GUARD_SILENCE_FACTOR: u32 = 4;
+/// But not before this: guards are few, and another one is one more that sees the client.
+pub const GUARD_SILENCE_LEAST: Duration = Duration::from_secs(1);
 /// A link to a guard that has had no circuits for this long is closed.
 pub const GUARD_IDLE: Duration = Duration::from_secs(30);
 /// A relay that failed is left out of new paths for this long.
