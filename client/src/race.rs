@@ -16,7 +16,8 @@ use trefoil_protocol::{
     guard::Attempt,
     identity::RelayId,
     limits::{
-        BUILD_HEDGE, BUILD_HEDGE_FACTOR, BUILD_HEDGE_LEAST, CIRCUIT_BUILD_TRIES, GUARD_HEDGES, HOP_BUILD_TIMEOUT,
+        BUILD_HEDGE, BUILD_HEDGE_FACTOR, BUILD_HEDGE_LEAST, CIRCUIT_BUILD_TRIES, GUARD_SILENCE_FACTOR,
+        GUARD_SILENCE_LEAST, HOP_BUILD_TIMEOUT,
     },
     path::Need,
 };
@@ -162,7 +163,7 @@ impl Usual {
 
     /// How long a guard may be silent before another is used; `None` while nothing tells how long it should take.
     pub(crate) fn guard_patience(self) -> Option<Duration> {
-        self.0.map(|usual| (usual * GUARD_HEDGES).clamp(BUILD_HEDGE, HOP_BUILD_TIMEOUT))
+        self.0.map(|usual| (usual * GUARD_SILENCE_FACTOR).clamp(GUARD_SILENCE_LEAST, HOP_BUILD_TIMEOUT))
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
         let mut usual = Usual::default();
         assert_eq!((usual.hedge(), usual.guard_patience()), (BUILD_HEDGE, None));
         usual.note(20 * MS);
-        assert_eq!((usual.hedge(), usual.guard_patience()), (BUILD_HEDGE_LEAST, Some(BUILD_HEDGE)));
+        assert_eq!((usual.hedge(), usual.guard_patience()), (BUILD_HEDGE_LEAST, Some(GUARD_SILENCE_LEAST)));
         (0..50).for_each(|_| usual.note(200 * MS));
         assert!((590 * MS..=600 * MS).contains(&usual.hedge()), "{:?}", usual.hedge());
         (0..50).for_each(|_| usual.note(5000 * MS));

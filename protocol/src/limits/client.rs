@@ -42,24 +42,28 @@ pub const GUARDS_FILE: usize = 256 * 1024;
 // pool.rs, race.rs, tunnel.rs
 
 /// Isolation tokens that have circuits at once: their circuits are to fit the links to two guards, of
-/// [`STREAMS_CLIENT`](super::STREAMS_CLIENT) each, however chance divides them, beside spares, retries and the directory's own.
+/// [`STREAMS_CLIENT`](super::STREAMS_CLIENT) each, however chance divides them, beside spares, retries and the
+/// directory's own.
 pub const MAX_ISOLATIONS: usize = 384;
 /// Circuits that are built ahead of need.
 pub const SPARE_CIRCUITS: usize = 2;
-/// Circuits that are tried before a stream is told that there is none: where a third of the relays is gone, two of three
-/// fail, and eight only once in 25 times.
+/// Circuits that are tried before a stream is told that there is none: where a third of the relays is gone, two of
+/// three fail, and eight only once in 25 times.
 pub const CIRCUIT_BUILD_TRIES: usize = 8;
 /// For adding one hop to a new circuit, the link to its guard included.
 pub const HOP_BUILD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A circuit that is not built after so many times what others took lately gets company: another one, over other relays.
+/// A circuit that is not built after so many times what others took lately gets company: another one, over other
+/// relays.
 pub const BUILD_HEDGE_FACTOR: u32 = 3;
 /// It gets company after this long in any case, and where none was built lately.
 pub const BUILD_HEDGE: Duration = Duration::from_secs(2);
 /// It gets none before this: a machine that is busy for a moment is no dead relay.
 pub const BUILD_HEDGE_LEAST: Duration = Duration::from_millis(300);
-/// A guard that does not answer for so many times what whole circuits took lately, and for [`BUILD_HEDGE`], counts as one
-/// that failed: [`HOP_BUILD_TIMEOUT`] is for networks of which nothing is known.
-pub const GUARD_HEDGES: u32 = 8;
+/// A guard that does not answer for so many times what whole circuits took lately counts as one that failed:
+/// [`HOP_BUILD_TIMEOUT`] is for networks of which nothing is known.
+pub const GUARD_SILENCE_FACTOR: u32 = 4;
+/// But not before this: guards are few, and another one is one more that sees the client.
+pub const GUARD_SILENCE_LEAST: Duration = Duration::from_secs(1);
 /// A link to a guard that has had no circuits for this long is closed.
 pub const GUARD_IDLE: Duration = Duration::from_secs(30);
 /// A relay that failed is left out of new paths for this long.
