@@ -20,6 +20,7 @@ pub mod guard;
 pub mod handshake;
 pub mod host;
 pub mod identity;
+pub mod invite;
 pub mod ip;
 pub mod limits;
 pub mod majority;

@@ -19,6 +19,7 @@ use trefoil_protocol::{
 };
 
 use crate::{
+    bootstrap_file::{self, BootstrapFileError},
     endpoint::Congestion,
     network::{NetworkFile, NetworkFileError},
 };
@@ -33,6 +34,9 @@ pub struct Settings {
     /// Relays to get to know the network through, as URIs trefoil-relay:...; besides those of the network file
     #[arg(long, value_name = "URI")]
     pub bootstrap: Option<Vec<Bootstrap>>,
+    /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
+    #[arg(long, value_name = "FILE")]
+    pub bootstrap_file: Option<PathBuf>,
     /// Where the relay keeps its keys; made on first start
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -73,7 +77,7 @@ pub struct Settings {
 pub struct Config {
     /// The network, read from its file.
     pub network: NetworkFile,
-    /// Relays that are named besides those of the network file.
+    /// Relays that are named besides those of the network file, in URIs and in the bootstrap file.
     pub bootstrap: Vec<RelayUri>,
     /// Where the relay keeps its keys.
     pub data_dir: PathBuf,
@@ -146,6 +150,9 @@ pub enum ConfigError {
     /// The network file cannot be used.
     #[error(transparent)]
     Network(#[from] NetworkFileError),
+    /// The bootstrap file cannot be used.
+    #[error(transparent)]
+    BootstrapFile(#[from] BootstrapFileError),
     /// Nobody knows where to reach the relay.
     #[error(
         "`listen` = {0} is every address of this machine, and others need one: \
@@ -193,10 +200,11 @@ impl Config {
         let settings = Settings::merged(file, flags)?;
         let data_dir = settings.data_dir()?;
         let network = required(settings.network, "network", "network", "network.toml")?;
+        let network = NetworkFile::load(&network)?;
         let config = Self {
             data_dir,
-            network: NetworkFile::load(&network)?,
-            bootstrap: settings.bootstrap.unwrap_or_default().into_iter().map(|Bootstrap(uri)| uri).collect(),
+            bootstrap: bootstrap(settings.bootstrap, settings.bootstrap_file.as_deref(), &network.params)?,
+            network,
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
             weight: settings.weight.unwrap_or_default(),
@@ -241,6 +249,15 @@ impl Config {
     }
 }
 
+fn bootstrap(
+    named: Option<Vec<Bootstrap>>,
+    file: Option<&Path>,
+    params: &NetworkParams,
+) -> Result<Vec<RelayUri>, BootstrapFileError> {
+    let in_file = file.map_or(Ok(Vec::new()), |file| bootstrap_file::load(file, params))?;
+    Ok(named.unwrap_or_default().into_iter().map(|Bootstrap(uri)| uri).chain(in_file).collect())
+}
+
 /// Of a wildcard, the loopback address that it includes.
 fn dialable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
@@ -270,7 +287,8 @@ impl Settings {
         let mut settings: Self = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for relative in [&mut settings.network, &mut settings.data_dir, &mut settings.family].into_iter().flatten() {
+        let Self { network, bootstrap_file, data_dir, family, .. } = &mut settings;
+        for relative in [network, bootstrap_file, data_dir, family].into_iter().flatten() {
             *relative = directory.join(&*relative);
         }
         Ok(settings)
@@ -310,6 +328,7 @@ impl Settings {
         Self {
             network: self.network.or(other.network),
             bootstrap: self.bootstrap.or(other.bootstrap),
+            bootstrap_file: self.bootstrap_file.or(other.bootstrap_file),
             data_dir: self.data_dir.or(other.data_dir),
             listen: self.listen.or(other.listen),
             advertise: self.advertise.or(other.advertise),

@@ -6,6 +6,7 @@ mod agreement;
 mod answer;
 mod askers;
 mod backward;
+pub mod bootstrap_file;
 pub mod cells;
 mod circuit;
 pub mod clock;

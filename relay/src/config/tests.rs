@@ -68,6 +68,22 @@ fn bootstrap_relays_come_from_the_file_and_from_flags_which_win() {
 }
 
 #[test]
+fn a_bootstrap_file_beside_the_configuration_names_more_relays() {
+    let uri = "trefoil-relay:aoqqpp7tzyil4hlq3umoos6atft6jvrqtosq2xy53sdgiesvgg4plfau@127.1.0.1:9001\
+               ?onion=r5amllnwr4swesxfwikou5t2n3eu3au5hv5v4gwrxjxt4ijyfbpqoqnz";
+    let (dir, path) = files(&testnet(), &with("bootstrap_file = \"friends\""));
+    let friends = dir.path().join("friends");
+    fs::write(&friends, format!("# one\n{uri}\n")).unwrap();
+    let config = Config::load(Some(&path), Settings::default()).unwrap();
+    assert_eq!(config.bootstrap, [uri.parse().unwrap()]);
+    fs::write(&friends, format!("{uri}\nsomebody\n")).unwrap();
+    let words = Config::load(Some(&path), Settings::default()).unwrap_err().to_string();
+    assert!(words.contains("friends: line 2: expected trefoil-relay:"), "{words}");
+    let elsewhere = flags("--bootstrap-file|/nowhere/friends").unwrap();
+    assert!(Config::load(Some(&path), elsewhere).unwrap_err().to_string().contains("/nowhere/friends"));
+}
+
+#[test]
 fn everything_can_be_set_in_the_file() {
     let text = with(
         "listen = \"127.1.0.1:0\"\nadvertise = \"127.1.0.1:9001,[::1]:9001\"\ncongestion = \"bbr\"\n\
