@@ -22,7 +22,12 @@ use trefoil_protocol::{
     relays::UsableRelay,
     resolve,
 };
-use trefoil_relay::{clock::Clock, data_dir::DataDirError, pump::StreamError};
+use trefoil_relay::{
+    clock::Clock,
+    data_dir::DataDirError,
+    hints::{Hints, Kind},
+    pump::StreamError,
+};
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -188,6 +193,11 @@ impl Client {
         self.0.directory.state()
     }
 
+    /// Where addresses are put at which relays of its network may be.
+    pub fn hints(&self) -> &Arc<Hints> {
+        self.0.directory.hints()
+    }
+
     /// How it is now, for people.
     pub fn status(&self) -> Status {
         let Inner { pool, directory, network } = &*self.0;
@@ -205,6 +215,7 @@ impl Client {
             usable_epoch: usable.as_ref().map(|usable| usable.epoch()).map(|Epoch(number)| number),
             guards: in_use.iter().map(RelayId::short).collect(),
             guards_dialled: sample.dialled(),
+            met: Kind::ALL.map(|kind| (kind.name().to_owned(), directory.hints().met(kind))).into(),
             circuits: pool.spares(),
             clock_behind_minutes: report.ahead,
             kept: !directory.state().is_none(),

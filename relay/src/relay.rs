@@ -45,9 +45,11 @@ use crate::{
     extend::Shares,
     gate::{Gate, GateLimits},
     gossip::{self, Neighbours},
+    hints::Hints,
     leave::{self, Farewell},
     link::Link,
     links::Links,
+    meet,
     memory::{Memory, SWEEP_EVERY},
     metrics::{self, MetricsListener},
     node::Node,
@@ -201,6 +203,7 @@ impl Bound {
             onion: setup.onion,
             directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view).with_expired(expired),
             neighbours: Neighbours::default(),
+            hints: Arc::default(),
             publisher: Publisher::new(setup.identity, addresses, exit, setup.statement, setup.store.clone()),
             sockets,
             askers: Askers::new(DIRECTORY_ASKERS),
@@ -228,6 +231,7 @@ impl Bound {
         spawn(&node, gossip::reconcile(Arc::clone(&node)));
         spawn(&node, gossip::push(Arc::clone(&node)));
         spawn(&node, verify::run(Arc::clone(&node)));
+        spawn(&node, meet::run(Arc::clone(&node)));
         spawn(&node, directory::keep_time(Arc::clone(&node)));
         spawn(&node, store::keep_saved(Arc::clone(&node), setup.store.clone()));
         spawn(&node, status::serve(Arc::clone(&node), setup.store.clone()));
@@ -259,6 +263,11 @@ impl Relay {
     /// Offers its metrics to whoever connects there, until it stops.
     pub fn serve_metrics(&self, listener: MetricsListener) {
         spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
+    }
+
+    /// Where addresses are put at which other relays may be.
+    pub fn hints(&self) -> &Arc<Hints> {
+        &self.node.hints
     }
 
     /// Tells other relays that this one, which was set up to leave, leaves for good, and waits until those that it talks

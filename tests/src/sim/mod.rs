@@ -20,6 +20,8 @@ mod flood_tests;
 #[cfg(test)]
 mod gossip_tests;
 #[cfg(test)]
+mod hint_tests;
+#[cfg(test)]
 mod hostile_relay_tests;
 #[cfg(test)]
 mod hostile_tests;
