@@ -1,6 +1,9 @@
 //! The command line of `trefoil`. See docs/user-guide.md.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    path::PathBuf,
+};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use trefoil_protocol::{
@@ -191,6 +194,12 @@ pub struct Network {
     /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
     #[arg(long, value_name = "FILE")]
     pub bootstrap_file: Option<PathBuf>,
+    /// Find relays in BitTorrent's DHT while none is known: its nodes see that this machine asks for the network
+    #[arg(long)]
+    pub dht: bool,
+    /// Nodes of the DHT to begin at, with commas between [default: some that all programs know]
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',', requires = "dht")]
+    pub dht_bootstrap: Vec<SocketAddrV4>,
     /// Where to keep guards and known relays [default: trefoil/NETWORK in $XDG_DATA_HOME or ~/.local/share; nothing is
     /// kept for a network of local relays]
     #[arg(long, value_name = "DIR")]

@@ -145,6 +145,11 @@ impl Directory {
         &self.hints
     }
 
+    /// Which network, and the time there.
+    pub(crate) fn network(&self) -> (&NetworkParams, Clock) {
+        (&self.params, self.clock)
+    }
+
     /// What is kept between runs.
     pub(crate) fn state(&self) -> &State {
         &self.state

@@ -22,7 +22,8 @@ use trefoil_client::{
 };
 use trefoil_protocol::{params::NetworkParams, relays::UsableRelay};
 use trefoil_relay::{
-    bootstrap_file, clock::Clock, daemon::Daemon, log, network::NetworkFile, open_files, seed::seed, status_socket,
+    bootstrap_file, clock::Clock, daemon::Daemon, dht::Dht, log, network::NetworkFile, open_files, seed::seed,
+    status_socket,
 };
 
 fn main() -> ExitCode {
@@ -189,7 +190,11 @@ fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) 
     let bootstrap = relays.into_iter().chain(named.map(Into::into)).collect();
     let new_guards = arguments.new_guards;
     let setup = Setup { params, bootstrap, own, sockets, clock: Clock::System, state, new_guards, seed: seed() };
-    Ok(Client::start(setup)?)
+    let client = Client::start(setup)?;
+    if arguments.dht {
+        client.find_by_dht(Dht::new(arguments.dht_bootstrap));
+    }
+    Ok(client)
 }
 
 /// Where a client of this network keeps its state. A network of local relays is for trying things out: its relays are

@@ -25,6 +25,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     clock::Clock,
     data_dir::DataDirError,
+    dht::Dht,
     hints::{Hints, Kind},
     pump::StreamError,
 };
@@ -191,6 +192,14 @@ impl Client {
     /// What it keeps between runs.
     pub fn state(&self) -> &State {
         self.0.directory.state()
+    }
+
+    /// Finds relays in the DHT while none is known, until it closes.
+    pub fn find_by_dht(&self, dht: Dht) {
+        let Inner { pool, directory, .. } = &*self.0;
+        let (params, clock) = directory.network();
+        let search = dht.search(Arc::clone(directory.hints()), params.clone(), clock, pool.rng());
+        pool.tracker.spawn(pool.shutdown.clone().run_until_cancelled_owned(search));
     }
 
     /// Where addresses are put at which relays of its network may be.

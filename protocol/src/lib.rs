@@ -24,6 +24,7 @@ pub mod invite;
 pub mod ip;
 pub mod limits;
 pub mod majority;
+pub mod meeting;
 pub mod message;
 pub mod onion;
 pub mod params;

@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -37,6 +37,12 @@ pub struct Settings {
     /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
     #[arg(long, value_name = "FILE")]
     pub bootstrap_file: Option<PathBuf>,
+    /// Announce the relay in BitTorrent's DHT, and find others there [default: false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub dht: Option<bool>,
+    /// Nodes of the DHT to begin at, with commas between [default: some that all programs know]
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',')]
+    pub dht_bootstrap: Option<Vec<SocketAddrV4>>,
     /// Where the relay keeps its keys; made on first start
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -79,6 +85,8 @@ pub struct Config {
     pub network: NetworkFile,
     /// Relays that are named besides those of the network file, in URIs and in the bootstrap file.
     pub bootstrap: Vec<RelayUri>,
+    /// The nodes of the DHT to begin at, none for those that the library names; `None` to keep away from it.
+    pub dht: Option<Vec<SocketAddrV4>>,
     /// Where the relay keeps its keys.
     pub data_dir: PathBuf,
     /// The UDP address to listen on; port 0 lets the system choose.
@@ -205,6 +213,7 @@ impl Config {
             data_dir,
             bootstrap: bootstrap(settings.bootstrap, settings.bootstrap_file.as_deref(), &network.params)?,
             network,
+            dht: settings.dht.unwrap_or_default().then(|| settings.dht_bootstrap.unwrap_or_default()),
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
             weight: settings.weight.unwrap_or_default(),
@@ -329,6 +338,8 @@ impl Settings {
             network: self.network.or(other.network),
             bootstrap: self.bootstrap.or(other.bootstrap),
             bootstrap_file: self.bootstrap_file.or(other.bootstrap_file),
+            dht: self.dht.or(other.dht),
+            dht_bootstrap: self.dht_bootstrap.or(other.dht_bootstrap),
             data_dir: self.data_dir.or(other.data_dir),
             listen: self.listen.or(other.listen),
             advertise: self.advertise.or(other.advertise),

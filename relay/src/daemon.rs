@@ -18,6 +18,7 @@ use crate::{
     clock::{self, Clock},
     config::Config,
     data_dir::DataLock,
+    dht::Dht,
     family_file::{self, FamilyError},
     leave::{Farewell, LeftFile},
     metrics::{MetricsError, MetricsListener},
@@ -163,6 +164,7 @@ impl Daemon {
         tell_of_start(&config, &entry, address, &bootstrap);
         let relay = bound.start(entry.addresses, bootstrap);
         metrics.into_iter().for_each(|listener| relay.serve_metrics(listener));
+        config.dht.into_iter().for_each(|nodes| relay.find_by_dht(Dht::new(nodes)));
         Ok(Self { relay, entry, family: family.map(|family| family.id), _lock: state.lock })
     }
 }

@@ -15,6 +15,7 @@ mod congestion;
 pub mod counters;
 pub mod daemon;
 pub mod data_dir;
+pub mod dht;
 pub mod directory;
 mod effort;
 pub mod endpoint;

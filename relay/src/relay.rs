@@ -38,6 +38,7 @@ use crate::{
     circuit,
     clock::Clock,
     counters::Cause,
+    dht::Dht,
     directory::{self, Directory},
     effort::Effort,
     endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions, Sockets},
@@ -263,6 +264,11 @@ impl Relay {
     /// Offers its metrics to whoever connects there, until it stops.
     pub fn serve_metrics(&self, listener: MetricsListener) {
         spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
+    }
+
+    /// Announces it in the DHT and finds others there, until it stops.
+    pub fn find_by_dht(&self, dht: Dht) {
+        spawn(&self.node, dht.serve(Arc::clone(&self.node)));
     }
 
     /// Where addresses are put at which other relays may be.

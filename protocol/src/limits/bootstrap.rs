@@ -26,3 +26,24 @@ pub const HINT_PAUSE_MIN: Duration = Duration::from_secs(60);
 pub const HINT_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// An address that nobody names any more is forgotten after this long.
 pub const HINT_MEMORY: Duration = Duration::from_secs(2 * 3600);
+
+// meeting.rs, relay: dht.rs
+
+/// Seconds within which a relay announces itself again: those who store it forget it after about half an hour.
+pub const DHT_ANNOUNCE_AHEAD: u64 = 30 * 60;
+/// Between two errands of a relay in the DHT; a random part of [`DHT_SPREAD`] is added.
+pub const DHT_EVERY: Duration = Duration::from_secs(15 * 60);
+/// See [`DHT_EVERY`].
+pub const DHT_SPREAD: Duration = Duration::from_secs(10 * 60);
+/// After an errand that came to nothing, the next one; doubled each time.
+pub const DHT_RETRY_MIN: Duration = Duration::from_secs(60);
+/// Longest time until then, and for a client between two errands.
+pub const DHT_RETRY_MAX: Duration = Duration::from_secs(3600);
+/// For one errand: joining the DHT, looking, announcing.
+pub const DHT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks at whether a relay that is to be announced is listed yet.
+pub const DHT_LISTED_LOOK: Duration = Duration::from_millis(500);
+/// Addresses that one look takes in.
+pub const DHT_ADDRESSES: usize = 64;
+/// Nodes of the DHT that are remembered from errand to errand, so that one begins without those that all begin at.
+pub const DHT_NODES: usize = 32;
