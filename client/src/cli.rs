@@ -194,6 +194,9 @@ pub struct Network {
     /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
     #[arg(long, value_name = "FILE")]
     pub bootstrap_file: Option<PathBuf>,
+    /// Find relays on the local network while none is known, by their beacons: this only listens
+    #[arg(long)]
+    pub lan: bool,
     /// Find relays in BitTorrent's DHT while none is known: its nodes see that this machine asks for the network
     #[arg(long)]
     pub dht: bool,

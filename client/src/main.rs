@@ -22,8 +22,8 @@ use trefoil_client::{
 };
 use trefoil_protocol::{params::NetworkParams, relays::UsableRelay};
 use trefoil_relay::{
-    bootstrap_file, clock::Clock, daemon::Daemon, dht::Dht, log, network::NetworkFile, open_files, seed::seed,
-    status_socket,
+    bootstrap_file, clock::Clock, daemon::Daemon, dht::Dht, lan::Lan, log, network::NetworkFile, open_files,
+    seed::seed, status_socket,
 };
 
 fn main() -> ExitCode {
@@ -190,7 +190,9 @@ fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) 
     let bootstrap = relays.into_iter().chain(named.map(Into::into)).collect();
     let new_guards = arguments.new_guards;
     let setup = Setup { params, bootstrap, own, sockets, clock: Clock::System, state, new_guards, seed: seed() };
+    let lan = if arguments.lan { Some(Lan::open()?) } else { None };
     let client = Client::start(setup)?;
+    lan.into_iter().for_each(|lan| client.find_on_lan(lan));
     if arguments.dht {
         client.find_by_dht(Dht::new(arguments.dht_bootstrap));
     }

@@ -27,6 +27,7 @@ use trefoil_relay::{
     data_dir::DataDirError,
     dht::Dht,
     hints::{Hints, Kind},
+    lan::Lan,
     pump::StreamError,
 };
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
@@ -192,6 +193,14 @@ impl Client {
     /// What it keeps between runs.
     pub fn state(&self) -> &State {
         self.0.directory.state()
+    }
+
+    /// Listens for the beacons of relays on the local network, until it closes.
+    pub fn find_on_lan(&self, lan: Lan) {
+        let Inner { pool, directory, .. } = &*self.0;
+        let (params, hints) = (directory.network().0.clone(), Arc::clone(directory.hints()));
+        let listen = async move { lan.listen(&hints, &params).await };
+        pool.tracker.spawn(pool.shutdown.clone().run_until_cancelled_owned(listen));
     }
 
     /// Finds relays in the DHT while none is known, until it closes.

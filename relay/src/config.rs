@@ -37,6 +37,9 @@ pub struct Settings {
     /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
     #[arg(long, value_name = "FILE")]
     pub bootstrap_file: Option<PathBuf>,
+    /// Tell of the relay by beacons on the local network, and find others there [default: false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub lan: Option<bool>,
     /// Announce the relay in BitTorrent's DHT, and find others there [default: false]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     pub dht: Option<bool>,
@@ -85,6 +88,8 @@ pub struct Config {
     pub network: NetworkFile,
     /// Relays that are named besides those of the network file, in URIs and in the bootstrap file.
     pub bootstrap: Vec<RelayUri>,
+    /// Whether to send beacons on the local network, and to listen for them.
+    pub lan: bool,
     /// The nodes of the DHT to begin at, none for those that the library names; `None` to keep away from it.
     pub dht: Option<Vec<SocketAddrV4>>,
     /// Where the relay keeps its keys.
@@ -213,6 +218,7 @@ impl Config {
             data_dir,
             bootstrap: bootstrap(settings.bootstrap, settings.bootstrap_file.as_deref(), &network.params)?,
             network,
+            lan: settings.lan.unwrap_or_default(),
             dht: settings.dht.unwrap_or_default().then(|| settings.dht_bootstrap.unwrap_or_default()),
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
@@ -338,6 +344,7 @@ impl Settings {
             network: self.network.or(other.network),
             bootstrap: self.bootstrap.or(other.bootstrap),
             bootstrap_file: self.bootstrap_file.or(other.bootstrap_file),
+            lan: self.lan.or(other.lan),
             dht: self.dht.or(other.dht),
             dht_bootstrap: self.dht_bootstrap.or(other.dht_bootstrap),
             data_dir: self.data_dir.or(other.data_dir),

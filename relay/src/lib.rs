@@ -29,6 +29,7 @@ mod gate;
 mod gossip;
 mod half;
 pub mod hints;
+pub mod lan;
 pub mod leave;
 pub mod link;
 pub mod links;

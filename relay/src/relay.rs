@@ -47,6 +47,7 @@ use crate::{
     gate::{Gate, GateLimits},
     gossip::{self, Neighbours},
     hints::Hints,
+    lan::Lan,
     leave::{self, Farewell},
     link::Link,
     links::Links,
@@ -264,6 +265,17 @@ impl Relay {
     /// Offers its metrics to whoever connects there, until it stops.
     pub fn serve_metrics(&self, listener: MetricsListener) {
         spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
+    }
+
+    /// Tells of it by beacons on the local network and listens for those of others, until it stops.
+    pub fn find_on_lan(&self, lan: Lan) {
+        let node = Arc::clone(&self.node);
+        let port = self.endpoint.local_address().map_or(0, |address| address.port());
+        spawn(&self.node, async move {
+            let telling = lan.tell(node.network, port, node.rng());
+            let listening = lan.listen(&node.hints, node.directory.params());
+            tokio::join!(telling, listening);
+        });
     }
 
     /// Announces it in the DHT and finds others there, until it stops.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use trefoil_protocol::{
+    beacon::Beacon,
     cell::{self, Create, Created},
     descriptor::Record,
     fraud::FraudProof,
@@ -44,7 +45,8 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: [(&str, Target); 24] = [
+    ("beacon", beacon),
     ("create", create),
     ("created", created),
     ("directory_answer", directory_answer),
@@ -69,6 +71,15 @@ pub const TARGETS: [(&str, Target); 23] = [
     ("streams", streams),
     ("target", target),
 ];
+
+/// A beacon that is read is written as the same bytes; to another network it is none.
+pub fn beacon(data: &[u8]) -> Verdict {
+    let network = NetworkId::from_bytes([7; 32]);
+    let Some(beacon) = Beacon::decode(data, &network) else { return Verdict::Refused };
+    assert_eq!(beacon.encode(&network), *data);
+    assert_eq!(Beacon::decode(data, &NetworkParams::main().id()), None);
+    Verdict::Accepted
+}
 
 /// The fields of a `Create` cell make the same cell again, and are read alike inside an `Extend`.
 pub fn create(data: &[u8]) -> Verdict {

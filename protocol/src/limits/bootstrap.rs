@@ -47,3 +47,10 @@ pub const DHT_LISTED_LOOK: Duration = Duration::from_millis(500);
 pub const DHT_ADDRESSES: usize = 64;
 /// Nodes of the DHT that are remembered from errand to errand, so that one begins without those that all begin at.
 pub const DHT_NODES: usize = 32;
+
+// beacon.rs, relay: lan.rs
+
+/// Between two beacons of a relay; a random part of as much again is added.
+pub const BEACON_EVERY: Duration = Duration::from_secs(20);
+/// Between two packets that are read where beacons come: each costs a hash.
+pub const BEACON_PAUSE: Duration = Duration::from_millis(4);

@@ -60,7 +60,8 @@ impl View {
 
     /// Reads what was saved, as far as it is whole. Signatures are checked again; memory-hard work is not.
     pub fn decode(bytes: &[u8], params: &NetworkParams, now: UnixSeconds) -> Loaded {
-        let mut loaded = Loaded { view: Self::new(params, now), damaged: 0, stale: 0, expired: vec![], expired_unreached: vec![] };
+        let mut loaded =
+            Loaded { view: Self::new(params, now), damaged: 0, stale: 0, expired: vec![], expired_unreached: vec![] };
         let (mut taken, mut count) = (0, None);
         let (mut rest, mut in_gap) = (bytes, false);
         while let Some((_, after)) = rest.split_first() {

@@ -46,7 +46,7 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert!(!config.exit_policy.is_exit() && config.resolver.is_empty() && config.advertise.is_none());
     assert_eq!((config.congestion, config.memory.bytes()), (Congestion::Tolerant, 512 << 20));
-    assert_eq!((config.metrics, config.dht, config.log.as_str()), (None, None, "info"));
+    assert_eq!((config.metrics, config.lan, config.dht, config.log.as_str()), (None, false, None, "info"));
     assert_eq!((config.weight, config.family), (Weight::One, None));
 }
 
@@ -84,12 +84,14 @@ fn a_bootstrap_file_beside_the_configuration_names_more_relays() {
 }
 
 #[test]
-fn the_dht_is_kept_away_from_unless_it_is_turned_on() {
+fn beacons_and_the_dht_are_off_unless_they_are_turned_on() {
     let (_dir, path) = files(&testnet(), &with("dht = true\ndht_bootstrap = [\"127.0.0.1:6881\"]"));
     let dht = |line: &str| Config::load(Some(&path), flags(line).unwrap()).unwrap().dht;
     assert_eq!(dht("--log|info"), Some(vec!["127.0.0.1:6881".parse().unwrap()]));
     assert_eq!(dht("--dht=false"), None);
     assert_eq!(dht("--dht|--dht-bootstrap|192.0.2.1:1,192.0.2.2:2").map(|nodes| nodes.len()), Some(2));
+    let lan = |line: &str| Config::load(Some(&path), flags(line).unwrap()).unwrap().lan;
+    assert!(lan("--lan") && !lan("--lan=false") && load(&testnet(), &with("lan = true")).unwrap().lan);
     assert_eq!(load(&testnet(), &with("dht_bootstrap = []")).unwrap().dht, None);
     assert_eq!(load(&testnet(), &with("dht = true")).unwrap().dht, Some(vec![]));
 }
