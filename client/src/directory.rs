@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use rand::{RngExt, seq::SliceRandom};
-use tokio::time::{interval, sleep};
+use rand::{Rng, RngExt, seq::SliceRandom};
+use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 use trefoil_protocol::{
     entry::RelayEntry,
@@ -31,7 +31,10 @@ use trefoil_protocol::{
     usable::{AgeClass, UsableSet},
     view::View,
 };
-use trefoil_relay::clock::Clock;
+use trefoil_relay::{
+    clock::Clock,
+    hints::{Hint, Hints},
+};
 
 pub(crate) use self::trouble::Trouble;
 use self::{ask::Told, trouble::median};
@@ -49,6 +52,9 @@ pub(crate) struct Directory {
     own: Vec<UsableRelay>,
     pool: Arc<Pool>,
     state: State,
+    /// Where addresses are put at which some relay may be.
+    hints: Arc<Hints>,
+    former: Vec<RelayEntry>,
     view: Mutex<View>,
     report: Mutex<Report>,
 }
@@ -61,6 +67,7 @@ pub(crate) struct Setup {
     pub(crate) own: Vec<UsableRelay>,
     pub(crate) state: State,
     pub(crate) view: View,
+    pub(crate) former: Vec<RelayEntry>,
     pub(crate) usable: Option<UsableSet>,
     /// The view lacks relays that it once had.
     pub(crate) is_lacking: bool,
@@ -81,6 +88,14 @@ pub(crate) struct Report {
     pub(crate) trouble: Option<Trouble>,
 }
 
+/// A relay to begin at.
+#[derive(Clone, Debug)]
+enum Door {
+    Named(RelayEntry),
+    /// Whoever is at an address that anyone may have named.
+    Hint(Hint),
+}
+
 /// How a refresh begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beginning {
@@ -93,8 +108,8 @@ enum Beginning {
 impl Setup {
     /// What is kept of an earlier run, and the rest.
     pub(crate) fn over(saved: Saved, params: NetworkParams, clock: Clock, state: State) -> Self {
-        let Saved { view, usable, is_lacking, .. } = saved;
-        Self { params, clock, bootstrap: Vec::new(), own: Vec::new(), state, view, usable, is_lacking }
+        let Saved { view, former, usable, is_lacking, .. } = saved;
+        Self { params, clock, bootstrap: Vec::new(), own: Vec::new(), state, view, former, usable, is_lacking }
     }
 }
 
@@ -102,9 +117,9 @@ impl Directory {
     /// Starts to keep the pool supplied. What an earlier run has left is used at once; where it has gaps, only until
     /// they are filled.
     pub(crate) fn start(setup: Setup, pool: Arc<Pool>) -> Arc<Self> {
-        let Setup { params, clock, bootstrap, own, state, view, usable, is_lacking } = setup;
-        let (view, report) = (Mutex::new(view), Mutex::default());
-        let directory = Arc::new(Self { params, clock, bootstrap, own, pool, state, view, report });
+        let Setup { params, clock, bootstrap, own, state, view, former, usable, is_lacking } = setup;
+        let (view, report, hints) = (Mutex::new(view), Mutex::default(), Arc::default());
+        let directory = Arc::new(Self { params, clock, bootstrap, own, pool, state, hints, former, view, report });
         let is_used = |usable: &UsableSet| directory.use_set(usable).is_ok() && directory.is_of_now(usable);
         let current = usable.is_some_and(|usable| is_used(&usable)) && !is_lacking;
         let (tracker, shutdown) = (directory.pool.tracker.clone(), directory.pool.shutdown.clone());
@@ -125,6 +140,16 @@ impl Directory {
         source::lock(&self.view).len()
     }
 
+    /// Where addresses are put at which some relay may be.
+    pub(crate) fn hints(&self) -> &Arc<Hints> {
+        &self.hints
+    }
+
+    /// Which network, and the time there.
+    pub(crate) fn network(&self) -> (&NetworkParams, Clock) {
+        (&self.params, self.clock)
+    }
+
     /// What is kept between runs.
     pub(crate) fn state(&self) -> &State {
         &self.state
@@ -142,19 +167,22 @@ impl Directory {
 
     async fn run(self: Arc<Self>, mut current: bool) {
         let mut pause = REFRESH_RETRY_FIRST;
-        let mut beginning = Beginning::Guards;
+        let (mut beginning, mut has_failed) = (Beginning::Guards, false);
         loop {
             if current {
                 sleep(self.until_next()).await;
             }
-            match self.refresh(beginning).await {
+            match self.refresh(beginning, has_failed).await {
                 Ok(()) => {
                     (current, beginning, pause) = (true, Beginning::Guards, REFRESH_RETRY_FIRST);
+                    has_failed = false;
+                    self.hints.enough();
                     self.locked_report().trouble = None;
                 }
                 Err(trouble) => {
                     self.tell(trouble);
-                    sleep(pause).await;
+                    self.pause(pause).await;
+                    has_failed = true;
                     (current, pause) = (false, (pause * 2).min(REFRESH_RETRY_LAST));
                     beginning = match beginning {
                         Beginning::Guards => Beginning::Doors, // guards may be gone for good
@@ -162,6 +190,18 @@ impl Directory {
                     };
                 }
             }
+        }
+    }
+
+    /// Waits after a failure. While nothing is known, an address where a relay may be is followed soon.
+    async fn pause(&self, time: Duration) {
+        sleep(REFRESH_RETRY_FIRST).await;
+        let rest = time - REFRESH_RETRY_FIRST;
+        if self.pool.usable().is_some() {
+            sleep(rest).await;
+        } else {
+            self.hints.need();
+            let _ = timeout(rest, self.hints.wait()).await;
         }
     }
 
@@ -187,9 +227,12 @@ impl Directory {
     }
 
     /// Takes in what is new, and decides anew which relays are used.
-    async fn refresh(self: &Arc<Self>, beginning: Beginning) -> Result<(), Trouble> {
+    async fn refresh(self: &Arc<Self>, beginning: Beginning, has_failed: bool) -> Result<(), Trouble> {
         let usable = self.pool.usable();
-        let (doors, beginning) = self.doors(beginning, usable.is_some())?;
+        let (doors, beginning) = match usable {
+            Some(_) => self.doors(beginning)?,
+            None => (self.first_doors(has_failed)?, Beginning::Doors),
+        };
         let visits = self.visit(doors, beginning).await?;
         self.note_clocks(visits.iter().map(|told| told.minutes).collect());
         let usable_before = usable.clone();
@@ -232,32 +275,53 @@ impl Directory {
     }
 
     /// The relays to begin at, and whether the circuits that follow begin at these or at guards.
-    fn doors(&self, beginning: Beginning, is_supplied: bool) -> Result<(Vec<RelayEntry>, Beginning), Trouble> {
-        let doors = self.named_doors(is_supplied);
-        if is_supplied && (beginning == Beginning::Guards || doors.is_empty()) {
+    fn doors(&self, beginning: Beginning) -> Result<(Vec<Door>, Beginning), Trouble> {
+        let doors = self.bootstrap_doors(&mut self.pool.rng());
+        if beginning == Beginning::Guards || doors.is_empty() {
             let guard = self.pool.guards.choose(&[], &mut self.pool.rng())?;
             if let Some(guard) = self.entry(&guard) {
-                return Ok((vec![guard], Beginning::Guards));
+                return Ok((vec![Door::Named(guard)], Beginning::Guards));
             }
         }
-        if doors.is_empty() { Err(Trouble::NoBootstrap) } else { Ok((doors, Beginning::Doors)) }
+        if doors.is_empty() { Err(Trouble::NoBootstrap) } else { Ok((named(doors), Beginning::Doors)) }
     }
 
-    /// Bootstrap relays, and where these are few and there is nothing else to begin with, some that are known from
-    /// earlier. A client that has guards must not be seen by ever more relays.
-    fn named_doors(&self, is_supplied: bool) -> Vec<RelayEntry> {
-        let mut rng = self.pool.rng();
+    fn bootstrap_doors(&self, rng: &mut impl Rng) -> Vec<RelayEntry> {
         let mut doors: Vec<_> = self.bootstrap.iter().filter(|relay| !self.is_own(&relay.id)).cloned().collect();
-        doors.shuffle(&mut rng);
+        doors.shuffle(rng);
         doors.truncate(DOORS_MAX);
-        if is_supplied {
-            return doors;
+        doors
+    }
+
+    /// The relays to begin at while no usable set is known: bootstrap relays, where these are few some that are known
+    /// from earlier, and where all that failed or there are none, hints. A client that has guards must not be seen by
+    /// ever more relays.
+    fn first_doors(&self, has_failed: bool) -> Result<Vec<Door>, Trouble> {
+        let mut doors = named(self.known_doors());
+        if has_failed || doors.is_empty() {
+            let hints = self.hints.due(DOORS_MAX, || self.pool.rng(), |_| true);
+            doors.extend(hints.into_iter().map(Door::Hint));
         }
+        match doors.is_empty() {
+            true if self.hints.is_searching() => Err(Trouble::Searching),
+            true => Err(Trouble::NoBootstrap),
+            false => Ok(doors),
+        }
+    }
+
+    fn known_doors(&self) -> Vec<RelayEntry> {
+        let mut rng = self.pool.rng();
+        let mut doors = self.bootstrap_doors(&mut rng);
         let mut saved: Vec<_> = source::lock(&self.view).iter().map(|(id, _)| *id).collect();
         saved.retain(|id| !self.is_own(id) && doors.iter().all(|door| door.id != *id));
         saved.shuffle(&mut rng);
         let room = DOORS_MAX - doors.len();
         doors.extend(saved.iter().filter_map(|id| self.entry(id)).take(room));
+        let is_new = |relay: &&RelayEntry| !self.is_own(&relay.id) && doors.iter().all(|door| door.id != relay.id);
+        let mut former: Vec<_> = self.former.iter().filter(is_new).cloned().collect();
+        former.shuffle(&mut rng);
+        former.truncate(DOORS_MAX - doors.len());
+        doors.extend(former);
         doors
     }
 
@@ -379,6 +443,10 @@ impl Directory {
     fn locked_report(&self) -> MutexGuard<'_, Report> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn named(relays: Vec<RelayEntry>) -> Vec<Door> {
+    relays.into_iter().map(Door::Named).collect()
 }
 
 /// These relays with what their records say, ready for drawing; nobody uses one that is barred.

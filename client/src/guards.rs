@@ -167,6 +167,21 @@ impl Guards {
         Ok(link)
     }
 
+    /// A link to whoever is at this address, which serves for that relay from then on.
+    pub(crate) async fn meet(&self, address: SocketAddr) -> Result<(RelayId, Link), Cause> {
+        let endpoint = (self.sockets)(address)?;
+        let (relay, link) = endpoint.meet(address).await?;
+        let slot = self.slot(relay);
+        let mut guard = slot.lock().await;
+        if let Some(guard) = &*guard
+            && !guard.link.is_closed()
+        {
+            return Ok((relay, guard.link.clone())); // the other ends with its endpoint
+        }
+        *guard = Some(Guard { endpoint, link: link.clone(), used: Instant::now() });
+        Ok((relay, link))
+    }
+
     /// Closes all links, and waits until the guards know, for at most [`SHUTDOWN_TIMEOUT`].
     pub(crate) async fn close(&self) {
         let slots: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();

@@ -10,6 +10,7 @@ mod directory;
 pub mod forward;
 pub mod guards;
 pub mod http;
+pub mod invite;
 mod listener;
 mod local;
 mod pool;

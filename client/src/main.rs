@@ -4,6 +4,7 @@ use std::{fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
+use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use trefoil_client::{
     cli::{self, Arguments, Command, RelayFlags},
     demo,
     forward::Forward,
-    guards,
+    guards, invite,
     proxy::{Exposure, Proxy},
     state::{self, State},
     status, target,
@@ -20,7 +21,10 @@ use trefoil_client::{
     up,
 };
 use trefoil_protocol::{params::NetworkParams, relays::UsableRelay};
-use trefoil_relay::{clock::Clock, daemon::Daemon, log, network::NetworkFile, open_files, seed::seed, status_socket};
+use trefoil_relay::{
+    bootstrap_file, clock::Clock, daemon::Daemon, dht::Dht, lan::Lan, log, network::NetworkFile, open_files,
+    seed::seed, status_socket,
+};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -43,6 +47,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Demo(arguments) => demo::run(&arguments, &shutdown).await,
             Command::Testnet(arguments) => testnet(arguments, &shutdown).await,
             Command::Status(arguments) => show_status(arguments).await,
+            Command::Invite(arguments) => invite(&arguments),
             Command::Proxy(proxy) => up(cli::Up { proxy, relay: RelayFlags::default() }, shutdown).await,
             Command::Up(arguments) => up(arguments, shutdown).await,
             Command::Forward(arguments) => forward(arguments, shutdown).await,
@@ -140,6 +145,26 @@ fn show(status: &(impl Display + Serialize), json: bool) {
     }
 }
 
+fn invite(arguments: &cli::Invite) -> anyhow::Result<()> {
+    let network = NetworkFile::load(&arguments.network)?;
+    let directory = match &arguments.data_dir {
+        Some(directory) => Some(directory.clone()),
+        None => state::default_directory(&network.params),
+    };
+    let state = match directory.filter(|directory| directory.is_dir()) {
+        Some(directory) => State::open(&directory)?,
+        None => State::none(),
+    };
+    let rng = StdRng::from_seed(seed());
+    let invite = invite::draw(&network, &state, arguments.relays, Clock::System.now(), rng)?
+        .context("no relay is known: use the network first, or a network file that names one")?;
+    let name = &network.params.name;
+    say(&format!(
+        "# Relays of the network \"{name}\", for --bootstrap-file. The network file is needed, too.\n{invite}"
+    ));
+    Ok(())
+}
+
 /// Starts a client that uses neither these relays nor what is near them.
 fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) -> anyhow::Result<Client> {
     let state = match (&arguments.data_dir, arguments.no_state) {
@@ -157,10 +182,21 @@ fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) 
     }
     let sockets = guards::system_sockets(&network.params, arguments.congestion);
     let NetworkFile { params, relays } = network;
-    let bootstrap = relays.into_iter().chain(arguments.bootstrap.into_iter().map(Into::into)).collect();
+    let in_file = match &arguments.bootstrap_file {
+        Some(file) => bootstrap_file::load(file, &params)?,
+        None => Vec::new(),
+    };
+    let named = arguments.bootstrap.into_iter().chain(in_file);
+    let bootstrap = relays.into_iter().chain(named.map(Into::into)).collect();
     let new_guards = arguments.new_guards;
     let setup = Setup { params, bootstrap, own, sockets, clock: Clock::System, state, new_guards, seed: seed() };
-    Ok(Client::start(setup)?)
+    let lan = if arguments.lan { Some(Lan::open()?) } else { None };
+    let client = Client::start(setup)?;
+    lan.into_iter().for_each(|lan| client.find_on_lan(lan));
+    if arguments.dht {
+        client.find_by_dht(Dht::new(arguments.dht_bootstrap));
+    }
+    Ok(client)
 }
 
 /// Where a client of this network keeps its state. A network of local relays is for trying things out: its relays are

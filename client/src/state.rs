@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 use trefoil_protocol::{
     crypto,
+    entry::RelayEntry,
     epoch::UnixSeconds,
     guard::GuardSample,
     limits::{GUARDS_FILE, VIEW_FILE},
@@ -43,6 +44,8 @@ struct Files {
 #[derive(Debug)]
 pub(crate) struct Saved {
     pub(crate) view: View,
+    /// Relays whose records have expired since then.
+    pub(crate) former: Vec<RelayEntry>,
     pub(crate) usable: Option<UsableSet>,
     pub(crate) guards: GuardSample,
     /// Some of the view is gone: the usable relays are fewer than those of other clients until it was asked for again.
@@ -85,11 +88,12 @@ impl State {
     /// [`DataDirError`] for files that cannot be read, or that others can.
     pub(crate) fn load(&self, params: &NetworkParams, now: UnixSeconds) -> Result<Saved, DataDirError> {
         let (view, guards) = (View::new(params, now), GuardSample::new(now));
-        let none = Saved { view, usable: None, guards, is_lacking: false };
+        let none = Saved { view, former: Vec::new(), usable: None, guards, is_lacking: false };
         let Some(Files { directory, .. }) = &self.0 else { return Ok(none) };
         let mut saved = none;
         if let Some(bytes) = directory.read(VIEW, VIEW_FILE)? {
             let loaded = View::decode(&bytes, params, now);
+            saved.former = loaded.expired.into_iter().chain(loaded.expired_unreached).collect();
             saved.view = loaded.view;
             saved.is_lacking = loaded.damaged > 0;
             if saved.is_lacking {

@@ -3,7 +3,7 @@
 //! Specification: docs/user-guide.md, "status". It names no target and no path; guards only by the beginning of their
 //! ids.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ pub struct Status {
     pub guards: Vec<String>,
     /// Guards that were dialled within 30 days.
     pub guards_dialled: usize,
+    /// Relays that were met at addresses which nobody vouches for, by where these came from: `lan`, `dht`.
+    pub met: BTreeMap<String, u64>,
     /// Circuits that are built and wait to be used.
     pub circuits: usize,
     /// How many minutes this machine's clock is behind those of others, by their median.
@@ -52,6 +54,9 @@ impl fmt::Display for Status {
         writeln!(f, "sources    {}", self.sources_in_words())?;
         let guards = if self.guards.is_empty() { "none yet".to_owned() } else { self.guards.join(", ") };
         writeln!(f, "guards     {guards} ({} tried within 30 days)", self.guards_dialled)?;
+        if self.met.values().any(|times| *times > 0) {
+            writeln!(f, "met        {}", self.met_in_words())?;
+        }
         writeln!(f, "circuits   {} ready", self.circuits)?;
         writeln!(f, "clock      {}", self.clock_in_words())?;
         if !self.kept {
@@ -81,6 +86,12 @@ impl Status {
             unknown => format!("; they list {unknown} relays that nobody has shown"),
         };
         format!("{} answered{age}, {} of them agree on every relay{unknown}", self.sources, self.agreeing)
+    }
+
+    fn met_in_words(&self) -> String {
+        let met = self.met.iter().filter(|(_, times)| **times > 0);
+        let met: Vec<_> = met.map(|(kind, times)| format!("{times} relays by {kind}")).collect();
+        met.join(", ")
     }
 
     fn clock_in_words(&self) -> String {
@@ -124,6 +135,7 @@ mod tests {
             usable_epoch: Some(7),
             guards: vec!["abcdefgh".to_owned()],
             guards_dialled: 2,
+            met: BTreeMap::new(),
             circuits: 2,
             clock_behind_minutes: Some(0),
             kept: true,
@@ -145,6 +157,8 @@ mod tests {
         let words = off.to_string();
         assert!(words.contains("95 min ahead") && words.contains("3 epochs ago"), "{words}");
         assert!(words.contains("3 relays that nobody has shown"), "{words}");
+        let met = Status { met: [("dht".to_owned(), 2), ("lan".to_owned(), 0)].into(), ..status() };
+        assert!(met.to_string().contains("met        2 relays by dht\n") && !words.contains("met  "), "{met}");
         let nothing = Status { usable: 0, usable_epoch: None, trouble: Some("no".to_owned()), ..status() };
         let words = nothing.to_string();
         assert!(words.contains("none has answered yet") && words.contains("trouble    no\n"), "{words}");

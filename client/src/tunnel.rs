@@ -22,7 +22,14 @@ use trefoil_protocol::{
     relays::UsableRelay,
     resolve,
 };
-use trefoil_relay::{clock::Clock, data_dir::DataDirError, pump::StreamError};
+use trefoil_relay::{
+    clock::Clock,
+    data_dir::DataDirError,
+    dht::Dht,
+    hints::{Hints, Kind},
+    lan::Lan,
+    pump::StreamError,
+};
 pub use trefoil_relay::{pump::Stream, splice::Transferred};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -188,6 +195,27 @@ impl Client {
         self.0.directory.state()
     }
 
+    /// Listens for the beacons of relays on the local network, until it closes.
+    pub fn find_on_lan(&self, lan: Lan) {
+        let Inner { pool, directory, .. } = &*self.0;
+        let (params, hints) = (directory.network().0.clone(), Arc::clone(directory.hints()));
+        let listen = async move { lan.listen(&hints, &params).await };
+        pool.tracker.spawn(pool.shutdown.clone().run_until_cancelled_owned(listen));
+    }
+
+    /// Finds relays in the DHT while none is known, until it closes.
+    pub fn find_by_dht(&self, dht: Dht) {
+        let Inner { pool, directory, .. } = &*self.0;
+        let (params, clock) = directory.network();
+        let search = dht.search(Arc::clone(directory.hints()), params.clone(), clock, pool.rng());
+        pool.tracker.spawn(pool.shutdown.clone().run_until_cancelled_owned(search));
+    }
+
+    /// Where addresses are put at which relays of its network may be.
+    pub fn hints(&self) -> &Arc<Hints> {
+        self.0.directory.hints()
+    }
+
     /// How it is now, for people.
     pub fn status(&self) -> Status {
         let Inner { pool, directory, network } = &*self.0;
@@ -205,6 +233,7 @@ impl Client {
             usable_epoch: usable.as_ref().map(|usable| usable.epoch()).map(|Epoch(number)| number),
             guards: in_use.iter().map(RelayId::short).collect(),
             guards_dialled: sample.dialled(),
+            met: Kind::ALL.map(|kind| (kind.name().to_owned(), directory.hints().met(kind))).into(),
             circuits: pool.spares(),
             clock_behind_minutes: report.ahead,
             kept: !directory.state().is_none(),

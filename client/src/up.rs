@@ -28,6 +28,7 @@ pub fn relay_config(flags: RelayFlags, client: &cli::Network, params: &NetworkPa
     let RelayFlags { relay: _, relay_config, relay_data_dir, listen, advertise, exit_policy } = flags;
     let flags = Settings {
         network: Some(client.network.clone()),
+        bootstrap_file: client.bootstrap_file.clone(),
         data_dir: relay_data_dir,
         listen,
         advertise,

@@ -6,6 +6,7 @@
 // What a peer sent can make none of this panic.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
+pub mod beacon;
 pub mod cell;
 mod credit;
 pub mod crypto;
@@ -20,9 +21,11 @@ pub mod guard;
 pub mod handshake;
 pub mod host;
 pub mod identity;
+pub mod invite;
 pub mod ip;
 pub mod limits;
 pub mod majority;
+pub mod meeting;
 pub mod message;
 pub mod onion;
 pub mod params;

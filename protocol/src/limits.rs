@@ -3,12 +3,13 @@
 //! Specification: docs/protocol.md, "Limits". Nothing here depends on a network's parameters
 //! (those are in `params.rs`); a value that a peer can make us exceed has its name here.
 
+mod bootstrap;
 mod client;
 mod operator;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::{client::*, operator::*};
+pub use self::{bootstrap::*, client::*, operator::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

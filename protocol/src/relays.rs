@@ -249,7 +249,7 @@ mod tests {
         }
         let [both, v4, v6, ours, theirs] = [0, 1, 2, 3, 4].map(|at: usize| all.relays[at].clone());
         assert!(!both.is_apart(&[v4.clone(), ours.clone()], false) && both.is_apart(&[v4.clone(), ours.clone()], true));
-        assert!(v4.is_apart(&[v6, ours.clone()], false) && !v4.is_apart(&[v4.clone()], true));
+        assert!(v4.is_apart(&[v6, ours.clone()], false) && !v4.is_apart(std::slice::from_ref(&v4), true));
         assert!(!ours.is_apart(&[theirs], true), "a family counts everywhere");
         let stranger = relay(9, "127.9.0.1:1,[2001:1::9]:1", AgeClass::Old);
         assert_eq!(all.marks_of(&stranger), Marks([0, all.candidates[2].marks.0[1], 0]));

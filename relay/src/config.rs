@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -19,6 +19,7 @@ use trefoil_protocol::{
 };
 
 use crate::{
+    bootstrap_file::{self, BootstrapFileError},
     endpoint::Congestion,
     network::{NetworkFile, NetworkFileError},
 };
@@ -33,6 +34,18 @@ pub struct Settings {
     /// Relays to get to know the network through, as URIs trefoil-relay:...; besides those of the network file
     #[arg(long, value_name = "URI")]
     pub bootstrap: Option<Vec<Bootstrap>>,
+    /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
+    #[arg(long, value_name = "FILE")]
+    pub bootstrap_file: Option<PathBuf>,
+    /// Tell of the relay by beacons on the local network, and find others there [default: false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub lan: Option<bool>,
+    /// Announce the relay in BitTorrent's DHT, and find others there [default: false]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub dht: Option<bool>,
+    /// Nodes of the DHT to begin at, with commas between [default: some that all programs know]
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',')]
+    pub dht_bootstrap: Option<Vec<SocketAddrV4>>,
     /// Where the relay keeps its keys; made on first start
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -73,8 +86,12 @@ pub struct Settings {
 pub struct Config {
     /// The network, read from its file.
     pub network: NetworkFile,
-    /// Relays that are named besides those of the network file.
+    /// Relays that are named besides those of the network file, in URIs and in the bootstrap file.
     pub bootstrap: Vec<RelayUri>,
+    /// Whether to send beacons on the local network, and to listen for them.
+    pub lan: bool,
+    /// The nodes of the DHT to begin at, none for those that the library names; `None` to keep away from it.
+    pub dht: Option<Vec<SocketAddrV4>>,
     /// Where the relay keeps its keys.
     pub data_dir: PathBuf,
     /// The UDP address to listen on; port 0 lets the system choose.
@@ -146,6 +163,9 @@ pub enum ConfigError {
     /// The network file cannot be used.
     #[error(transparent)]
     Network(#[from] NetworkFileError),
+    /// The bootstrap file cannot be used.
+    #[error(transparent)]
+    BootstrapFile(#[from] BootstrapFileError),
     /// Nobody knows where to reach the relay.
     #[error(
         "`listen` = {0} is every address of this machine, and others need one: \
@@ -193,10 +213,13 @@ impl Config {
         let settings = Settings::merged(file, flags)?;
         let data_dir = settings.data_dir()?;
         let network = required(settings.network, "network", "network", "network.toml")?;
+        let network = NetworkFile::load(&network)?;
         let config = Self {
             data_dir,
-            network: NetworkFile::load(&network)?,
-            bootstrap: settings.bootstrap.unwrap_or_default().into_iter().map(|Bootstrap(uri)| uri).collect(),
+            bootstrap: bootstrap(settings.bootstrap, settings.bootstrap_file.as_deref(), &network.params)?,
+            network,
+            lan: settings.lan.unwrap_or_default(),
+            dht: settings.dht.unwrap_or_default().then(|| settings.dht_bootstrap.unwrap_or_default()),
             listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
             advertise: settings.advertise,
             weight: settings.weight.unwrap_or_default(),
@@ -241,6 +264,15 @@ impl Config {
     }
 }
 
+fn bootstrap(
+    named: Option<Vec<Bootstrap>>,
+    file: Option<&Path>,
+    params: &NetworkParams,
+) -> Result<Vec<RelayUri>, BootstrapFileError> {
+    let in_file = file.map_or(Ok(Vec::new()), |file| bootstrap_file::load(file, params))?;
+    Ok(named.unwrap_or_default().into_iter().map(|Bootstrap(uri)| uri).chain(in_file).collect())
+}
+
 /// Of a wildcard, the loopback address that it includes.
 fn dialable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
@@ -270,7 +302,8 @@ impl Settings {
         let mut settings: Self = toml::from_str(&text)
             .map_err(|cause| ConfigError::Parse { path: path.to_owned(), cause: Box::new(cause) })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        for relative in [&mut settings.network, &mut settings.data_dir, &mut settings.family].into_iter().flatten() {
+        let Self { network, bootstrap_file, data_dir, family, .. } = &mut settings;
+        for relative in [network, bootstrap_file, data_dir, family].into_iter().flatten() {
             *relative = directory.join(&*relative);
         }
         Ok(settings)
@@ -310,6 +343,10 @@ impl Settings {
         Self {
             network: self.network.or(other.network),
             bootstrap: self.bootstrap.or(other.bootstrap),
+            bootstrap_file: self.bootstrap_file.or(other.bootstrap_file),
+            lan: self.lan.or(other.lan),
+            dht: self.dht.or(other.dht),
+            dht_bootstrap: self.dht_bootstrap.or(other.dht_bootstrap),
             data_dir: self.data_dir.or(other.data_dir),
             listen: self.listen.or(other.listen),
             advertise: self.advertise.or(other.advertise),

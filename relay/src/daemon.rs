@@ -18,7 +18,9 @@ use crate::{
     clock::{self, Clock},
     config::Config,
     data_dir::DataLock,
+    dht::Dht,
     family_file::{self, FamilyError},
+    lan::{Lan, LanError},
     leave::{Farewell, LeftFile},
     metrics::{MetricsError, MetricsListener},
     open_files,
@@ -64,6 +66,9 @@ pub enum DaemonError {
     /// Metrics cannot be offered where they should be.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Beacons cannot be listened for.
+    #[error(transparent)]
+    Lan(#[from] LanError),
     /// Names cannot be resolved.
     #[error("cannot read the system's resolver configuration: {0}")]
     Resolver(NetError),
@@ -161,8 +166,11 @@ impl Daemon {
         let entry = bound.entry(config.addresses(address)?);
         let bootstrap = config.bootstrap();
         tell_of_start(&config, &entry, address, &bootstrap);
+        let lan = if config.lan { Some(Lan::open()?) } else { None };
         let relay = bound.start(entry.addresses, bootstrap);
+        lan.into_iter().for_each(|lan| relay.find_on_lan(lan));
         metrics.into_iter().for_each(|listener| relay.serve_metrics(listener));
+        config.dht.into_iter().for_each(|nodes| relay.find_by_dht(Dht::new(nodes)));
         Ok(Self { relay, entry, family: family.map(|family| family.id), _lock: state.lock })
     }
 }
@@ -177,7 +185,7 @@ fn tell_of_start(config: &Config, entry: &RelayEntry, address: SocketAddr, boots
     let network = &config.network.params;
     let others = bootstrap.iter().filter(|relay| relay.id != entry.id).count();
     info!(relay = %entry.id, %address, network = %network.name, network_id = %network.id().short(), bootstrap = others, "relay started");
-    if others == 0 {
+    if others == 0 && config.dht.is_none() && !config.lan {
         info!("no other relay is named in the network file or as `bootstrap`: this one waits to be found");
     }
 }

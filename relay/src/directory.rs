@@ -191,6 +191,13 @@ impl Directory {
         all.into_values().collect()
     }
 
+    /// Whether a relay that this one has reached lists this address.
+    pub(crate) fn is_reached_at(&self, address: SocketAddr) -> bool {
+        let view = self.view();
+        let mut reached = view.iter().filter(|(_, known)| known.reached);
+        reached.any(|(_, known)| known.record.record().entry().addresses.iter().any(|listed| listed == address))
+    }
+
     /// The relays that the operator names.
     pub(crate) fn bootstrap(&self) -> impl Iterator<Item = &RelayEntry> {
         self.bootstrap.values()

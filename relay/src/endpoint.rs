@@ -101,6 +101,9 @@ pub enum DialError {
     /// Somebody else is at this address.
     #[error("the relay at this address has another key")]
     WrongKey,
+    /// This very node is at this address.
+    #[error("this node itself is at this address")]
+    Itself,
     /// The relay belongs to another network.
     #[error("the relay belongs to another network")]
     WrongNetwork,
@@ -193,7 +196,32 @@ impl Endpoint {
     /// # Errors
     /// [`DialError`]; nothing is remembered of a failure.
     pub async fn dial(&self, relay: RelayId, address: SocketAddr) -> Result<Link, DialError> {
-        let mut config = quinn::ClientConfig::new(self.shared.tls.client(relay));
+        let connection = self.connect(self.shared.tls.client(relay), address).await?;
+        Ok(Link::new(connection, Some(relay), Dialler::Us, None))
+    }
+
+    /// Dials whichever relay of this network is at this address, for at most [`HANDSHAKE_TIMEOUT`], and says which.
+    ///
+    /// The relay has proved its key; that it is one that anybody should use is for its record to prove.
+    ///
+    /// # Errors
+    /// [`DialError`]; most of all [`DialError::Itself`].
+    pub async fn meet(&self, address: SocketAddr) -> Result<(RelayId, Link), DialError> {
+        let connection = self.connect(self.shared.tls.client_of_any(), address).await?;
+        let relay = tls::peer(&connection).ok_or(DialError::WrongKey)?;
+        if self.shared.own == Some(relay) {
+            connection.close(CloseReason::Unspecified.code(), b"");
+            return Err(DialError::Itself);
+        }
+        Ok((relay, Link::new(connection, Some(relay), Dialler::Us, None)))
+    }
+
+    async fn connect(
+        &self,
+        tls: Arc<quinn::crypto::rustls::QuicClientConfig>,
+        address: SocketAddr,
+    ) -> Result<quinn::Connection, DialError> {
+        let mut config = quinn::ClientConfig::new(tls);
         config.transport_config(Arc::clone(&self.shared.dialling)).token_store(Arc::new(NoneTokenStore));
         let connecting = self.quinn.connect_with(config, address, NO_NAME).map_err(DialError::from_connect)?;
         let connection = timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(|_| DialError::Timeout)?;
@@ -201,7 +229,7 @@ impl Endpoint {
         if self.shared.own.is_some() {
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_RELAY));
         }
-        Ok(Link::new(connection, Some(relay), Dialler::Us, None))
+        Ok(connection)
     }
 
     /// The next link that a stranger wants; `None` when the endpoint is closed. An anonymous endpoint waits for that.
@@ -373,6 +401,30 @@ mod tests {
 
         a.close(CloseReason::Shutdown);
         assert!(matches!(accepted.closed().await, crate::link::LinkError::Closed(CloseReason::Shutdown)));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_at_an_address_is_met_by_the_key_that_it_proves() {
+        let (a, b) = (relay(1), relay(2));
+        let accepting = b.clone();
+        let accepted = tokio::spawn(async move { accepting.accept().await.unwrap().finish().await });
+        let (met, link) = a.meet(b.local_address().unwrap()).await.unwrap();
+        assert_eq!((Some(met), link.peer()), (b.own_id(), b.own_id()));
+        assert_eq!(accepted.await.unwrap().unwrap().peer(), a.own_id());
+
+        let accepting = a.clone();
+        tokio::spawn(async move { accepting.accept().await.unwrap().finish().await });
+        assert!(matches!(a.meet(a.local_address().unwrap()).await.err(), Some(DialError::Itself)));
+    }
+
+    #[tokio::test]
+    async fn nobody_of_another_network_is_met() {
+        let secret = Arc::new(RelaySecret::from_bytes(&Zeroizing::new([9; 32])));
+        let options = LinkOptions { network: [4; 32], ..options(LinkIdentity::Relay(secret)) };
+        let other = Endpoint::bind((Ipv4Addr::LOCALHOST, 0).into(), &options).unwrap();
+        let address = other.local_address().unwrap();
+        tokio::spawn(async move { other.accept().await.unwrap().finish().await });
+        assert!(matches!(relay(1).meet(address).await.err(), Some(DialError::WrongNetwork)));
     }
 
     #[tokio::test]

@@ -61,6 +61,16 @@ struct Neighbour {
     is_met: bool,
 }
 
+/// What the peer of a talk is to this relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// This relay chose it.
+    Chosen,
+    /// It was met at an address that anyone may have named. Its clock does not count, and what it shows counts like what
+    /// is pushed; but where nobody else is known, it is as good as chosen.
+    Stranger,
+}
+
 /// Why a talk with a neighbour came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum TalkError {
@@ -250,8 +260,25 @@ async fn talk(node: &Arc<Node>, entry: &RelayEntry) -> bool {
     if node.neighbours.meet(&entry.id) || !answered {
         node.directory.outages.note(answered);
     }
+    if !answered {
+        node.directory.note_unreachable(&entry.id);
+    }
+    is_good(node, talked, seen)
+}
+
+/// Compares with a relay that was met; whether it is one to talk to again.
+pub(crate) async fn talk_with_stranger(node: &Arc<Node>, relay: RelayId, link: &Link) -> bool {
+    let standing = if node.directory.others() == 0 { Standing::Chosen } else { Standing::Stranger };
+    let talked = within(compare_on(node, relay, link, standing)).await;
+    if let Err(error) = &talked {
+        debug!(%error, "a talk with a relay that was met came to nothing");
+    }
+    is_good(node, talked, Some(link.remote_address()))
+}
+
+/// Whether a peer with which a talk went like this is one to talk to again.
+fn is_good(node: &Node, talked: Result<(), TalkError>, seen: Option<SocketAddr>) -> bool {
     match talked {
-        Err(TalkError::Dial) => node.directory.note_unreachable(&entry.id),
         Err(TalkError::Reconcile(ReconcileError::Rounds)) => return true, // much differs; the rest is for the next talk
         Err(TalkError::Reconcile(_)) => turn_away(node, seen, Cause::Reconcile),
         Err(TalkError::Question(error)) if error.is_garbage() => turn_away(node, seen, Cause::Frame),
@@ -289,24 +316,32 @@ async fn within<T>(work: impl Future<Output = Result<T, TalkError>>) -> Result<T
 async fn compare(node: &Arc<Node>, entry: &RelayEntry, seen: &mut Option<SocketAddr>) -> Result<(), TalkError> {
     let link = node.link(entry).await.map_err(|_| TalkError::Dial)?;
     *seen = Some(link.remote_address());
-    let mut questions = Questions::on(&link).await?;
-    greet(node, entry, &mut questions).await?;
+    compare_on(node, entry.id, &link, Standing::Chosen).await
+}
+
+async fn compare_on(node: &Arc<Node>, relay: RelayId, link: &Link, standing: Standing) -> Result<(), TalkError> {
+    let mut questions = Questions::on(link).await?;
+    greet(node, relay, &mut questions, standing).await?;
     let (wants, haves) = differences(node, &mut questions).await?;
-    pull(node, entry, &link, &mut questions, &wants).await?;
-    pull_frauds(node, entry, &link, &mut questions).await?;
+    let manner = if standing == Standing::Chosen { Manner::Pulled } else { Manner::Pushed };
+    let sender = Sender { relay, address: link.remote_address().ip(), manner };
+    pull(node, &sender, link, &mut questions, &wants).await?;
+    pull_frauds(node, relay, link, &mut questions).await?;
     offer(node, &mut questions, &haves).await?;
     questions.finish();
     Ok(())
 }
 
-async fn greet(node: &Node, entry: &RelayEntry, questions: &mut Questions) -> Result<(), TalkError> {
+async fn greet(node: &Node, relay: RelayId, questions: &mut Questions, standing: Standing) -> Result<(), TalkError> {
     let answered = questions.ask(&Request::Hello).await?;
     let greeting = answered.read(|answer| if let Answer::Hello(greeting) = answer { Some(greeting) } else { None })?;
     if greeting.network != node.network {
         return Err(TalkError::Network);
     }
-    node.directory.skews.note(entry.id, greeting.minutes, node.directory.now());
-    node.directory.agreement.note(entry.id, &greeting, &node.directory.usable());
+    if standing == Standing::Chosen {
+        node.directory.skews.note(relay, greeting.minutes, node.directory.now());
+        node.directory.agreement.note(relay, &greeting, &node.directory.usable());
+    }
     Ok(())
 }
 
@@ -327,18 +362,17 @@ async fn differences(node: &Node, questions: &mut Questions) -> Result<(Vec<Salt
 
 async fn pull(
     node: &Node,
-    entry: &RelayEntry,
+    sender: &Sender,
     link: &Link,
     questions: &mut Questions,
     wants: &[SaltedId],
 ) -> Result<(), TalkError> {
-    let sender = Sender { relay: entry.id, address: link.remote_address().ip(), manner: Manner::Pulled };
     for names in wants.chunks(WANTS_AT_ONCE) {
         let answered = questions.ask(&Request::Want(names.to_vec())).await?;
         let records =
             answered.read(|answer| if let Answer::Records(records) = answer { Some(records) } else { None })?;
         for record in records {
-            if let Err(cause) = node.directory.take(record, &sender).await {
+            if let Err(cause) = node.directory.take(record, sender).await {
                 bear(node, link, cause)?;
             }
         }
@@ -346,7 +380,7 @@ async fn pull(
     Ok(())
 }
 
-async fn pull_frauds(node: &Node, entry: &RelayEntry, link: &Link, questions: &mut Questions) -> Result<(), TalkError> {
+async fn pull_frauds(node: &Node, relay: RelayId, link: &Link, questions: &mut Questions) -> Result<(), TalkError> {
     let mut seen = 0;
     while let Ok(offset) = u16::try_from(seen)
         && seen < FRAUDS_MAX
@@ -358,7 +392,7 @@ async fn pull_frauds(node: &Node, entry: &RelayEntry, link: &Link, questions: &m
         }
         seen += proofs.len();
         for proof in proofs {
-            if let Err(cause) = node.directory.take_fraud(proof, entry.id) {
+            if let Err(cause) = node.directory.take_fraud(proof, relay) {
                 bear(node, link, cause)?;
             }
         }

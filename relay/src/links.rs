@@ -143,9 +143,19 @@ impl Links {
         Ok(())
     }
 
-    /// Adds a link that was accepted from a relay. Of two links to one relay, the one dialled by the smaller id stays
-    /// for new circuits; of two by the same dialler, the newer; and the newer, too, where the other is older than a dial
-    /// can take, since then the relay has lost it. The other ends with its circuits.
+    /// Dials whoever is at this address. The peer's circuits are accepted, and its link is nobody's until it is
+    /// [inserted](Self::insert).
+    ///
+    /// # Errors
+    /// As [`Endpoint::meet`]; nothing is remembered of a failure.
+    pub async fn meet(&self, address: SocketAddr) -> Result<(RelayId, Link), DialError> {
+        let (relay, link) = self.0.endpoint.meet(address).await?;
+        Ok((relay, self.announce(link)?))
+    }
+
+    /// Adds a link that was accepted from a relay, or on which it was met. Of two links to one relay, the one dialled by
+    /// the smaller id stays for new circuits; of two by the same dialler, the newer; and the newer, too, where the other
+    /// is older than a dial can take, since then the relay has lost it. The other ends with its circuits.
     ///
     /// Links of anonymous peers are left out.
     pub fn insert(&self, accepted: &Link) {
@@ -198,6 +208,15 @@ impl Links {
         self.table().entries.values().filter(|entry| matches!(entry, Entry::Open(link) if !link.is_closed())).count()
     }
 
+    /// Has the circuits accepted that the peer opens on a link that was dialled here.
+    fn announce(&self, link: Link) -> Result<Link, DialError> {
+        let Some(dialled) = &self.0.dialled else { return Ok(link) };
+        dialled.try_send(link.clone()).map(|()| link.clone()).map_err(|_| {
+            link.close(CloseReason::Limit);
+            DialError::Limit
+        })
+    }
+
     fn step(&self, relay: RelayId, address: SocketAddr) -> Step {
         let now = Instant::now();
         let mut table = self.table();
@@ -228,7 +247,7 @@ impl Links {
 impl Turn {
     /// Enters what the dial gave, and tells those who wait what they all get.
     fn end(self, dialled: Result<Link, DialError>) -> Result<Link, DialError> {
-        let dialled = dialled.and_then(|link| self.announce(link));
+        let dialled = dialled.and_then(|link| self.links.announce(link));
         let mut table = self.links.table();
         let result = match dialled {
             Ok(link) => Ok(table.put(self.relay, link)),
@@ -240,14 +259,6 @@ impl Turn {
         drop(table);
         self.outcome.send_replace(Some(result.clone()));
         result
-    }
-
-    fn announce(&self, link: Link) -> Result<Link, DialError> {
-        let Some(dialled) = &self.links.0.dialled else { return Ok(link) };
-        dialled.try_send(link.clone()).map(|()| link.clone()).map_err(|_| {
-            link.close(CloseReason::Limit);
-            DialError::Limit
-        })
     }
 
     fn remember(&self, table: &mut Table, error: DialError) -> DialError {

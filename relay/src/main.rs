@@ -14,7 +14,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tracing::info;
-use trefoil_protocol::entry::RelayEntry;
+use trefoil_protocol::{entry::RelayEntry, uri::RelayUri};
 use trefoil_relay::{
     clock,
     config::{Config, Settings},
@@ -37,6 +37,9 @@ struct Arguments {
     /// Print this relay's entry for a network file, and exit; makes the keys if there are none
     #[arg(long, group = "instead")]
     show_relay: bool,
+    /// Print this relay's URI, for others to name it as `bootstrap`, and exit; makes the keys if there are none
+    #[arg(long, group = "instead")]
+    show_uri: bool,
     /// Tell how the relay that runs with this data directory is: what it knows, and what is wrong if something is
     #[arg(long, group = "instead")]
     status: bool,
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments {
         Arguments { make_family: Some(file), .. } => make_family(file),
-        Arguments { show_relay: true, .. } => show(arguments),
+        Arguments { show_relay: true, .. } | Arguments { show_uri: true, .. } => show(arguments),
         Arguments { status: true, .. } => show_status(arguments),
         Arguments { leave: true, .. } => leave(arguments),
         _ => run(arguments),
@@ -77,7 +80,7 @@ struct Entries {
     relay: [RelayEntry; 1],
 }
 
-/// Prints the entry by which others know this relay.
+/// Prints what others need to know of this relay, as an entry of a network file or as a URI.
 fn show(arguments: Arguments) -> anyhow::Result<()> {
     let settings = Settings::merged(arguments.config.as_deref(), arguments.settings)?;
     let addresses =
@@ -90,7 +93,11 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
         weight: settings.weight.unwrap_or_default(),
         exit: settings.exit_policy.unwrap_or_default(),
     };
-    print!("{}", toml::to_string(&Entries { relay: [relay] }).context("cannot write the entry")?);
+    if arguments.show_uri {
+        println!("{}", RelayUri::from(&relay));
+    } else {
+        print!("{}", toml::to_string(&Entries { relay: [relay] }).context("cannot write the entry")?);
+    }
     Ok(())
 }
 

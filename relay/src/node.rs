@@ -26,6 +26,7 @@ use crate::{
     extend::Shares,
     gate::Gate,
     gossip::Neighbours,
+    hints::Hints,
     link::Link,
     links::Links,
     memory::Memory,
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) onion: OnionKeys,
     pub(crate) directory: Directory,
     pub(crate) neighbours: Neighbours,
+    /// Shared with what names addresses.
+    pub(crate) hints: Arc<Hints>,
     pub(crate) publisher: Publisher,
     /// For dialling others from a port that they have not heard of.
     pub(crate) sockets: Sockets,

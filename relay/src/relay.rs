@@ -38,6 +38,7 @@ use crate::{
     circuit,
     clock::Clock,
     counters::Cause,
+    dht::Dht,
     directory::{self, Directory},
     effort::Effort,
     endpoint::{Arriving, Congestion, Endpoint, LinkIdentity, LinkOptions, Sockets},
@@ -45,9 +46,12 @@ use crate::{
     extend::Shares,
     gate::{Gate, GateLimits},
     gossip::{self, Neighbours},
+    hints::Hints,
+    lan::Lan,
     leave::{self, Farewell},
     link::Link,
     links::Links,
+    meet,
     memory::{Memory, SWEEP_EVERY},
     metrics::{self, MetricsListener},
     node::Node,
@@ -201,6 +205,7 @@ impl Bound {
             onion: setup.onion,
             directory: Directory::new(&setup.params, identity, setup.clock, bootstrap, view).with_expired(expired),
             neighbours: Neighbours::default(),
+            hints: Arc::default(),
             publisher: Publisher::new(setup.identity, addresses, exit, setup.statement, setup.store.clone()),
             sockets,
             askers: Askers::new(DIRECTORY_ASKERS),
@@ -228,6 +233,7 @@ impl Bound {
         spawn(&node, gossip::reconcile(Arc::clone(&node)));
         spawn(&node, gossip::push(Arc::clone(&node)));
         spawn(&node, verify::run(Arc::clone(&node)));
+        spawn(&node, meet::run(Arc::clone(&node)));
         spawn(&node, directory::keep_time(Arc::clone(&node)));
         spawn(&node, store::keep_saved(Arc::clone(&node), setup.store.clone()));
         spawn(&node, status::serve(Arc::clone(&node), setup.store.clone()));
@@ -259,6 +265,27 @@ impl Relay {
     /// Offers its metrics to whoever connects there, until it stops.
     pub fn serve_metrics(&self, listener: MetricsListener) {
         spawn(&self.node, metrics::serve(Arc::clone(&self.node), listener));
+    }
+
+    /// Tells of it by beacons on the local network and listens for those of others, until it stops.
+    pub fn find_on_lan(&self, lan: Lan) {
+        let node = Arc::clone(&self.node);
+        let port = self.endpoint.local_address().map_or(0, |address| address.port());
+        spawn(&self.node, async move {
+            let telling = lan.tell(node.network, port, node.rng());
+            let listening = lan.listen(&node.hints, node.directory.params());
+            tokio::join!(telling, listening);
+        });
+    }
+
+    /// Announces it in the DHT and finds others there, until it stops.
+    pub fn find_by_dht(&self, dht: Dht) {
+        spawn(&self.node, dht.serve(Arc::clone(&self.node)));
+    }
+
+    /// Where addresses are put at which other relays may be.
+    pub fn hints(&self) -> &Arc<Hints> {
+        &self.node.hints
     }
 
     /// Tells other relays that this one, which was set up to leave, leaves for good, and waits until those that it talks

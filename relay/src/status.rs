@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agreement::Agreeing,
     counters::Cause,
+    hints::Kind,
     node::Node,
     publish::Progress,
     status_socket::{self, AskError, SOCKET},
@@ -46,6 +47,10 @@ pub struct Status {
     pub compared: usize,
     /// Of these, how many have the same usable set of the same epoch.
     pub agreeing: usize,
+    /// Relays that its operator names, in the network file and besides.
+    pub named: usize,
+    /// Relays that it met at addresses which nobody vouches for, by where these came from: `lan`, `dht`.
+    pub met: BTreeMap<String, u64>,
     /// Relays that it talks to of its own accord.
     pub neighbours: usize,
     /// Links to other relays that are open for new circuits.
@@ -87,6 +92,8 @@ impl Status {
             usable: usable.len(),
             compared,
             agreeing,
+            named: directory.bootstrap().count(),
+            met: Kind::ALL.map(|kind| (kind.name().to_owned(), node.hints.met(kind))).into(),
             neighbours: node.neighbours.all().len(),
             links: node.links.count(),
             circuits: node.memory.circuits(),
@@ -146,6 +153,7 @@ impl fmt::Display for Status {
         line("listed", &self.listed_in_words())?;
         line("relays", &format!("{} known, {} usable in epoch {}", self.known, self.usable, self.epoch))?;
         line("agreement", &self.agreement_in_words())?;
+        line("sources", &self.sources_in_words())?;
         line("neighbours", &self.neighbours.to_string())?;
         line("links", &format!("{} to other relays", self.links))?;
         line("circuits", &format!("{} of at most {}", self.circuits, self.circuits_limit))?;
@@ -174,6 +182,12 @@ impl Status {
             0 => "compared with nobody yet in this epoch".to_owned(),
             compared => format!("{} of {compared} relays have the same usable relays", self.agreeing),
         }
+    }
+
+    fn sources_in_words(&self) -> String {
+        let met = self.met.iter().filter(|(_, times)| **times > 0);
+        let met: Vec<_> = met.map(|(kind, times)| format!("; {kind}: {times} met")).collect();
+        format!("{} relays named{}", self.named, met.concat())
     }
 
     fn turned_away_in_words(&self) -> String {
@@ -234,6 +248,8 @@ mod tests {
             usable: 790,
             compared: 6,
             agreeing: 5,
+            named: 2,
+            met: [("dht".to_owned(), 3), ("lan".to_owned(), 0)].into(),
             neighbours: 4,
             links: 37,
             circuits: 412,
@@ -265,6 +281,7 @@ mod tests {
             "listed       yes, until epoch 14; renewed before\n",
             "relays       812 known, 790 usable in epoch 7\n",
             "agreement    5 of 6 relays have",
+            "sources      2 relays named; dht: 3 met\n",
             "circuits     412 of at most 16384\n",
             "memory       3 of 512 MiB\n",
             "turned away  nothing\n",

@@ -59,8 +59,17 @@ impl Tls {
 
     /// For one dial, in which the peer must show exactly this relay's key.
     pub(crate) fn client(&self, expected: RelayId) -> Arc<QuicClientConfig> {
+        self.client_who_accepts(Arc::new(ExpectRelay(spki(expected))))
+    }
+
+    /// For meeting whoever is there: the peer may show any relay's key.
+    pub(crate) fn client_of_any(&self) -> Arc<QuicClientConfig> {
+        self.client_who_accepts(Arc::new(AnyRelay))
+    }
+
+    fn client_who_accepts(&self, verifier: Arc<dyn ServerCertVerifier>) -> Arc<QuicClientConfig> {
         let mut config = self.client.clone();
-        config.dangerous().set_certificate_verifier(Arc::new(ExpectRelay(spki(expected))));
+        config.dangerous().set_certificate_verifier(verifier);
         Arc::new(QuicClientConfig::try_from(config).expect("the provider has the suite of Initial packets"))
     }
 
@@ -141,6 +150,11 @@ fn relay_id(spki: &[u8]) -> Option<RelayId> {
     is_signing_key(&key).then(|| RelayId::from_bytes(key))
 }
 
+fn any_relay(shown: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+    let is_relay = chain.is_empty() && relay_id(shown).is_some();
+    if is_relay { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+}
+
 fn verify_signature(
     message: &[u8],
     key: &CertificateDer<'_>,
@@ -201,9 +215,48 @@ impl ServerCertVerifier for ExpectRelay {
     }
 }
 
-/// Accepts any relay's key, and peers who show none.
+/// Accepts any relay's key; where it judges diallers, peers who show none, too.
 #[derive(Debug)]
 struct AnyRelay;
+
+impl ServerCertVerifier for AnyRelay {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        any_relay(shown, chain).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        refuse_tls12()
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(message, key, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
 
 impl ClientCertVerifier for AnyRelay {
     fn client_auth_mandatory(&self) -> bool {
@@ -220,11 +273,7 @@ impl ClientCertVerifier for AnyRelay {
         chain: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if chain.is_empty() && relay_id(shown).is_some() {
-            Ok(ClientCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
+        any_relay(shown, chain).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -12,10 +12,12 @@ use std::{
 };
 
 use trefoil_protocol::{
+    beacon::Beacon,
     cell::{self, Create, Created},
     descriptor::Record,
     fraud::FraudProof,
     identity::{OnionKey, RelayId, RelaySecret},
+    invite::Invite,
     limits::{CELL, MESSAGE},
     message::{Message, StreamId},
     params::{NetworkId, NetworkParams},
@@ -43,7 +45,8 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 22] = [
+pub const TARGETS: [(&str, Target); 24] = [
+    ("beacon", beacon),
     ("create", create),
     ("created", created),
     ("directory_answer", directory_answer),
@@ -51,6 +54,7 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("exit_policy", exit_policy),
     ("fraud_proof", fraud_proof),
     ("http", http),
+    ("invite", invite),
     ("message", message),
     ("network_file", network_file),
     ("onion_hop", onion_hop),
@@ -67,6 +71,15 @@ pub const TARGETS: [(&str, Target); 22] = [
     ("streams", streams),
     ("target", target),
 ];
+
+/// A beacon that is read is written as the same bytes; to another network it is none.
+pub fn beacon(data: &[u8]) -> Verdict {
+    let network = NetworkId::from_bytes([7; 32]);
+    let Some(beacon) = Beacon::decode(data, &network) else { return Verdict::Refused };
+    assert_eq!(beacon.encode(&network), *data);
+    assert_eq!(Beacon::decode(data, &NetworkParams::main().id()), None);
+    Verdict::Accepted
+}
 
 /// The fields of a `Create` cell make the same cell again, and are read alike inside an `Extend`.
 pub fn create(data: &[u8]) -> Verdict {
@@ -156,6 +169,19 @@ pub fn onion_key(data: &[u8]) -> Verdict {
 /// A relay URI survives its text form.
 pub fn relay_uri(data: &[u8]) -> Verdict {
     text_again::<RelayUri>(data).map_or(Verdict::Refused, |_| Verdict::Accepted)
+}
+
+/// An invite survives its text form, whatever comments it had; whom it is for can be checked.
+pub fn invite(data: &[u8]) -> Verdict {
+    let Some(invite) = str::from_utf8(data).ok().and_then(|text| text.parse::<Invite>().ok()) else {
+        return Verdict::Refused;
+    };
+    let text = invite.to_string();
+    let again: Invite = text.parse().expect("what is written can be read");
+    assert_eq!(again.to_string(), text);
+    assert!(again.relays().eq(invite.relays()) && again.network() == invite.network());
+    assert_eq!(invite.check(&testnet()).is_ok(), again.check(&testnet()).is_ok());
+    Verdict::Accepted
 }
 
 /// An exit policy survives its text form.

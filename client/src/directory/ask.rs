@@ -22,8 +22,9 @@ use trefoil_protocol::{
     relays::{UsableRelay, UsableRelays},
     usable::AgeClass,
 };
+use trefoil_relay::link::Link;
 
-use super::{Beginning, Directory, Trouble};
+use super::{Beginning, Directory, Door, Trouble};
 use crate::{
     build::Cause,
     pool::NoCircuit,
@@ -49,6 +50,8 @@ enum Unheard {
     Circuit(#[from] NoCircuit),
     #[error("{0}")]
     Source(#[from] SourceError),
+    #[error("it shows no record of its own")]
+    Unlisted,
     #[error("asking it failed")]
     Internal,
 }
@@ -69,11 +72,7 @@ impl Told {
 impl Directory {
     /// Asks these relays over links for all that they know. Waits for all of them; but when one has answered, for the
     /// others only [`DOOR_GRACE`].
-    pub(super) async fn visit(
-        self: &Arc<Self>,
-        doors: Vec<RelayEntry>,
-        beginning: Beginning,
-    ) -> Result<Vec<Told>, Trouble> {
+    pub(super) async fn visit(self: &Arc<Self>, doors: Vec<Door>, beginning: Beginning) -> Result<Vec<Told>, Trouble> {
         let tried = doors.len();
         let mut visits = JoinSet::new();
         for door in doors {
@@ -97,17 +96,33 @@ impl Directory {
         if told.is_empty() { Err(Trouble::Silent { tried, last: last.to_string() }) } else { Ok(told) }
     }
 
-    async fn visit_one(self: Arc<Self>, door: RelayEntry, beginning: Beginning) -> Result<Told, Unheard> {
-        let linked = self.pool.guards.link(&door).await;
-        if beginning == Beginning::Guards {
-            let attempt = if linked.is_ok() { Attempt::Reached } else { Attempt::Failed };
-            self.pool.guards.handle_dial(&door.id, attempt);
-        }
-        let mut source = Source::on_link(door.id, &linked?).await?;
+    async fn visit_one(self: Arc<Self>, door: Door, beginning: Beginning) -> Result<Told, Unheard> {
+        let (relay, link) = match &door {
+            Door::Named(relay) => (relay.id, self.link_to(relay, beginning).await?),
+            Door::Hint(hint) => self.pool.guards.meet(hint.address).await?,
+        };
+        let mut source = Source::on_link(relay, &link).await?;
         let minutes = source.hello(&self.params).await?.minutes;
         source.pull(&self.view, &self.params, || self.now(), self.pool.rng()).await?;
         let set = source.usable(self.pool.rng().random()).await?;
-        Ok(Told { relay: door, minutes, set, source: Some(source) })
+        let relay = match door {
+            Door::Named(relay) => relay,
+            Door::Hint(hint) => {
+                let entry = self.entry(&relay).ok_or(Unheard::Unlisted)?;
+                self.hints.note_met(&hint);
+                entry
+            }
+        };
+        Ok(Told { relay, minutes, set, source: Some(source) })
+    }
+
+    async fn link_to(&self, relay: &RelayEntry, beginning: Beginning) -> Result<Link, Cause> {
+        let linked = self.pool.guards.link(relay).await;
+        if beginning == Beginning::Guards {
+            let attempt = if linked.is_ok() { Attempt::Reached } else { Attempt::Failed };
+            self.pool.guards.handle_dial(&relay.id, attempt);
+        }
+        linked
     }
 
     /// The usable sets of `wanted` relays in different netgroups: of some that were visited, and of at least

@@ -14,6 +14,9 @@ pub(crate) enum Trouble {
          trefoil-relay:..."
     )]
     NoBootstrap,
+    /// There is nobody to ask yet.
+    #[error("no relay is known to begin with, and neither the local network nor the DHT has shown one yet")]
+    Searching,
     /// Nobody answers.
     #[error(
         "none of the {tried} relays that were asked answers (the last: {last}): they may be down, or your network may \

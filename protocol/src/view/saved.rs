@@ -26,6 +26,8 @@ pub struct Loaded {
     pub stale: usize,
     /// Relays that were reached once and whose records have expired: they may still be where they were, and be asked.
     pub expired: Vec<RelayEntry>,
+    /// The same of relays that were not reached: a client reaches hardly any itself, and knows them all the same.
+    pub expired_unreached: Vec<RelayEntry>,
 }
 
 const HEADER: u8 = 1;
@@ -58,7 +60,8 @@ impl View {
 
     /// Reads what was saved, as far as it is whole. Signatures are checked again; memory-hard work is not.
     pub fn decode(bytes: &[u8], params: &NetworkParams, now: UnixSeconds) -> Loaded {
-        let mut loaded = Loaded { view: Self::new(params, now), damaged: 0, stale: 0, expired: vec![] };
+        let mut loaded =
+            Loaded { view: Self::new(params, now), damaged: 0, stale: 0, expired: vec![], expired_unreached: vec![] };
         let (mut taken, mut count) = (0, None);
         let (mut rest, mut in_gap) = (bytes, false);
         while let Some((_, after)) = rest.split_first() {
@@ -109,8 +112,9 @@ impl Loaded {
             Ok(record) => record,
             Err(error @ (DescriptorError::Expired | DescriptorError::Future)) => {
                 self.stale += 1;
-                let may_be_there = error == DescriptorError::Expired && flags & REACHED != 0;
-                self.expired.extend(may_be_there.then_some(entry));
+                let was_reached = flags & REACHED != 0;
+                let kept = if was_reached { &mut self.expired } else { &mut self.expired_unreached };
+                kept.extend((error == DescriptorError::Expired).then_some(entry));
                 return Some(());
             }
             Err(_) => return None,

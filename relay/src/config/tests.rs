@@ -46,7 +46,7 @@ fn what_is_not_set_has_its_default() {
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert!(!config.exit_policy.is_exit() && config.resolver.is_empty() && config.advertise.is_none());
     assert_eq!((config.congestion, config.memory.bytes()), (Congestion::Tolerant, 512 << 20));
-    assert_eq!((config.metrics, config.log.as_str()), (None, "info"));
+    assert_eq!((config.metrics, config.lan, config.dht, config.log.as_str()), (None, false, None, "info"));
     assert_eq!((config.weight, config.family), (Weight::One, None));
 }
 
@@ -65,6 +65,35 @@ fn bootstrap_relays_come_from_the_file_and_from_flags_which_win() {
     let flags = flags(&format!("--bootstrap|{}", uri(2))).unwrap();
     assert_eq!(bootstrap(Config::load(Some(&path), flags).unwrap()), listed(2));
     assert!(refusal(&testnet(), &with("bootstrap = [\"trefoil-relay:x\"]")).contains("bootstrap"));
+}
+
+#[test]
+fn a_bootstrap_file_beside_the_configuration_names_more_relays() {
+    let uri = "trefoil-relay:aoqqpp7tzyil4hlq3umoos6atft6jvrqtosq2xy53sdgiesvgg4plfau@127.1.0.1:9001\
+               ?onion=r5amllnwr4swesxfwikou5t2n3eu3au5hv5v4gwrxjxt4ijyfbpqoqnz";
+    let (dir, path) = files(&testnet(), &with("bootstrap_file = \"friends\""));
+    let friends = dir.path().join("friends");
+    fs::write(&friends, format!("# one\n{uri}\n")).unwrap();
+    let config = Config::load(Some(&path), Settings::default()).unwrap();
+    assert_eq!(config.bootstrap, [uri.parse().unwrap()]);
+    fs::write(&friends, format!("{uri}\nsomebody\n")).unwrap();
+    let words = Config::load(Some(&path), Settings::default()).unwrap_err().to_string();
+    assert!(words.contains("friends: line 2: expected trefoil-relay:"), "{words}");
+    let elsewhere = flags("--bootstrap-file|/nowhere/friends").unwrap();
+    assert!(Config::load(Some(&path), elsewhere).unwrap_err().to_string().contains("/nowhere/friends"));
+}
+
+#[test]
+fn beacons_and_the_dht_are_off_unless_they_are_turned_on() {
+    let (_dir, path) = files(&testnet(), &with("dht = true\ndht_bootstrap = [\"127.0.0.1:6881\"]"));
+    let dht = |line: &str| Config::load(Some(&path), flags(line).unwrap()).unwrap().dht;
+    assert_eq!(dht("--log|info"), Some(vec!["127.0.0.1:6881".parse().unwrap()]));
+    assert_eq!(dht("--dht=false"), None);
+    assert_eq!(dht("--dht|--dht-bootstrap|192.0.2.1:1,192.0.2.2:2").map(|nodes| nodes.len()), Some(2));
+    let lan = |line: &str| Config::load(Some(&path), flags(line).unwrap()).unwrap().lan;
+    assert!(lan("--lan") && !lan("--lan=false") && load(&testnet(), &with("lan = true")).unwrap().lan);
+    assert_eq!(load(&testnet(), &with("dht_bootstrap = []")).unwrap().dht, None);
+    assert_eq!(load(&testnet(), &with("dht = true")).unwrap().dht, Some(vec![]));
 }
 
 #[test]

@@ -34,12 +34,12 @@ async fn knows(client: &Client, relays: usize) -> Duration {
     until(SOON, "the client knows the relays", || client.status().usable == relays).await
 }
 
-async fn works(client: &Client) {
+pub(super) async fn works(client: &Client) {
     echo(&mut open(client, &isolation(0), ECHO).await, b"hello").await;
 }
 
 /// A client of this network that keeps its state there, and knows all relays.
-async fn keeping(network: &SimNetwork, directory: &Path) -> Client {
+pub(super) async fn keeping(network: &SimNetwork, directory: &Path) -> Client {
     let client = network.client_with(first(network), State::open(directory).unwrap(), START);
     knows(&client, network.entries().len()).await;
     client

@@ -28,6 +28,8 @@ mod hello;
 #[cfg(test)]
 mod hello_tests;
 #[cfg(test)]
+mod hint_tests;
+#[cfg(test)]
 mod hop;
 #[cfg(test)]
 mod hostile_relay_tests;

@@ -80,6 +80,7 @@ fn what_does_not_count_now_is_stale_and_not_damaged() {
         let expired: Vec<_> = loaded.expired.iter().map(|entry| entry.id).collect();
         let reached = (epoch > TODAY).then_some(secret(2).id()); // where a record is of the future, the clock is wrong
         assert_eq!(expired, Vec::from_iter(reached), "who was reached may still be there");
+        assert_eq!(loaded.expired_unreached.len(), if epoch > TODAY { 3 } else { 0 });
     }
 }
 
