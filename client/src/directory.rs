@@ -9,6 +9,7 @@ mod ask;
 mod trouble;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -299,7 +300,7 @@ impl Directory {
     fn first_doors(&self, has_failed: bool) -> Result<Vec<Door>, Trouble> {
         let mut doors = named(self.known_doors());
         if has_failed || doors.is_empty() {
-            let hints = self.hints.due(DOORS_MAX, || self.pool.rng(), |_| true);
+            let hints = self.hints.due(DOORS_MAX, || self.pool.rng(), |hint| !self.is_at_own(hint.address.ip()));
             doors.extend(hints.into_iter().map(Door::Hint));
         }
         match doors.is_empty() {
@@ -327,6 +328,11 @@ impl Directory {
 
     fn is_own(&self, relay: &RelayId) -> bool {
         self.own.iter().any(|own| own.entry.id == *relay)
+    }
+
+    /// Whether this is an address of this node's own relay.
+    fn is_at_own(&self, address: IpAddr) -> bool {
+        self.own.iter().flat_map(|own| own.entry.addresses.iter()).any(|own| own.ip() == address)
     }
 
     fn entry(&self, relay: &RelayId) -> Option<RelayEntry> {

@@ -22,7 +22,7 @@ use trefoil_protocol::{
     relays::{UsableRelay, UsableRelays},
     usable::AgeClass,
 };
-use trefoil_relay::link::Link;
+use trefoil_relay::{link::Link, reason::CloseReason};
 
 use super::{Beginning, Directory, Door, Trouble};
 use crate::{
@@ -52,6 +52,8 @@ enum Unheard {
     Source(#[from] SourceError),
     #[error("it shows no record of its own")]
     Unlisted,
+    #[error("it is this node's own relay")]
+    Own,
     #[error("asking it failed")]
     Internal,
 }
@@ -101,6 +103,13 @@ impl Directory {
             Door::Named(relay) => (relay.id, self.link_to(relay, beginning).await?),
             Door::Hint(hint) => self.pool.guards.meet(hint.address).await?,
         };
+        if let Door::Hint(hint) = &door
+            && self.is_own(&relay)
+        {
+            self.hints.note_itself(hint);
+            link.close(CloseReason::Unspecified);
+            return Err(Unheard::Own);
+        }
         let mut source = Source::on_link(relay, &link).await?;
         let minutes = source.hello(&self.params).await?.minutes;
         source.pull(&self.view, &self.params, || self.now(), self.pool.rng()).await?;
