@@ -147,6 +147,7 @@ struct SimSocket {
 
 /// Packets above this many bytes of UDP payload are lost: Ethernet less IPv4 and UDP.
 const MTU: usize = 1472;
+
 impl SimNet {
     /// A network in which every pair of addresses has this model until told otherwise.
     pub fn new(seed: u64, model: LinkModel) -> Self {
