@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn beacon() -> Beacon {
-        Beacon { nonce: std::array::from_fn(|at| at as u8), port: 9001 }
+        Beacon { nonce: (0..16).collect::<Vec<_>>().try_into().unwrap(), port: 9001 }
     }
 
     #[test]
