@@ -182,7 +182,7 @@ mod tests {
 
     /// How many relays a file brings back.
     fn load(store: &Store) -> usize {
-        store.load_view(&params(), NOW).len()
+        store.load_view(&params(), NOW).0.len()
     }
 
     /// A view of three relays.
