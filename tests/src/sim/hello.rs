@@ -72,7 +72,7 @@ const SPIN: u8 = 0x20;
 impl FirstFlight {
     /// Of the first connection attempt among these packets.
     pub(super) fn of(packets: &[Seen]) -> Self {
-        let mut first: Option<(Vec<u8>, Vec<u8>, Vec<u8>)> = None;
+        let mut first: Option<Header> = None;
         let mut crypto = Vec::new();
         for packet in packets {
             let Some((ids, frames)) = read_initial(&packet.contents, first.as_ref().map(|(to_id, ..)| to_id)) else {
@@ -86,8 +86,11 @@ impl FirstFlight {
     }
 }
 
-/// The ids, the token and the frames of an Initial packet to this id, if it is one; without an id, of any.
-fn read_initial(datagram: &[u8], expected: Option<&Vec<u8>>) -> Option<((Vec<u8>, Vec<u8>, Vec<u8>), Vec<u8>)> {
+/// An Initial packet's destination and source connection ids, and its token.
+type Header = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// The header and the frames of an Initial packet to this id, if it is one; without an id, of any.
+fn read_initial(datagram: &[u8], expected: Option<&Vec<u8>>) -> Option<(Header, Vec<u8>)> {
     let mut reader = Reader(datagram);
     if reader.byte() & 0xb0 != LONG_HEADER {
         return None; // the fixed bit may be anything

@@ -18,7 +18,8 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// How long the next request of each client takes, all at once.
 async fn recover(clients: &[Client], user: u8) -> Vec<Duration> {
     let mut recovering = JoinSet::new();
-    for client in clients.iter().cloned() {
+    for client in clients {
+        let client = client.clone();
         recovering.spawn(async move {
             let start = Instant::now();
             echo(&mut open(&client, &isolation(user), ECHO).await, b"hello").await;
