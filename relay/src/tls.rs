@@ -59,12 +59,12 @@ impl Tls {
 
     /// For one dial, in which the peer must show exactly this relay's key.
     pub(crate) fn client(&self, expected: RelayId) -> Arc<QuicClientConfig> {
-        self.client_who_accepts(Arc::new(ExpectRelay(spki(expected))))
+        self.client_who_accepts(Arc::new(Accepted::Relay(spki(expected))))
     }
 
     /// For meeting whoever is there: the peer may show any relay's key.
     pub(crate) fn client_of_any(&self) -> Arc<QuicClientConfig> {
-        self.client_who_accepts(Arc::new(AnyRelay))
+        self.client_who_accepts(Arc::new(Accepted::AnyRelay))
     }
 
     fn client_who_accepts(&self, verifier: Arc<dyn ServerCertVerifier>) -> Arc<QuicClientConfig> {
@@ -100,7 +100,7 @@ fn client_config(key: Option<Arc<CertifiedKey>>, alpn: Vec<Vec<u8>>) -> ClientCo
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ExpectRelay([0; SPKI]))) // replaced for each dial
+        .with_custom_certificate_verifier(Arc::new(Accepted::Relay([0; SPKI]))) // replaced for each dial
         .with_client_cert_resolver(shows);
     config.alpn_protocols = alpn;
     config.enable_sni = false;
@@ -112,7 +112,7 @@ fn server_config(key: Arc<CertifiedKey>, alpn: Vec<Vec<u8>>) -> Arc<QuicServerCo
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
-        .with_client_cert_verifier(Arc::new(AnyRelay))
+        .with_client_cert_verifier(Arc::new(Accepted::AnyRelay))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
     config.alpn_protocols = alpn;
     config.send_tls13_tickets = 0;
@@ -150,11 +150,6 @@ fn relay_id(spki: &[u8]) -> Option<RelayId> {
     is_signing_key(&key).then(|| RelayId::from_bytes(key))
 }
 
-fn any_relay(shown: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
-    let is_relay = chain.is_empty() && relay_id(shown).is_some();
-    if is_relay { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
-}
-
 fn verify_signature(
     message: &[u8],
     key: &CertificateDer<'_>,
@@ -168,58 +163,28 @@ fn refuse_tls12() -> Result<HandshakeSignatureValid, Error> {
     Err(PeerMisbehaved::SelectedUnofferedCipherSuite.into()) // never reached: TLS 1.2 is not on offer
 }
 
-/// Accepts one relay's key and nothing else.
+/// Whose keys are accepted; of diallers, those who show none are, too.
 #[derive(Debug)]
-struct ExpectRelay([u8; SPKI]);
+enum Accepted {
+    Relay([u8; SPKI]),
+    AnyRelay,
+}
 
-impl ServerCertVerifier for ExpectRelay {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if chain.is_empty() && shown.as_ref() == self.0 {
-            Ok(ServerCertVerified::assertion())
+impl Accepted {
+    fn judge(&self, shown: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let is_accepted = match self {
+            Self::Relay(key) => shown.as_ref() == key,
+            Self::AnyRelay => relay_id(shown).is_some(),
+        };
+        if chain.is_empty() && is_accepted {
+            Ok(())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
     }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        refuse_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        key: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(message, key, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
 }
 
-/// Accepts any relay's key; where it judges diallers, peers who show none, too.
-#[derive(Debug)]
-struct AnyRelay;
-
-impl ServerCertVerifier for AnyRelay {
+impl ServerCertVerifier for Accepted {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -228,7 +193,7 @@ impl ServerCertVerifier for AnyRelay {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        any_relay(shown, chain).map(|()| ServerCertVerified::assertion())
+        self.judge(shown, chain).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -258,7 +223,7 @@ impl ServerCertVerifier for AnyRelay {
     }
 }
 
-impl ClientCertVerifier for AnyRelay {
+impl ClientCertVerifier for Accepted {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
@@ -273,7 +238,7 @@ impl ClientCertVerifier for AnyRelay {
         chain: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        any_relay(shown, chain).map(|()| ClientCertVerified::assertion())
+        self.judge(shown, chain).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
