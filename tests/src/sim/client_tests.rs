@@ -10,21 +10,13 @@ use trefoil_client::{
 use trefoil_protocol::{entry::RelayEntry, limits::MAX_ISOLATIONS};
 
 use super::{
-    gossip_tests::{know, numbers, plan, until},
+    gossip_tests::{numbers, plan, settled, until},
     nodes::{START, SimNetwork, relay_address},
     outside::{ECHO, SITE},
     transfer_tests::{echo, isolation, open, target},
 };
 
 const SOON: Duration = Duration::from_secs(60);
-
-/// A network of this many relays that know each other.
-async fn settled(seed: u64, relays: u8) -> SimNetwork {
-    let network = plan(seed, relays).start();
-    let all = numbers(1..=relays);
-    until(SOON, "all know all", || know(&network, &all, &all)).await;
-    network
-}
 
 fn first(network: &SimNetwork) -> Vec<RelayEntry> {
     network.entries()[..1].to_vec()

@@ -44,6 +44,19 @@ pub(super) fn numbers(all: std::ops::RangeInclusive<u8>) -> Vec<u8> {
     all.collect()
 }
 
+/// A network of this many relays that know each other.
+pub(super) async fn settled(seed: u64, relays: u8) -> SimNetwork {
+    let network = plan(seed, relays).start();
+    await_all(&network, relays).await;
+    network
+}
+
+/// Waits until these many relays know each other.
+pub(super) async fn await_all(network: &SimNetwork, relays: u8) {
+    let all = numbers(1..=relays);
+    until(Duration::from_secs(60), "all know all", || know(network, &all, &all)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn relays_that_know_one_other_find_all() {
     let network = plan(1, 12).start();

@@ -11,21 +11,13 @@ use trefoil_relay::{
 };
 
 use super::{
-    gossip_tests::{know, numbers, plan, until},
+    gossip_tests::{know, numbers, plan, settled, until},
     nodes::{START, SimNetwork},
     outside::ECHO,
     transfer_tests::{isolation, open},
 };
 
 const SOON: Duration = Duration::from_secs(60);
-
-/// A network of this many relays that know each other.
-async fn settled(seed: u64, relays: u8) -> SimNetwork {
-    let network = plan(seed, relays).start();
-    let all = numbers(1..=relays);
-    until(SOON, "all know all", || know(&network, &all, &all)).await;
-    network
-}
 
 fn leaving() -> Statement {
     Statement { leaving: true, ..Statement::default() }

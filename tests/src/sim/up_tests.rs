@@ -7,7 +7,7 @@ use trefoil_client::{state::State, tunnel::Client};
 use trefoil_protocol::{entry::RelayEntry, ip::netgroup};
 
 use super::{
-    gossip_tests::{know, numbers, plan, until},
+    gossip_tests::{await_all, plan, settled, until},
     hello::connection_ids,
     nodes::{SimNetwork, relay_address},
     outside::ECHO,
@@ -21,11 +21,10 @@ const RELAY: u8 = 5;
 const FIRST_PORT: u16 = 20_000;
 
 /// A network whose relays know each other, and all of whose packets are watched.
-async fn settled(seed: u64, relays: u8) -> SimNetwork {
+async fn watched(seed: u64, relays: u8) -> SimNetwork {
     let network = plan(seed, relays).start();
     network.net.watch();
-    let all = numbers(1..=relays);
-    until(SOON, "all know all", || know(&network, &all, &all)).await;
+    await_all(&network, relays).await;
     network
 }
 
@@ -46,7 +45,7 @@ fn guards(network: &SimNetwork, client: &Client) -> BTreeSet<SocketAddr> {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_beside_a_relay_speaks_from_ports_and_over_links_of_its_own_to_its_guards_alone() {
-    let (network, dir) = (settled(1, 12).await, tempfile::tempdir().unwrap());
+    let (network, dir) = (watched(1, 12).await, tempfile::tempdir().unwrap());
     let path = dir.path().join("client");
     let client = network.client_beside(RELAY, FIRST_PORT, named(&network), State::open(&path).unwrap());
     until(SOON, "the client knows all, its own relay, too", || client.status().usable == 12).await;
