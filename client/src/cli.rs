@@ -160,6 +160,9 @@ pub struct Status {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
+    /// Print it again every second, until Ctrl-C; what is asked may be started later, or again
+    #[arg(long)]
+    pub follow: bool,
 }
 
 /// `trefoil invite`
@@ -177,10 +180,10 @@ pub struct Invite {
 }
 
 const INVITE_HELP: &str = "\
-The relays are drawn at random among those that this client has found to be usable; they are not its guards. Where it \
-has found none, they are those of the network file. A friend needs the network file, too, saves what is printed as a \
-file, and passes it to `trefoil proxy --bootstrap-file FILE`, or to a relay. Whoever makes an invite decides which \
-relays show the network to whoever uses it: take one from people whom you trust.";
+The relays are drawn at random among those that this client has found to be usable; its guards are among them only by \
+chance. Where it has found none, they are those of the network file. A friend needs the network file, too, saves what \
+is printed as a file, and passes it to `trefoil proxy --bootstrap-file FILE`, or to a relay. Whoever makes an invite \
+decides which relays show the network to whoever uses it: take one from people whom you trust.";
 
 /// Which network, and how to use it.
 #[derive(Args, Debug)]

@@ -1,11 +1,10 @@
 //! `trefoil`: the client as a program. See docs/user-guide.md.
 
-use std::{fmt::Display, io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
 use rand::{SeedableRng, rngs::StdRng};
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trefoil_client::{
@@ -23,7 +22,7 @@ use trefoil_client::{
 use trefoil_protocol::{params::NetworkParams, relays::UsableRelay};
 use trefoil_relay::{
     bootstrap_file, clock::Clock, daemon::Daemon, dht::Dht, lan::Lan, log, network::NetworkFile, open_files,
-    seed::seed, status_socket,
+    seed::seed, status_socket::Form,
 };
 
 fn main() -> ExitCode {
@@ -46,7 +45,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         match arguments.command {
             Command::Demo(arguments) => demo::run(&arguments, &shutdown).await,
             Command::Testnet(arguments) => testnet(arguments, &shutdown).await,
-            Command::Status(arguments) => show_status(arguments).await,
+            Command::Status(arguments) => show_status(arguments, &shutdown).await,
             Command::Invite(arguments) => invite(&arguments),
             Command::Proxy(proxy) => up(cli::Up { proxy, relay: RelayFlags::default() }, shutdown).await,
             Command::Up(arguments) => up(arguments, shutdown).await,
@@ -121,28 +120,29 @@ async fn forward(arguments: cli::Forward, shutdown: CancellationToken) -> anyhow
     Ok(())
 }
 
-async fn show_status(arguments: cli::Status) -> anyhow::Result<()> {
+async fn show_status(arguments: cli::Status, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let directory = match (arguments.data_dir, arguments.network) {
         (Some(directory), _) => directory,
         (None, Some(network)) => default_directory(&NetworkFile::load(&network)?.params)?
             .context("a network of local relays has no data directory unless one is named: pass --data-dir")?,
         (None, None) => anyhow::bail!("which network? pass --network or --data-dir"),
     };
-    if arguments.relay {
-        let status = trefoil_relay::status::ask(&up::relay_directory(&directory)).await?;
-        show(&status, arguments.json);
+    let form = if arguments.json { Form::Json } else { Form::Words };
+    let directory = if arguments.relay { up::relay_directory(&directory) } else { directory };
+    let follow = async {
+        match arguments.relay {
+            true => trefoil_relay::status::follow(&directory, form).await,
+            false => status::follow(&directory, form).await,
+        }
+    };
+    if arguments.follow {
+        shutdown.run_until_cancelled(follow).await;
+    } else if arguments.relay {
+        trefoil_relay::status::show(&directory, form).await?;
     } else {
-        show(&status::ask(&directory).await?, arguments.json);
+        status::show(&directory, form).await?;
     }
     Ok(())
-}
-
-fn show(status: &(impl Display + Serialize), json: bool) {
-    if json {
-        say(&status_socket::to_json(status));
-    } else {
-        print!("{status}");
-    }
 }
 
 fn invite(arguments: &cli::Invite) -> anyhow::Result<()> {

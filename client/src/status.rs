@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use trefoil_protocol::limits::{CLOCK_TOLERANCE, PATH_HOPS};
-use trefoil_relay::status_socket::{self, AskError, SOCKET};
+use trefoil_relay::status_socket::{self, AskError, Form, SOCKET};
 
 use crate::tunnel::Client;
 
@@ -111,13 +111,20 @@ pub async fn serve(client: Client, shutdown: CancellationToken) {
     shutdown.run_until_cancelled(status_socket::serve(path, || client.status())).await;
 }
 
-/// Asks the client that holds this data directory.
+/// Prints how the client is that holds this data directory.
 ///
 /// # Errors
 /// [`AskError`].
-pub async fn ask(directory: &Path) -> Result<Status, AskError> {
-    status_socket::ask(directory, "trefoil").await
+pub async fn show(directory: &Path, form: Form) -> Result<(), AskError> {
+    status_socket::show::<Status>(directory, WHO, form).await
 }
+
+/// The same every second, until nobody looks any more; see [`status_socket::follow`].
+pub async fn follow(directory: &Path, form: Form) {
+    status_socket::follow::<Status>(directory, WHO, form).await;
+}
+
+const WHO: &str = "trefoil";
 
 #[cfg(test)]
 mod tests {

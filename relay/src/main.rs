@@ -24,7 +24,8 @@ use trefoil_relay::{
     log, open_files,
     seed::seed,
     state::State,
-    status, status_socket,
+    status,
+    status_socket::Form,
 };
 
 /// Runs a Trefoil relay: it forwards other people's circuits, and connects to the outside as its exit policy allows.
@@ -52,6 +53,9 @@ struct Arguments {
     /// With --status: print JSON, for programs
     #[arg(long, requires = "status")]
     json: bool,
+    /// With --status: print it again every second, until Ctrl-C; the relay may be started later, or again
+    #[arg(long, requires = "status")]
+    follow: bool,
     #[command(flatten)]
     settings: Settings,
 }
@@ -105,13 +109,14 @@ fn show(arguments: Arguments) -> anyhow::Result<()> {
 fn show_status(arguments: Arguments) -> anyhow::Result<()> {
     let directory = Settings::merged(arguments.config.as_deref(), arguments.settings)?.data_dir()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot ask")?;
-    let status = runtime.block_on(status::ask(&directory))?;
-    if arguments.json {
-        println!("{}", status_socket::to_json(&status));
-    } else {
-        print!("{status}");
-    }
-    Ok(())
+    let form = if arguments.json { Form::Json } else { Form::Words };
+    runtime.block_on(async {
+        if arguments.follow {
+            status::follow(&directory, form).await;
+            return Ok(());
+        }
+        Ok(status::show(&directory, form).await?)
+    })
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {

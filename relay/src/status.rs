@@ -13,7 +13,7 @@ use crate::{
     hints::Kind,
     node::Node,
     publish::Progress,
-    status_socket::{self, AskError, SOCKET},
+    status_socket::{self, AskError, Form, SOCKET},
     store::Store,
     trouble::Trouble,
 };
@@ -135,13 +135,20 @@ pub(crate) async fn serve(node: Arc<Node>, store: Store) {
     }
 }
 
-/// Asks the relay that holds this data directory.
+/// Prints how the relay is that holds this data directory.
 ///
 /// # Errors
 /// [`AskError`].
-pub async fn ask(directory: &Path) -> Result<Status, AskError> {
-    status_socket::ask(directory, "relay").await
+pub async fn show(directory: &Path, form: Form) -> Result<(), AskError> {
+    status_socket::show::<Status>(directory, WHO, form).await
 }
+
+/// The same every second, until nobody looks any more; see [`status_socket::follow`].
+pub async fn follow(directory: &Path, form: Form) {
+    status_socket::follow::<Status>(directory, WHO, form).await;
+}
+
+const WHO: &str = "relay";
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,12 +231,12 @@ mod tests {
         while relay.status().listed_until.is_none() {
             tokio::task::yield_now().await;
         }
-        let told = ask(directory.path()).await.unwrap();
+        let told: Status = status_socket::ask(directory.path(), WHO).await.unwrap();
         assert_eq!((told.id, told.known, told.links), (relay.id().to_string(), 1, 0));
         assert_eq!(told.addresses, [address.to_string()]);
         assert_eq!(told.trouble.into_keys().collect::<Vec<_>>(), ["alone"]);
         relay.stop().await;
-        assert!(matches!(ask(directory.path()).await, Err(AskError::NotRunning { .. })));
+        assert!(matches!(show(directory.path(), Form::Json).await, Err(AskError::NotRunning { .. })));
     }
 
     /// A relay with which all is well.

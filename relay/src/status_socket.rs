@@ -4,7 +4,9 @@
 //! directory, for its user alone. Whoever connects is told one line of JSON; nothing is ever read from them.
 
 use std::{
-    fs, io,
+    fmt::Display,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
-use trefoil_protocol::limits::{ACCEPT_PAUSE, STATUS_MAX, STATUS_TIMEOUT};
+use trefoil_protocol::limits::{ACCEPT_PAUSE, STATUS_EVERY, STATUS_MAX, STATUS_TIMEOUT};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "status.sock";
@@ -59,6 +61,15 @@ pub enum AskError {
     },
 }
 
+/// How a program shows a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Words,
+    /// For programs: a line of JSON.
+    Json,
+}
+
 /// A socket that is served; gone when dropped.
 struct StatusSocket {
     listener: UnixListener,
@@ -95,6 +106,47 @@ pub async fn ask<S: DeserializeOwned>(directory: &Path, who: &'static str) -> Re
     let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     read.map_err(|cause| AskError::Silent { who, cause })?;
     serde_json::from_str(&text).map_err(|cause| AskError::Form { who, cause })
+}
+
+/// Prints the status of `who` holds this data directory.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn show<S: DeserializeOwned + Serialize + Display>(
+    directory: &Path,
+    who: &'static str,
+    form: Form,
+) -> Result<(), AskError> {
+    let status = ask::<S>(directory, who).await?;
+    let _ = print(&status, form); // an error means that nobody looks
+    Ok(())
+}
+
+/// Prints the status of `who` holds this data directory every [`STATUS_EVERY`], until nobody looks any more. While nobody
+/// answers it waits, and says so once.
+pub async fn follow<S: DeserializeOwned + Serialize + Display>(directory: &Path, who: &'static str, form: Form) {
+    let mut is_answered = true;
+    loop {
+        match ask::<S>(directory, who).await {
+            Ok(status) if print(&status, form).is_err() => return,
+            Ok(_) => is_answered = true,
+            Err(error) if is_answered => {
+                let _ = writeln!(io::stderr(), "{error}");
+                is_answered = false;
+            }
+            Err(_) => {}
+        }
+        sleep(STATUS_EVERY).await;
+    }
+}
+
+fn print(status: &(impl Serialize + Display), form: Form) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match form {
+        Form::Words => write!(out, "{status}")?,
+        Form::Json => writeln!(out, "{}", to_json(status))?,
+    }
+    out.flush()
 }
 
 fn is_nobody(error: &io::Error) -> bool {

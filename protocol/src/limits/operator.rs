@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const STATUS_MAX: u64 = 64 * 1024;
 /// For telling a status.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks at a status that somebody follows.
+pub const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Connections that ask for metrics at once; further ones wait to be accepted.
 pub const METRICS_CONNECTIONS: usize = 8;
 /// For one question about metrics, its head and its answer together.

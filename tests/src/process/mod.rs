@@ -4,6 +4,7 @@
 //! bounded time. What goes wrong here panics, with what the program has printed.
 
 pub mod binaries;
+pub mod following;
 pub mod names;
 pub mod network;
 pub mod program;

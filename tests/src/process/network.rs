@@ -6,7 +6,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,9 @@ use trefoil_protocol::params::NetworkParams;
 use trefoil_relay::{network::NetworkFile, status::Status};
 
 use super::{
-    binaries, names,
+    binaries,
+    following::Following,
+    names,
     program::{Ended, PATIENCE, Program},
 };
 
@@ -25,8 +26,6 @@ pub(super) const EXIT_POLICY: &str = r#"["accept 127.0.0.1:*", "accept 127.9.9.0
 const BOOTSTRAP: u8 = 2;
 /// For relays to find each other, on a busy machine.
 const FIND: Duration = Duration::from_secs(60);
-/// Between two looks at whether they have.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A port that is free when asked for may be taken when it is used: another network is tried then.
 const TRIES: usize = 5;
 
@@ -70,19 +69,15 @@ impl RealNetwork {
     /// If one does not come to.
     pub fn wait_until(&self, patience: Duration, is_so: impl Fn(&Status) -> bool) -> Duration {
         let started = Instant::now();
-        let mut waiting = self.running();
+        let following: Vec<_> = self.running().into_iter().map(|number| self.follow(number)).collect();
+        let are_so = || following.iter().all(|relay| is_so(&relay.status(PATIENCE, |_| true)));
         loop {
-            waiting.retain(|number| !is_so(&self.status(*number)));
-            if waiting.is_empty() {
-                waiting = self.running(); // those that were so first may not be any more
-                waiting.retain(|number| !is_so(&self.status(*number)));
+            for relay in &following {
+                relay.status(patience.saturating_sub(started.elapsed()), &is_so);
             }
-            if waiting.is_empty() {
-                return started.elapsed();
+            if are_so() {
+                return started.elapsed(); // those that were so first may not have been any more
             }
-            let status = || waiting.iter().map(|number| self.status(*number)).collect::<Vec<_>>();
-            assert!(started.elapsed() < patience, "after {patience:?} {} relays wait: {:#?}", waiting.len(), status());
-            thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -96,15 +91,11 @@ impl RealNetwork {
     /// # Panics
     /// If it does not run.
     pub fn status(&self, number: u8) -> Status {
-        let started = Instant::now();
-        loop {
-            let ended = Program::run(daemon(self.directory.path(), number).args(["--status", "--json"]), PATIENCE);
-            if ended.code() == 0 {
-                return serde_json::from_str(&ended.stdout).expect("a status is JSON");
-            }
-            assert!(started.elapsed() < PATIENCE, "{}", ended.stderr);
-            thread::sleep(LOOK_EVERY);
-        }
+        self.follow(number).status(PATIENCE, |_| true)
+    }
+
+    fn follow(&self, number: u8) -> Following<Status> {
+        Following::start(daemon(self.directory.path(), number).args(["--status", "--follow", "--json"]))
     }
 
     /// The directory of the relay of this number: its configuration, and `data` with its keys.

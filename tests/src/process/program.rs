@@ -121,6 +121,19 @@ impl Program {
         found
     }
 
+    /// Waits until the last whole line of standard output is like this, and gives it.
+    ///
+    /// # Panics
+    /// If the program ends before, or prints none in time.
+    pub fn last_line(&self, patience: Duration, is_so: impl Fn(&str) -> bool) -> String {
+        let mut found = None;
+        self.output.await_until(patience, |captured| {
+            found = captured.last_line().filter(|line| is_so(line));
+            found.is_some() || captured.ended == 2
+        });
+        found.unwrap_or_else(|| panic!("after {patience:?} not the line that was waited for from {}", self.described()))
+    }
+
     /// Whether it ends, or prints anything more, within this time.
     pub fn says_more(&self, within: Duration) -> bool {
         let all = |captured: &Captured| (captured.stdout.len(), captured.stderr.len(), captured.ended);
@@ -220,6 +233,12 @@ impl Output {
 }
 
 impl Captured {
+    fn last_line(&self) -> Option<String> {
+        let text = text(&self.stdout);
+        let (lines, _) = text.rsplit_once('\n')?;
+        lines.lines().next_back().map(str::to_owned)
+    }
+
     fn line(&self, words: &str) -> Option<String> {
         let whole = |bytes: &[u8]| {
             let text = text(bytes);

@@ -10,9 +10,10 @@ use std::{
 use trefoil_client::status::Status;
 use trefoil_tests::process::{
     binaries::trefoil,
+    following::Following,
     names::WEB,
     network::{RealClient, RealNetwork},
-    program::{PATIENCE, Program, Signal},
+    program::{Program, Signal},
     server::Server,
 };
 
@@ -24,8 +25,6 @@ const CLIENTS: usize = 5;
 const KILLED: RangeInclusive<u8> = 21..=30;
 /// For all to find each other, from the moment at which the last has started.
 const FIND: Duration = Duration::from_secs(30);
-/// Between two looks at whether a client has found them.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A record of a test network lasts 30 s, and a usable set 10 s more.
 const FORGET: Duration = Duration::from_secs(60);
 /// For a request after relays died.
@@ -40,16 +39,10 @@ fn client(network: &RealNetwork, place: &Path) -> RealClient {
 /// Waits until the client that keeps what it knows there uses this many relays; how long that took.
 fn knows(place: &Path, relays: usize) -> Duration {
     let started = Instant::now();
-    loop {
-        let told = Program::run(trefoil().args(["status", "--json", "--data-dir"]).arg(place), PATIENCE);
-        assert_eq!(told.code(), 0, "{}", told.stderr);
-        let status: Status = serde_json::from_str(&told.stdout).unwrap();
-        if status.usable >= relays {
-            return started.elapsed();
-        }
-        assert!(started.elapsed() < FIND, "{status}");
-        thread::sleep(LOOK_EVERY);
-    }
+    let mut status = trefoil();
+    status.args(["status", "--follow", "--json", "--data-dir"]).arg(place);
+    Following::<Status>::start(&mut status).status(FIND, |client| client.usable >= relays);
+    started.elapsed()
 }
 
 /// Lets each client fetch a page, all at once, on circuits that this user has or new ones; the longest time.
