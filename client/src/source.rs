@@ -239,7 +239,7 @@ fn decode(frame: &[u8]) -> Result<Answer<'_>, SourceError> {
 /// The memory-hard work is left to the sources, which are relays and check it: a client uses what most of them list.
 fn offer(view: &Mutex<View>, bytes: &[u8], params: &NetworkParams, now: UnixSeconds) -> Result<bool, DescriptorError> {
     let record = Record::decode(bytes)?;
-    if !lock(view).would_take(&record, now) {
+    if !lock(view).would_take(&record, false, now) {
         return Ok(false);
     }
     let checked = Checked::listed(record.check_signature(params, now)?);

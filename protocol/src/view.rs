@@ -101,12 +101,26 @@ impl View {
 
     /// Takes a record if it is news.
     pub fn offer(&mut self, checked: Checked, now: UnixSeconds) -> Offer {
+        self.offer_as(checked, false, now)
+    }
+
+    /// Takes a record if it is news, of a relay that this node has reached at an address that the record lists.
+    pub fn offer_reached(&mut self, checked: Checked, now: UnixSeconds) -> Offer {
+        let record = checked.record().clone();
+        let offer = self.offer_as(checked, true, now);
+        if self.get(&record.relay()).is_some_and(|known| *known.record.record() == record) {
+            self.mark_reached(&record.relay());
+        }
+        offer
+    }
+
+    fn offer_as(&mut self, checked: Checked, reached: bool, now: UnixSeconds) -> Offer {
         let record = checked.record();
         let relay = record.relay();
         if self.is_over(record, now) {
             return Offer::Expired;
         }
-        let Some(known) = self.known.get_mut(&relay) else { return self.take(checked, now) };
+        let Some(known) = self.known.get_mut(&relay) else { return self.take(checked, reached, now) };
         match compare(record, known.record.record()) {
             News::Older => return Offer::Older,
             News::Same => return Offer::Known,
@@ -127,10 +141,13 @@ impl View {
         if self.is_barred(&relay, now) { Offer::Barred } else { Offer::Renewed }
     }
 
-    /// Whether [`Self::offer`] would take this record if it passed its checks: to be asked before the dear ones.
-    pub fn would_take(&self, record: &Record, now: UnixSeconds) -> bool {
+    /// Whether [`Self::offer`], or [`Self::offer_reached`], would take this record if it passed its checks: to be asked
+    /// before the dear ones.
+    pub fn would_take(&self, record: &Record, reached: bool, now: UnixSeconds) -> bool {
         let relay = record.relay();
-        let Some(known) = self.known.get(&relay) else { return self.has_room(record) && !self.is_over(record, now) };
+        let Some(known) = self.known.get(&relay) else {
+            return self.has_room(record, reached) && !self.is_over(record, now);
+        };
         match compare(record, known.record.record()) {
             News::Older | News::Same => false,
             News::Newer | News::Contradiction(Ordering::Greater) => !self.is_over(record, now),
@@ -168,7 +185,7 @@ impl View {
         self.known.retain(|relay, known| {
             let counts = known.record.record().expires() > epoch;
             if !counts {
-                pending.remove(&place(seed, relay));
+                pending.remove(&place(seed, relay, known.reached));
             }
             counts
         });
@@ -234,35 +251,40 @@ impl View {
     }
 
     fn set_reached(&mut self, relay: &RelayId, reached: bool) {
-        if let Some(known) = self.known.get_mut(relay) {
-            known.reached = reached;
+        let crowd = self.crowd();
+        let Some(known) = self.known.get_mut(relay) else { return };
+        let before = place(self.epoch, relay, known.reached);
+        known.reached = reached;
+        if let Some(netgroup) = self.pending.remove(&before) {
+            self.pending.insert(place(self.epoch, relay, reached), netgroup, crowd);
         }
     }
 
     /// Takes the record of a relay that is not known.
-    fn take(&mut self, checked: Checked, now: UnixSeconds) -> Offer {
-        if !self.has_room(checked.record()) {
+    fn take(&mut self, checked: Checked, reached: bool, now: UnixSeconds) -> Offer {
+        if !self.has_room(checked.record(), reached) {
             return Offer::NoRoom;
         }
-        self.insert(Known { record: checked, first_seen: now, reached: false, established: false });
+        self.insert(Known { record: checked, first_seen: now, reached, established: false });
         Offer::New
     }
 
-    fn has_room(&self, record: &Record) -> bool {
+    fn has_room(&self, record: &Record, reached: bool) -> bool {
         let victim = self.pending.victim(Netgroup::of(record), self.room());
-        victim.is_none_or(|victim| victim > place(self.epoch, &record.relay()))
+        victim.is_none_or(|victim| victim > place(self.epoch, &record.relay(), reached))
     }
 
     /// Puts in a relay that is not known; the pending one that has to give way for it goes.
     fn insert(&mut self, known: Known) {
         let record = known.record.record();
         let (relay, netgroup, crowd) = (record.relay(), Netgroup::of(record), self.crowd());
+        let place = place(self.epoch, &relay, known.reached);
         if !known.established {
             if let Some(victim) = self.pending.victim(netgroup, self.room()) {
                 self.pending.remove(&victim);
                 self.known.remove(&victim.relay);
             }
-            self.pending.insert(place(self.epoch, &relay), netgroup, crowd);
+            self.pending.insert(place, netgroup, crowd);
         }
         self.known.insert(relay, known);
     }
@@ -271,8 +293,10 @@ impl View {
     fn place_again(&mut self) {
         self.pending = Pending::default();
         let waiting = self.known.iter().filter(|(_, known)| !known.established);
-        let mut waiting: Vec<_> =
-            waiting.map(|(relay, known)| (place(self.epoch, relay), Netgroup::of(known.record.record()))).collect();
+        let with_place = |(relay, known): (&RelayId, &Known)| {
+            (place(self.epoch, relay, known.reached), Netgroup::of(known.record.record()))
+        };
+        let mut waiting: Vec<_> = waiting.map(with_place).collect();
         waiting.sort_unstable_by_key(|(place, _)| *place);
         let (room, crowd) = (self.room_beside(self.known.len() - waiting.len()), self.crowd());
         for (place, netgroup) in waiting {
@@ -319,7 +343,7 @@ impl View {
             self.frauds.insert(relay, proof);
         }
         if self.frauds.len() > FRAUDS_MAX {
-            let last = self.frauds.keys().map(|relay| place(self.epoch, relay)).max();
+            let last = self.frauds.keys().map(|relay| place(self.epoch, relay, true)).max();
             last.and_then(|last| self.frauds.remove(&last.relay));
         }
         is_news && self.frauds.contains_key(&relay)

@@ -1,6 +1,7 @@
 //! The pending relays of a view: those that no usable set had yet, and of which a flood consists.
 //!
-//! Each has a place that depends on the epoch and its id alone. As many as there is room for stay, those with the first
+//! Each has a place that depends on the epoch and its id alone, behind all that this node has reached if it is not one
+//! of these: relays that are nowhere cost their maker the least. As many as there is room for stay, those with the first
 //! places, and of one netgroup no more than a few. So the same stay in whatever order they come, nobody can choose
 //! places for more than one epoch ahead, and what has to go was never more than a guess.
 
@@ -11,6 +12,7 @@ use crate::{crypto, descriptor::Record, epoch::Epoch, identity::RelayId};
 /// A relay's place in an epoch: the first are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    unreached: bool,
     /// The first 8 bytes of `BLAKE3("trefoil/1 place" ‖ epoch ‖ RelayId)`, as a number whose first byte counts most.
     rank: u64,
     pub(super) relay: RelayId,
@@ -31,9 +33,9 @@ pub(super) struct Pending {
 }
 
 /// A relay's place in this epoch.
-pub(super) fn place(epoch: Epoch, relay: &RelayId) -> Place {
+pub(super) fn place(epoch: Epoch, relay: &RelayId, reached: bool) -> Place {
     let [a, b, c, d, e, f, g, h, ..] = crypto::blake3(&[LABEL, &epoch.0.to_le_bytes(), relay.as_bytes()]);
-    Place { rank: u64::from_be_bytes([a, b, c, d, e, f, g, h]), relay: *relay }
+    Place { unreached: !reached, rank: u64::from_be_bytes([a, b, c, d, e, f, g, h]), relay: *relay }
 }
 
 impl Netgroup {
@@ -70,8 +72,9 @@ impl Pending {
         }
     }
 
-    pub(super) fn remove(&mut self, place: &Place) {
-        let Some(netgroup) = self.places.remove(place) else { return };
+    /// Takes its place from a relay, if it has one, and gives the netgroup that it was counted in.
+    pub(super) fn remove(&mut self, place: &Place) -> Option<Netgroup> {
+        let netgroup = self.places.remove(place)?;
         self.last.remove(&netgroup);
         if let Some(count) = self.crowds.get_mut(&netgroup) {
             *count -= 1;
@@ -79,6 +82,7 @@ impl Pending {
                 self.crowds.remove(&netgroup);
             }
         }
+        Some(netgroup)
     }
 }
 

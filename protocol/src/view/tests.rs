@@ -24,10 +24,10 @@ fn the_newest_record_of_a_relay_is_held() {
     let [old, new] = [TODAY, TODAY.next()].map(|issued| record(1, issued));
     assert_eq!(view.offer(old.clone(), now), Offer::New);
     assert_eq!(view.offer(old.clone(), now), Offer::Known);
-    assert!(view.would_take(new.record(), now) && !view.would_take(old.record(), now));
+    assert!(view.would_take(new.record(), false, now) && !view.would_take(old.record(), false, now));
     assert_eq!(view.offer(new.clone(), now), Offer::Renewed);
     assert_eq!(view.offer(old.clone(), now), Offer::Older);
-    assert!(!view.would_take(old.record(), now));
+    assert!(!view.would_take(old.record(), false, now));
     assert_eq!((view.len(), &view.get(&id(1)).unwrap().record), (1, &new));
 }
 
@@ -38,7 +38,7 @@ fn the_last_word_of_a_relay_that_leaves_stands_against_all_that_it_said_before_u
     for order in [[record(1, TODAY), last.clone()], [last.clone(), record(1, TODAY)]] {
         let mut view = view_of(&order);
         assert!(view.get(&id(1)).is_some_and(|known| known.record.record().is_leaving()));
-        assert!(!view.would_take(record(1, TODAY).record(), now) && view.frauds().next().is_none());
+        assert!(!view.would_take(record(1, TODAY).record(), false, now) && view.frauds().next().is_none());
         let over = last.record().expires();
         assert!(over >= record(1, TODAY).record().expires(), "nothing older can come back");
         view.begin_epoch(during(Epoch(over.0 - 1)), |_| false);
@@ -75,13 +75,13 @@ fn two_records_of_one_epoch_are_a_fraud_that_bars_the_relay_and_the_larger_is_he
     records.sort_by_key(|record| record.record().digest());
     let [small, middle, large] = records;
     let mut view = view_of([&middle]);
-    assert!(view.would_take(small.record(), now));
+    assert!(view.would_take(small.record(), false, now));
     let Offer::Fraud(proof) = view.offer(small.clone(), now) else { panic!("no fraud") };
     assert_eq!((proof.relay(), proof.issued()), (id(1), TODAY));
     proof.check(&params(), now).unwrap();
     assert!(view.is_barred(&id(1), now));
     assert_eq!(view.get(&id(1)).unwrap().record, middle);
-    assert!(!view.would_take(small.record(), now), "it tells nothing new");
+    assert!(!view.would_take(small.record(), false, now), "it tells nothing new");
     assert_eq!(view.offer(small.clone(), now), Offer::Older);
     assert!(matches!(view.offer(large.clone(), now), Offer::Fraud(_)), "a larger proof is news");
     assert_eq!(view.get(&id(1)).unwrap().record, large);
@@ -115,7 +115,7 @@ fn records_that_are_over_are_neither_taken_nor_kept() {
     assert_eq!(view.expire(during(Epoch(expires.0 - 1))), 0);
     assert_eq!(view.expire(during(expires)), 1);
     assert!(view.get(&id(1)).is_none() && view.get(&id(2)).is_some());
-    assert!(!view.would_take(record(1, TODAY).record(), during(expires)));
+    assert!(!view.would_take(record(1, TODAY).record(), false, during(expires)));
     assert_eq!(view.offer(record(1, TODAY), during(expires)), Offer::Expired);
     assert_eq!(view.pending.len(), 1);
 }
@@ -133,7 +133,7 @@ fn a_netgroup_has_few_pending_relays_unless_the_network_is_in_one() {
     let now = during(TODAY);
     let neighbours: Vec<_> = (0..10).map(|n| record(256 * n, TODAY)).collect();
     let mut view = small();
-    let taken = neighbours.iter().filter(|record| view.would_take(record.record(), now));
+    let taken = neighbours.iter().filter(|record| view.would_take(record.record(), false, now));
     assert_eq!(taken.count(), 10, "there is room for any of them");
     let outcomes: Vec<_> = neighbours.iter().map(|record| view.offer(record.clone(), now)).collect();
     assert_eq!(view.len(), 2);
@@ -162,11 +162,42 @@ fn what_would_be_taken_is_taken() {
     let mut view = small();
     for relay in 0..60 {
         let record = record(relay % 8 * 256 + relay / 8, TODAY);
-        let expected = view.would_take(record.record(), now);
+        let expected = view.would_take(record.record(), false, now);
         let offer = view.offer(record, now);
         assert_eq!(offer == Offer::New, expected, "{offer:?}");
         assert!(view.len() <= 6 && view.pending.len() == view.len());
     }
+}
+
+#[test]
+fn relays_that_were_reached_come_before_those_that_are_nowhere() {
+    let now = during(TODAY);
+    let mut view = small();
+    for relay in 0..30 {
+        view.offer(record(relay, TODAY), now);
+    }
+    assert_eq!(view.len(), 6);
+    let there: Vec<_> = (100..106).map(|relay| record(relay, TODAY)).collect();
+    for record in &there {
+        assert!(view.would_take(record.record(), true, now));
+        assert_eq!(view.offer_reached(record.clone(), now), Offer::New);
+    }
+    assert!(view.iter().all(|(_, known)| known.reached) && view.len() == 6);
+    assert!((200..230).all(|relay| view.offer(record(relay, TODAY), now) == Offer::NoRoom));
+    view.forget_reached(&there[0].record().relay());
+    let (taken, refused): (Vec<_>, Vec<_>) =
+        (300..330).map(|relay| record(relay, TODAY)).partition(|record| view.offer(record.clone(), now) == Offer::New);
+    assert!(!taken.is_empty() && !refused.is_empty(), "among themselves their places count");
+    assert!(there[1..].iter().all(|record| view.get(&record.record().relay()).is_some()));
+    assert_eq!((view.len(), view.pending.len()), (6, 6));
+}
+
+#[test]
+fn a_relay_that_was_reached_elsewhere_than_its_record_says_is_not_reached_by_it() {
+    let (now, mut view) = (during(TODAY), view());
+    view.offer(record(1, TODAY.next()), now);
+    assert_eq!(view.offer_reached(record(1, TODAY), now), Offer::Older);
+    assert!(!view.get(&id(1)).unwrap().reached);
 }
 
 #[test]
@@ -204,7 +235,7 @@ fn a_young_view_takes_in_a_whole_network_and_an_old_one_gives_up_what_has_no_pla
 fn places_change_with_the_epoch() {
     let places = |epoch| {
         let mut relays: Vec<_> = (0..20).map(id).collect();
-        relays.sort_by_key(|relay| place(epoch, relay));
+        relays.sort_by_key(|relay| place(epoch, relay, false));
         relays
     };
     assert_ne!(places(TODAY), places(TODAY.next()));
@@ -274,8 +305,11 @@ proptest! {
     }
 
     #[test]
-    fn places_given_anew_are_those_that_were_had(records in some_records()) {
-        let view = held(&records);
+    fn places_given_anew_are_those_that_were_had(records in some_records(), reached in some_records()) {
+        let mut view = held(&records);
+        for record in reached {
+            view.mark_reached(&record.record().relay());
+        }
         let mut again = view.clone();
         again.place_again();
         prop_assert_eq!(content(&again), content(&view));

@@ -133,11 +133,12 @@ impl Directory {
     /// Offers a record to the view; a relay that has moved has to be reached again.
     fn offer(&self, checked: Checked) -> Offer {
         let (relay, addresses) = (checked.record().relay(), checked.record().entry().addresses);
+        let is_proved = self.is_proved(checked.record());
         let mut view = self.view();
         let before = view.get(&relay).map(|known| known.record.record().entry().addresses);
-        let offer = view.offer(checked, self.now());
+        let offer = if is_proved { view.offer_reached(checked, self.now()) } else { view.offer(checked, self.now()) };
         let after = view.get(&relay).map(|known| known.record.record().entry().addresses);
-        if before != after && after == Some(addresses) {
+        if before != after && after == Some(addresses) && !is_proved {
             view.forget_reached(&relay);
         }
         offer
@@ -159,10 +160,17 @@ impl Directory {
         self.memory_hard.check(signed, params).await
     }
 
+    /// Whether a link with the relay was made at an address that the record lists.
+    fn is_proved(&self, record: &Record) -> bool {
+        let proved = self.proved().get(&record.relay()).copied();
+        proved.is_some_and(|address| record.entry().addresses.iter().any(|listed| listed == address))
+    }
+
     fn look(&self, record: &Record) -> Result<Look, Cause> {
+        let is_proved = self.is_proved(record);
         let view = self.view();
         let known = view.get(&record.relay());
-        if !view.would_take(record, self.now()) {
+        if !view.would_take(record, is_proved, self.now()) {
             return Err(if known.is_some() { Cause::Stale } else { Cause::NoRoom });
         }
         let work = record.descriptor().work;

@@ -1,13 +1,13 @@
 //! Flood: fake relays join a network of 1,000 in one day, as a botnet joined I2P in 2026.
 //!
 //! They come evenly through the day, in networks all over the world, have done their work, answer when they are
-//! dialled, and never fail. Every honest relay gets all of them, which is the worst that gossip can do; so all views
+//! dialled, and never fail; or they are nowhere, which costs less. Every honest relay gets all of them, which is the worst that gossip can do; so all views
 //! are the same, and one is looked at: the production view of a relay that has known the honest ones for 1 to 100 days.
 //! The limits on senders, and the time that work takes, would only slow the flood down, and are left out. 100 honest
 //! newcomers come in the same day.
 //!
 //! Two rules are compared. *Usable*: a relay that was in a usable set is established, and no flood displaces it.
-//! *Grown*: so is one only when it was known for a week.
+//! *Grown*: so is one only when it was known for a week. *Nowhere* has the first rule, and fakes that do not answer.
 
 use std::collections::HashSet;
 
@@ -49,11 +49,11 @@ pub fn run(setup: &Setup) -> Outcome {
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
     for fakes in setup.pick(vec![5_000, 50_000, 700_000], vec![3_000]) {
-        for rule in [Established::Usable, Established::Grown] {
-            let flood = Flood::run(honest, fakes, rule, setup);
+        for (words, rule, answer) in KINDS {
+            let flood = Flood::run(honest, fakes, (rule, answer), setup);
             let times = flood.most as f64 / honest as f64;
             table.row(vec![
-                format!("{fakes}; {}", if rule == Established::Usable { "usable" } else { "grown" }),
+                format!("{fakes}; {words}"),
                 flood.most.to_string(),
                 format!("{times:.2}"),
                 flood.usable_fakes.to_string(),
@@ -63,7 +63,7 @@ pub fn run(setup: &Setup) -> Outcome {
                 flood.checks.to_string(),
             ]);
             trace.add([fakes as u64, flood.most as u64, flood.selected.to_bits(), flood.checks as u64]);
-            if rule == Established::Usable {
+            if words == "usable" {
                 lines.extend([
                     Line::new(
                         format!("{fakes} fakes: at most 12 % of selection"),
@@ -97,6 +97,13 @@ enum Established {
     Grown,
 }
 
+/// Floods: in words, whom they displace not, and whether the fakes answer when they are dialled.
+const KINDS: [(&str, Established, bool); 3] = [
+    ("usable", Established::Usable, true),
+    ("grown", Established::Grown, true),
+    ("nowhere", Established::Usable, false),
+];
+
 /// What a flood has done.
 struct Flood {
     most: usize,
@@ -110,7 +117,7 @@ struct Flood {
 const EPOCHS: u32 = 4;
 
 impl Flood {
-    fn run(honest: usize, fakes: usize, rule: Established, setup: &Setup) -> Self {
+    fn run(honest: usize, fakes: usize, (rule, answer): (Established, bool), setup: &Setup) -> Self {
         let mut gossip = Gossip::new(Rules { witnesses: 1, ..Rules::quiet(honest) }, setup.seed);
         let mut view = *gossip.nodes[0].knowledge.witness.take().expect("a witness");
         let rng = &mut StdRng::seed_from_u64(setup.seed ^ 1);
@@ -134,10 +141,11 @@ impl Flood {
             }
             let now = world::unix(&gossip.world.params, at);
             let record = gossip.world.sign(&relay, &described);
-            if view.would_take(&record, now) {
+            let reached = answer || !*fake;
+            if view.would_take(&record, reached, now) {
                 checks += 1;
-                view.offer(gossip.world.check(record), now);
-                view.mark_reached(&relay.id);
+                let checked = gossip.world.check(record);
+                let _ = if reached { view.offer_reached(checked, now) } else { view.offer(checked, now) };
                 most = most.max(view.len());
             }
         }
