@@ -383,6 +383,9 @@ pub const WANTS_AT_ONCE: usize = DIRECTORY_FRAME / (MAX_RECORD + 2) - 3;
 
 /// Relays that are asked whether they can dial one that is about to list itself.
 pub const REACH_ASKED: usize = 3;
+/// Relays that asked to be dialled back and are dialled at once. One that is not there keeps its place for a dial's time, and
+/// whoever finds no room asks again or asks others.
+pub const REACH_RUNNING: usize = 16;
 /// After they could not, it is asked again so much later.
 pub const REACH_RETRY: Duration = Duration::from_secs(300);
 /// So many of the last [`OUTAGE_OF`] relays that were dialled at random and did not answer are worth a word to the

@@ -119,6 +119,11 @@ impl Directory {
         Self { expired, ..self }
     }
 
+    /// Whether all that is known of others is where some were, before their records expired.
+    pub(crate) fn has_only_expired(&self) -> bool {
+        !self.expired.is_empty() && self.view().iter().all(|(relay, _)| *relay == self.own)
+    }
+
     /// How many relays have a record here, this one included.
     pub fn len(&self) -> usize {
         self.view().len()

@@ -182,7 +182,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     node.publisher.set_progress(Progress::Working);
     let Some(work) = find_work(&node) else { return };
     node.publisher.set_progress(Progress::Checking);
-    take_over(&node);
+    let silent_until = take_over(&node);
     let (mut is_checked, mut is_listed, mut next_check) = (false, false, Instant::now());
     loop {
         if !node.directory.judge_clock() {
@@ -195,6 +195,9 @@ pub(crate) async fn run(node: Arc<Node>) {
             (is_checked, next_check) = (checked, Instant::now() + REACH_PAUSE * 6);
         }
         match due(&node, work) {
+            Due::Now(epoch) if epoch < silent_until => {
+                wait(&node, silent_until.start(&node.directory.params().directory)).await;
+            }
             Due::Now(epoch) => {
                 publish(&node, &node.publisher.descriptor(&node, work, epoch));
                 is_listed = true;
@@ -311,18 +314,21 @@ fn keep(node: &Node, record: &Record) {
     }
 }
 
-/// Takes this relay's newest record for its last, whether it is on disk or the network has it.
-pub(crate) fn take_over(node: &Node) {
-    let publisher = &node.publisher;
-    let last =
-        publisher.last_record().or_else(|| publisher.store.load_record().filter(|record| record.relay() == node.id()));
+/// Takes this relay's newest record for its last, whether it is on disk or the network has it. The first epoch for which
+/// it may sign another: a record that cannot be read, and that nobody else has, may be for this one.
+pub(crate) fn take_over(node: &Node) -> Epoch {
+    let (publisher, now) = (&node.publisher, node.directory.epoch());
+    let saved = publisher.last_record().map_or_else(|| publisher.store.load_record(), |record| Ok(Some(record)));
+    let may_sign = if saved.is_err() { now.next() } else { now };
     let known = known(node);
     let is_known = known.is_some();
-    let Some(newest) = [known, last].into_iter().flatten().max_by_key(Record::issued) else { return };
-    if !is_known && newest.expires() > node.directory.epoch() {
+    let last = saved.ok().flatten().filter(|record| record.relay() == node.id());
+    let Some(newest) = [known, last].into_iter().flatten().max_by_key(Record::issued) else { return may_sign };
+    if !is_known && newest.expires() > now {
         keep(node, &newest);
     }
     note_last(node, newest);
+    may_sign
 }
 
 /// This relay's record as the view has it.

@@ -2,7 +2,7 @@
 //!
 //! Specification: docs/protocol.md, "Reachability". The asked relay dials from a fresh port, since the way back to the
 //! one that the asker has spoken to is open behind most firewalls. It dials only the address that the asker's link comes
-//! from, and each address rarely: nobody else can be made a target.
+//! from, each address rarely, and few at once: nobody else can be made a target, and the asked one has sockets left.
 
 use std::sync::Arc;
 
@@ -43,14 +43,16 @@ pub(crate) async fn look(node: &Arc<Node>, link: &Link, relay: RelayId, addresse
         let is_there = ip::canonical(link.remote_address().ip()) == address.ip();
         let outcome = if !is_there || !node.directory.params().allows_relay_at(address.ip()) {
             Reach::NotYours
-        } else if !node.directory.senders.dial_back(address) {
-            Reach::TooSoon
-        } else {
+        } else if let Ok(_place) = node.dials_back.try_acquire()
+            && node.directory.senders.dial_back(address)
+        {
             let dialled = dial_from_fresh_port(node, relay, address).await;
             if dialled == Reach::Reached {
                 node.directory.note_reached(&relay, address);
             }
             dialled
+        } else {
+            Reach::TooSoon
         };
         outcomes.push(outcome);
     }

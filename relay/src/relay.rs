@@ -13,7 +13,7 @@ use std::{
 use quinn::AsyncUdpSocket;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,7 +24,7 @@ use trefoil_protocol::{
     identity::{OnionKey, RelayId, RelaySecret},
     limits::{
         DIALLED_QUEUE, DIRECTORY_ASKERS, EXPIRED_KEPT, EXTENDS_RUNNING, EXTENDS_RUNNING_PER_LINK, GATE_WAITING,
-        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, SESSIONS_RUNNING, SHUTDOWN_TIMEOUT,
+        GATE_WAITING_PER_LINK, ONION_KEY_CHECK, REACH_RUNNING, SESSIONS_RUNNING, SHUTDOWN_TIMEOUT,
     },
     params::NetworkParams,
     policy::ExitPolicy,
@@ -209,6 +209,7 @@ impl Bound {
             publisher: Publisher::new(setup.identity, addresses, exit, setup.statement, setup.store.clone()),
             sockets,
             askers: Askers::new(DIRECTORY_ASKERS),
+            dials_back: Semaphore::new(REACH_RUNNING),
             sessions: Askers::new(SESSIONS_RUNNING),
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),

@@ -33,6 +33,10 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Store(Option<PathBuf>);
 
+/// A file that was there and could not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damaged;
+
 impl Store {
     /// In this directory, which is there.
     pub fn new(directory: &Path) -> Self {
@@ -66,13 +70,20 @@ impl Store {
         self.write(VIEW, &view.encode())
     }
 
-    pub(crate) fn load_record(&self) -> Option<Record> {
-        let record = Record::decode(&self.read(RECORD, MAX_RECORD)?);
-        if record.is_err() {
-            self.set_aside(RECORD);
-            warn!("this relay's own saved record is damaged, and was set aside");
+    /// This relay's own record; an error if there was one and it is damaged.
+    pub(crate) fn load_record(&self) -> Result<Option<Record>, Damaged> {
+        if !self.file(RECORD).is_some_and(|path| path.exists()) {
+            return Ok(None);
         }
-        record.ok()
+        let Some(bytes) = self.read(RECORD, MAX_RECORD) else { return Err(Damaged) };
+        Record::decode(&bytes).map(Some).map_err(|_| {
+            self.set_aside(RECORD);
+            warn!(
+                "this relay's own saved record is damaged, and was set aside: unless others have it, this relay lists \
+                 itself when the next epoch begins, since what is lost may be for this one"
+            );
+            Damaged
+        })
     }
 
     pub(crate) fn save_record(&self, record: &Record) -> io::Result<()> {
@@ -128,9 +139,10 @@ pub(crate) async fn keep_saved(node: Arc<Node>, store: Store) {
     }
 }
 
-/// Saves the view if it has changed.
+/// Saves the view if it has changed, and says more than the file does: where nobody was found since the start, the
+/// relays of the file may still be where they were the next time.
 pub(crate) fn save(node: &Node, store: &Store) {
-    if store.0.is_none() || !node.directory.changed.swap(false, Relaxed) {
+    if store.0.is_none() || node.directory.has_only_expired() || !node.directory.changed.swap(false, Relaxed) {
         return;
     }
     let view = node.directory.view().clone();
@@ -236,14 +248,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (store, path) = (Store::new(directory.path()), directory.path().join(RECORD));
         let record = record(1);
+        assert_eq!(store.load_record(), Ok(None));
         store.save_record(&record).unwrap();
-        assert_eq!(store.load_record(), Some(record.clone()));
+        assert_eq!(store.load_record(), Ok(Some(record.clone())));
         for length in 0..record.bytes().len() {
             fs::write(&path, &record.bytes()[..length]).unwrap();
-            assert_eq!(store.load_record(), None, "{length}");
+            assert_eq!(store.load_record(), Err(Damaged), "{length}");
             assert_eq!(fs::read(directory.path().join("record.damaged")).unwrap(), record.bytes()[..length]);
         }
         fs::write(&path, [0; MAX_RECORD + 1]).unwrap();
-        assert_eq!((store.load_record(), path.exists()), (None, false));
+        assert_eq!((store.load_record(), path.exists()), (Err(Damaged), false));
     }
 }

@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{io::AsyncWriteExt, time::sleep};
+use tokio::{io::AsyncWriteExt, task::JoinSet, time::sleep};
 use trefoil_protocol::{
     descriptor::{Descriptor, Record},
-    directory::{Answer, Refusal, Request},
+    directory::{Answer, Reach, Refusal, Request},
     entry::Weight,
     epoch::Epoch,
     identity::{OnionSecret, RelaySecret},
-    limits::GARBAGE_MAX,
+    limits::{GARBAGE_MAX, REACH_RUNNING},
     params::{NetworkId, NetworkParams},
     reconcile::Salt,
     work::{Search, Work},
@@ -24,7 +24,7 @@ use trefoil_relay::{
 };
 
 use super::{
-    gossip_tests::{know, numbers, plan, until},
+    gossip_tests::{know, numbers, plan, settled, until},
     nodes::{Plan, START, SimNetwork, relay_address},
     udp::LinkModel,
 };
@@ -81,19 +81,11 @@ fn count(network: &SimNetwork, cause: Cause) -> u64 {
     network.relay(1).directory().counters().of(cause)
 }
 
-/// A network of three whose relays know each other.
-async fn settled(seed: u64) -> SimNetwork {
-    let network = plan(seed, 3).start();
-    let all = numbers(1..=3);
-    until(Duration::from_secs(30), "all know all", || know(&network, &all, &all)).await;
-    network
-}
-
 const PLAYED: &str = "10.99.0.1:9001";
 
 #[tokio::test(start_paused = true)]
 async fn every_kind_of_bad_record_is_turned_away_for_its_cause_and_nothing_is_lost() {
-    let network = settled(1).await;
+    let network = settled(1, 3).await;
     let params = network.params().clone();
     let (id, played) = (params.id(), Played::at(&network, PLAYED).await);
     let good = played.descriptor(&params, PLAYED);
@@ -125,7 +117,7 @@ async fn every_kind_of_bad_record_is_turned_away_for_its_cause_and_nothing_is_lo
 
 #[tokio::test(start_paused = true)]
 async fn a_stranger_pushes_its_own_record_and_no_other_and_a_client_none() {
-    let network = settled(2).await;
+    let network = settled(2, 3).await;
     let params = network.params().clone();
     let played = Played::at(&network, PLAYED).await;
     let other = RelaySecret::generate(&mut StdRng::seed_from_u64(100));
@@ -149,7 +141,7 @@ async fn a_stranger_pushes_its_own_record_and_no_other_and_a_client_none() {
 
 #[tokio::test(start_paused = true)]
 async fn who_sends_garbage_loses_the_stream_then_the_link_and_gets_no_answers_for_a_while() {
-    let network = settled(3).await;
+    let network = settled(3, 3).await;
     let played = Played::at(&network, PLAYED).await;
     let mut sent = 0;
     while !played.link.is_closed() {
@@ -170,7 +162,7 @@ async fn who_sends_garbage_loses_the_stream_then_the_link_and_gets_no_answers_fo
 
 #[tokio::test(start_paused = true)]
 async fn a_reconciliation_that_lies_or_never_ends_is_cut_off() {
-    let network = settled(4).await;
+    let network = settled(4, 3).await;
     let played = Played::at(&network, PLAYED).await;
     for message in [&[0xff; 100][..], &[0x61, 0, 0, 9], &[0x60]] {
         let mut questions = Questions::on(&played.link).await.unwrap();
@@ -193,7 +185,7 @@ async fn a_reconciliation_that_lies_or_never_ends_is_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_new_relays_from_one_netgroup_is_bounded() {
-    let network = settled(5).await;
+    let network = settled(5, 3).await;
     sleep(Duration::from_secs(30)).await; // then no view is young
     let params = network.params().clone();
     let played = Played::at(&network, PLAYED).await;
@@ -281,4 +273,29 @@ async fn a_relay_that_cannot_be_dialled_from_outside_does_not_list_itself_until_
     set(&network, 0.0);
     until(Duration::from_secs(900), "it lists itself", || is_listed(&network)).await;
     assert!(network.relay(6).status().trouble.is_empty(), "{}", network.relay(6).status());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_dials_back_few_at_once_and_turns_the_others_away() {
+    let network = settled(9, 3).await;
+    let mut asking = JoinSet::new();
+    for number in (0..=u8::MAX).take(REACH_RUNNING + 1) {
+        let address = |port| format!("10.{}.0.1:{port}", 100 + number);
+        let secret = RelaySecret::generate(&mut StdRng::seed_from_u64(number.into()));
+        let played = Played::with(&network, &address(9001), secret).await;
+        let nobody = address(9002).parse().unwrap();
+        asking.spawn(async move {
+            let mut questions = Questions::on(&played.link).await.unwrap();
+            let answered = questions.ask(&Request::Reach(nobody)).await.unwrap();
+            answered.read(|answer| if let Answer::Reach(outcomes) = answer { Some(outcomes) } else { None }).unwrap()
+        });
+    }
+    let outcomes = asking.join_all().await;
+    let of = |outcome| outcomes.iter().filter(|outcomes| **outcomes == [outcome]).count();
+    assert_eq!((of(Reach::Silent), of(Reach::TooSoon)), (REACH_RUNNING, 1), "{outcomes:?}");
+    let again = Played::at(&network, "10.98.0.1:9001").await;
+    let mut questions = Questions::on(&again.link).await.unwrap();
+    let answered = questions.ask(&Request::Reach("10.98.0.1:9001".parse().unwrap())).await.unwrap();
+    let outcome = answered.read(|answer| if let Answer::Reach(outcomes) = answer { Some(outcomes) } else { None });
+    assert_eq!(outcome.unwrap(), [Reach::Silent], "and there is room again: a played relay accepts no link");
 }

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     panic,
+    path::Path,
     sync::{
         Arc, Once,
         atomic::{AtomicU8, AtomicU16, Ordering::Relaxed},
@@ -87,6 +88,7 @@ pub struct SimNetwork {
     entries: Vec<RelayEntry>,
     clients: AtomicU8,
     statements: BTreeMap<u8, Statement>,
+    stores: BTreeMap<u8, Store>,
 }
 
 /// What the clocks of nodes show when their network starts, unless a test sets them otherwise.
@@ -132,6 +134,7 @@ impl Plan {
             entries: Vec::new(),
             clients: AtomicU8::new(1),
             statements: BTreeMap::new(),
+            stores: BTreeMap::new(),
             plan: self,
         };
         let plan = network.plan.clone();
@@ -198,7 +201,7 @@ impl SimNetwork {
             memory: self.plan.memory,
             congestion: Congestion::default(),
             clock: Clock::Simulated { at: self.started, unix: START.plus(self.plan.ahead(number)) },
-            store: Store::default(),
+            store: self.stores.get(&number).cloned().unwrap_or_default(),
             seed: seed(run, number),
         }
     }
@@ -226,6 +229,11 @@ impl SimNetwork {
     /// Sets what a relay says of itself from its next start on.
     pub fn state(&mut self, number: u8, statement: Statement) {
         self.statements.insert(number, statement);
+    }
+
+    /// Has a relay keep what it knows in this directory, from its next start on.
+    pub fn keep(&mut self, number: u8, directory: &Path) {
+        self.stores.insert(number, Store::new(directory));
     }
 
     /// Stops a relay in order.

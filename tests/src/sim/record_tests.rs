@@ -1,6 +1,6 @@
 //! Scenarios of a relay's own record: leaving for good, changing what it says, and when it is renewed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
@@ -167,4 +167,47 @@ async fn relays_that_were_listed_together_renew_their_records_at_moments_of_thei
     assert!(moments.len() >= 5 * all.len() && distinct.len() >= 4, "{distinct:?}");
     let most = (0..10).map(|second| moments.iter().filter(|moment| **moment == second).count()).max();
     assert!(most.is_some_and(|most| most < moments.len() / 2), "{moments:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_record_is_damaged_and_known_to_nobody_signs_no_other_for_the_same_epoch() {
+    let mut network = plan(7, 1).late(1).start();
+    let (kept, relay) = (tempfile::tempdir().unwrap(), id(&network, 1));
+    network.keep(1, kept.path());
+    network.start_again(1, &[]);
+    until(SOON, "it lists itself", || network.relay(1).directory().find(&relay).is_some()).await;
+    let first = network.relay(1).status().epoch;
+    network.stop(1).await;
+    fs::remove_file(kept.path().join("view")).unwrap();
+    fs::write(kept.path().join("record"), b"damaged").unwrap();
+    network.start_again(1, &[]);
+    while network.relay(1).status().epoch == first {
+        assert!(network.relay(1).directory().find(&relay).is_none());
+        sleep(Duration::from_millis(100)).await;
+    }
+    until(Duration::from_secs(5), "it lists itself", || network.relay(1).directory().find(&relay).is_some()).await;
+    assert_eq!(fs::read(kept.path().join("record.damaged")).unwrap(), b"damaged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_finds_nobody_keeps_the_addresses_that_it_had() {
+    let mut network = plan(8, 4).late(1).start();
+    let (kept, all) = (tempfile::tempdir().unwrap(), numbers(1..=4));
+    network.keep(4, kept.path());
+    network.start_again(4, &[1]);
+    until(SOON, "all know all", || know(&network, &all, &all)).await;
+    for number in [4, 1, 2, 3] {
+        network.stop(number).await;
+    }
+    let params = network.params().directory.clone();
+    sleep(Duration::from_secs(u64::from(params.epoch.get()) * u64::from(params.lifetime + 1))).await;
+    network.start_again(4, &[]);
+    until(SOON, "it lists itself", || network.relay(4).directory().len() == 1).await;
+    sleep(Duration::from_secs(120)).await; // it saves its view every minute
+    network.stop(4).await;
+    for number in [1, 2, 3] {
+        network.start_again(number, &[1]);
+    }
+    network.start_again(4, &[]);
+    until(SOON, "all know all", || know(&network, &all, &all)).await;
 }
