@@ -13,8 +13,8 @@ use crate::{crypto, descriptor::Record, epoch::Epoch, identity::RelayId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     unreached: bool,
-    /// The first 8 bytes of `BLAKE3("trefoil/1 place" ‖ epoch ‖ RelayId)`, as a number whose first byte counts most.
-    rank: u64,
+    /// The first 8 bytes of `BLAKE3("trefoil/1 place" ‖ epoch ‖ RelayId)`.
+    rank: [u8; 8],
     pub(super) relay: RelayId,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Pending {
 /// A relay's place in this epoch.
 pub(super) fn place(epoch: Epoch, relay: &RelayId, reached: bool) -> Place {
     let [a, b, c, d, e, f, g, h, ..] = crypto::blake3(&[LABEL, &epoch.0.to_le_bytes(), relay.as_bytes()]);
-    Place { unreached: !reached, rank: u64::from_be_bytes([a, b, c, d, e, f, g, h]), relay: *relay }
+    Place { unreached: !reached, rank: [a, b, c, d, e, f, g, h], relay: *relay }
 }
 
 impl Netgroup {
