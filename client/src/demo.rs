@@ -64,7 +64,8 @@ async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
     let sockets = guards::system_sockets(&network.params, Congestion::default());
     let NetworkFile { params, relays: bootstrap } = network;
     let (clock, state, own) = (Clock::System, State::none(), Vec::new());
-    let setup = Setup { params, bootstrap, own, sockets, clock, state, new_guards: false, seed: seed() };
+    let (lan, dht, new_guards) = (None, None, false);
+    let setup = Setup { params, bootstrap, own, sockets, clock, state, lan, dht, new_guards, seed: seed() };
     let client = Client::start(setup)?;
     let proxy = Proxy::bind("127.0.0.1:0".parse().context("a good address")?, Exposure::Loopback).await?;
     let socks = proxy.local_addr();

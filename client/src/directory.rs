@@ -67,6 +67,8 @@ pub(crate) struct Setup {
     pub(crate) bootstrap: Vec<RelayEntry>,
     pub(crate) own: Vec<UsableRelay>,
     pub(crate) state: State,
+    /// What else may name addresses.
+    pub(crate) hints: Arc<Hints>,
     pub(crate) view: View,
     pub(crate) former: Vec<RelayEntry>,
     pub(crate) usable: Option<UsableSet>,
@@ -110,7 +112,8 @@ impl Setup {
     /// What is kept of an earlier run, and the rest.
     pub(crate) fn over(saved: Saved, params: NetworkParams, clock: Clock, state: State) -> Self {
         let Saved { view, former, usable, is_lacking, .. } = saved;
-        Self { params, clock, bootstrap: Vec::new(), own: Vec::new(), state, view, former, usable, is_lacking }
+        let (bootstrap, own, hints) = (Vec::new(), Vec::new(), Arc::default());
+        Self { params, clock, bootstrap, own, state, hints, view, former, usable, is_lacking }
     }
 }
 
@@ -118,8 +121,8 @@ impl Directory {
     /// Starts to keep the pool supplied. What an earlier run has left is used at once; where it has gaps, only until
     /// they are filled.
     pub(crate) fn start(setup: Setup, pool: Arc<Pool>) -> Arc<Self> {
-        let Setup { params, clock, bootstrap, own, state, view, former, usable, is_lacking } = setup;
-        let (view, report, hints) = (Mutex::new(view), Mutex::default(), Arc::default());
+        let Setup { params, clock, bootstrap, own, state, hints, view, former, usable, is_lacking } = setup;
+        let (view, report) = (Mutex::new(view), Mutex::default());
         let directory = Arc::new(Self { params, clock, bootstrap, own, pool, state, hints, former, view, report });
         let is_used = |usable: &UsableSet| directory.use_set(usable).is_ok() && directory.is_of_now(usable);
         let current = usable.is_some_and(|usable| is_used(&usable)) && !is_lacking;

@@ -189,14 +189,11 @@ fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) 
     let named = arguments.bootstrap.into_iter().chain(in_file);
     let bootstrap = relays.into_iter().chain(named.map(Into::into)).collect();
     let new_guards = arguments.new_guards;
-    let setup = Setup { params, bootstrap, own, sockets, clock: Clock::System, state, new_guards, seed: seed() };
     let lan = if arguments.lan { Some(Lan::open()?) } else { None };
-    let client = Client::start(setup)?;
-    lan.into_iter().for_each(|lan| client.find_on_lan(lan));
-    if arguments.dht {
-        client.find_by_dht(Dht::new(arguments.dht_bootstrap));
-    }
-    Ok(client)
+    let dht = arguments.dht.then(|| Dht::new(arguments.dht_bootstrap));
+    let clock = Clock::System;
+    let setup = Setup { params, bootstrap, own, sockets, clock, state, lan, dht, new_guards, seed: seed() };
+    Ok(Client::start(setup)?)
 }
 
 /// Where a client of this network keeps its state. A network of local relays is for trying things out: its relays are

@@ -78,7 +78,10 @@ impl Status {
             Some(_) if self.sources == 0 => {
                 return "none asked yet in this run; the set is that of the last".to_owned();
             }
-            Some(epoch) if epoch < self.epoch => format!(", {} epochs ago", self.epoch - epoch),
+            Some(epoch) if epoch < self.epoch => match self.epoch - epoch {
+                1 => ", an epoch ago".to_owned(),
+                epochs => format!(", {epochs} epochs ago"),
+            },
             Some(_) => String::new(),
         };
         let unknown = match self.unknown {
@@ -164,6 +167,8 @@ mod tests {
         let words = off.to_string();
         assert!(words.contains("95 min ahead") && words.contains("3 epochs ago"), "{words}");
         assert!(words.contains("3 relays that nobody has shown"), "{words}");
+        let last = Status { usable_epoch: Some(off.epoch - 1), ..status() };
+        assert!(last.to_string().contains("5 answered, an epoch ago, 4 of them"), "{last}");
         let met = Status { met: [("dht".to_owned(), 2), ("lan".to_owned(), 0)].into(), ..status() };
         assert!(met.to_string().contains("met        2 relays by dht\n") && !words.contains("met  "), "{met}");
         let nothing = Status { usable: 0, usable_epoch: None, trouble: Some("no".to_owned()), ..status() };

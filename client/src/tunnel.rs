@@ -67,6 +67,10 @@ pub struct Setup {
     pub clock: Clock,
     /// What it keeps between runs.
     pub state: State,
+    /// Hears the beacons of relays on the local network.
+    pub lan: Option<Lan>,
+    /// Where relays are looked for while none is known.
+    pub dht: Option<Dht>,
     /// Whether a person has read that too many guards were tried, and goes on with new ones.
     pub new_guards: bool,
     /// Seeds its generators; it decides keys and paths, so it must be secret and never used twice.
@@ -126,7 +130,7 @@ impl Client {
     /// # Errors
     /// [`DataDirError`] when what it kept cannot be read.
     pub fn start(setup: Setup) -> Result<Self, DataDirError> {
-        let Setup { params, bootstrap, own, sockets, clock, state, new_guards, seed } = setup;
+        let Setup { params, bootstrap, own, sockets, clock, state, lan, dht, new_guards, seed } = setup;
         let saved = state.load(&params, clock.now())?;
         let mut guards = saved.guards.clone();
         if new_guards {
@@ -134,9 +138,16 @@ impl Client {
         }
         let pool = Pool::new(pool::Setup { params: params.clone(), own: own.clone(), sockets, clock, guards, seed });
         let network = params.name.to_string();
-        let about = directory::Setup { bootstrap, own, ..directory::Setup::over(saved, params, clock, state) };
+        let hints = Arc::<Hints>::default();
+        if lan.is_some() || dht.is_some() {
+            hints.search();
+        }
+        let about = directory::Setup { bootstrap, own, hints, ..directory::Setup::over(saved, params, clock, state) };
         let directory = Directory::start(about, Arc::clone(&pool));
-        Ok(Self(Arc::new(Inner { pool, directory, network })))
+        let client = Self(Arc::new(Inner { pool, directory, network }));
+        lan.into_iter().for_each(|lan| client.find_on_lan(lan));
+        dht.into_iter().for_each(|dht| client.find_by_dht(dht));
+        Ok(client)
     }
 
     /// Opens a stream; resolves when the far end is connected, at most 30 s later.
@@ -195,16 +206,14 @@ impl Client {
         self.0.directory.state()
     }
 
-    /// Listens for the beacons of relays on the local network, until it closes.
-    pub fn find_on_lan(&self, lan: Lan) {
+    fn find_on_lan(&self, lan: Lan) {
         let Inner { pool, directory, .. } = &*self.0;
         let (params, hints) = (directory.network().0.clone(), Arc::clone(directory.hints()));
         let listen = async move { lan.listen(&hints, &params).await };
         pool.tracker.spawn(pool.shutdown.clone().run_until_cancelled_owned(listen));
     }
 
-    /// Finds relays in the DHT while none is known, until it closes.
-    pub fn find_by_dht(&self, dht: Dht) {
+    fn find_by_dht(&self, dht: Dht) {
         let Inner { pool, directory, .. } = &*self.0;
         let (params, clock) = directory.network();
         let search = dht.search(Arc::clone(directory.hints()), params.clone(), clock, pool.rng());

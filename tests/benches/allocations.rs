@@ -50,6 +50,8 @@ async fn start() -> anyhow::Result<(Client, Testnet, Stream)> {
         sockets,
         clock: Clock::System,
         state: State::none(),
+        lan: None,
+        dht: None,
         new_guards: false,
         seed: seed(),
     })?;

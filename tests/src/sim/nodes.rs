@@ -292,6 +292,8 @@ impl SimNetwork {
             sockets: self.sockets(number),
             clock: Clock::Simulated { at: self.started, unix: START },
             state,
+            lan: None,
+            dht: None,
             new_guards: false,
             seed: seed(self.plan.seed, 255 - number),
         }
