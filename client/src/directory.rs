@@ -355,7 +355,9 @@ impl Directory {
 
     /// What most sources say about the epoch that most of them speak of.
     fn majority(&self, sources: &[Told]) -> Result<Majority, Trouble> {
-        let known: Vec<_> = source::lock(&self.view).iter().map(|(id, _)| *id).collect();
+        let view = source::lock(&self.view);
+        let known: Vec<_> = view.iter().map(|(id, known)| (*id, known.record.record().statement())).collect();
+        drop(view);
         let (now, params) = (self.clock.now(), &self.params.directory);
         let (earliest, latest) = (Epoch::earliest(now, params), Epoch::latest(now, params));
         let sets: Vec<_> = sources.iter().map(|told| &told.set).collect();

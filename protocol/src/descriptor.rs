@@ -14,6 +14,7 @@ use crate::{
     identity::{OnionKey, RelayId, RelaySecret},
     limits::{CLOCK_TOLERANCE, MAX_RECORD},
     params::{NetworkId, NetworkParams},
+    usable::Statement,
     wire::Reader,
     work::Work,
 };
@@ -214,6 +215,14 @@ impl Record {
     /// `BLAKE3(bytes)`: the record's name.
     pub fn digest(&self) -> [u8; 32] {
         crypto::blake3(&[&self.0])
+    }
+
+    /// `BLAKE3` of all that it says but its epoch and signature: a name that a renewal does not change.
+    pub fn statement(&self) -> Statement {
+        let (said, _) = self.0.split_last_chunk::<SIGNATURE>().expect("every record has a signature");
+        let (before, rest) = said.split_at(AT_ISSUED);
+        let (_, after) = rest.split_at(AT_LIFETIME - AT_ISSUED);
+        crypto::blake3(&[before, after])
     }
 
     /// Whose it is, or claims to be.

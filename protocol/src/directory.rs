@@ -104,6 +104,8 @@ pub struct Member {
     pub name: [u8; 8],
     /// Its age class, 0 to 2.
     pub class: u8,
+    /// What the answerer's record of it says: [`crate::usable::short_statement`].
+    pub said: [u8; 4],
 }
 
 /// Why a request was refused.
@@ -293,6 +295,7 @@ impl<'a> Answer<'a> {
                 members.iter().for_each(|member| {
                     frame.extend(member.name);
                     frame.push(member.class);
+                    frame.extend(member.said);
                 });
             }
             Self::Reach(outcomes) => frame.extend(outcomes.iter().map(|outcome| *outcome as u8)),
@@ -428,7 +431,7 @@ fn list<'a>(body: &mut Reader<'a>, lengths: std::ops::RangeInclusive<usize>) -> 
 fn members(body: &mut Reader<'_>) -> Option<Vec<Member>> {
     let mut members = vec![];
     while !body.is_empty() {
-        let member = Member { name: body.array()?, class: body.byte()? };
+        let member = Member { name: body.array()?, class: body.byte()?, said: body.array()? };
         let fits = member.class <= 2 && members.len() < DIRECTORY_MEMBERS;
         fits.then(|| members.push(member))?;
     }

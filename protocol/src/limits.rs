@@ -255,7 +255,7 @@ pub const DIRECTORY_FRAME: usize = 64 * 1024;
 /// Most records, fraud proofs or names of records in one frame.
 pub const DIRECTORY_LIST: usize = 256;
 /// Most members of a usable set in one frame: as many as fit.
-pub const DIRECTORY_MEMBERS: usize = (DIRECTORY_FRAME - 9) / 9;
+pub const DIRECTORY_MEMBERS: usize = (DIRECTORY_FRAME - 9) / 13;
 /// Requests on one directory stream; whoever has more to ask opens another, and has its turn again.
 pub const DIRECTORY_REQUESTS: usize = 128;
 /// Most bytes of a fraud proof: two records, and the length of the first.

@@ -7,7 +7,7 @@ use crate::{
     epoch::Epoch,
     identity::RelayId,
     limits::{DOUBT_BYTES, MAX_USABLE, SOURCES, SOURCES_DOUBT, SOURCES_MIN},
-    usable::{AgeClass, SHORT_MEMBER, Salt, UsableSet, short_hash},
+    usable::{AgeClass, SHORT_MEMBER, Salt, Statement, UsableSet, short_hash, short_statement},
 };
 
 /// A source's answer while it comes in, page by page.
@@ -31,13 +31,15 @@ pub struct SourceSet {
 /// A client's usable set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Majority {
-    /// The relays that more than half of the sources list, as far as the client knows them.
+    /// The relays that more than half of the sources list, as the client knows them.
     pub set: UsableSet,
-    /// How many relays a source listed that the client does not know; the lower median of the sources.
+    /// How many relays a source listed that the client does not know, or knows otherwise; the lower median of the
+    /// sources.
     pub unknown: usize,
 }
 
-type Member = ([u8; 8], AgeClass);
+/// A relay's name, its class, and what it says of itself.
+type Member = ([u8; 8], AgeClass, [u8; 4]);
 
 /// Why a source's answer is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,9 +101,9 @@ impl SourcePages {
         if !fits || chunks.len() > room || (chunks.is_empty() && room > 0) {
             return Err(BadSource::Pages);
         }
-        for [a, b, c, d, e, f, g, h, class] in chunks {
+        for [name @ .., class, s, t, u, v] in chunks {
             let class = AgeClass::try_from(*class).map_err(|_| BadSource::Form)?;
-            self.members.push(([*a, *b, *c, *d, *e, *f, *g, *h], class));
+            self.members.push((*name, class, [*s, *t, *u, *v]));
         }
         Ok(())
     }
@@ -114,7 +116,7 @@ impl SourcePages {
         let (Some((epoch, _)), None) = (self.told, self.next_offset()) else { return Err(BadSource::Pages) };
         let Self { salt, mut members, .. } = self;
         members.sort_unstable();
-        if members.is_sorted_by(|(a, _), (b, _)| a < b) {
+        if members.is_sorted_by(|(a, ..), (b, ..)| a < b) {
             Ok(SourceSet { salt, epoch, members })
         } else {
             Err(BadSource::Twice)
@@ -146,9 +148,19 @@ impl SourceSet {
 
     /// The class that it tells of this relay, if it lists it.
     pub fn class(&self, relay: &RelayId) -> Option<AgeClass> {
+        self.find(relay).map(|(_, class, _)| *class)
+    }
+
+    /// The class that it tells of this relay, if it lists it and knows it as one that says this.
+    fn class_as(&self, relay: &RelayId, said: &Statement) -> Option<AgeClass> {
+        let (_, class, told) = self.find(relay)?;
+        (*told == short_statement(&self.salt, said)).then_some(*class)
+    }
+
+    fn find(&self, relay: &RelayId) -> Option<&Member> {
         let hash = short_hash(&self.salt, relay);
-        let at = self.members.binary_search_by_key(&hash, |(member, _)| *member).ok()?;
-        self.members.get(at).map(|(_, class)| *class)
+        let at = self.members.binary_search_by_key(&hash, |(member, ..)| *member).ok()?;
+        self.members.get(at)
     }
 }
 
@@ -158,7 +170,8 @@ pub fn most_named(sources: &[&SourceSet]) -> Option<Epoch> {
     sources.iter().map(|source| source.epoch).max_by_key(|epoch| (named(*epoch), *epoch))
 }
 
-/// The usable set of `epoch` that more than half of these sources agree on, of the relays that are `known`.
+/// The usable set of `epoch` that more than half of these sources agree on, of the relays that are `known`, as these are
+/// known: who shows one client a record that it shows nobody else gains nothing by it.
 ///
 /// A source that speaks of another epoch lists nobody, and counts as one: else a few could have an epoch to themselves.
 /// The caller sees to it that no two sources are of one netgroup.
@@ -168,7 +181,7 @@ pub fn most_named(sources: &[&SourceSet]) -> Option<Epoch> {
 pub fn majority(
     epoch: Epoch,
     sources: &[&SourceSet],
-    known: impl IntoIterator<Item = RelayId>,
+    known: impl IntoIterator<Item = (RelayId, Statement)>,
 ) -> Result<Majority, TooFewSources> {
     let all = sources.len();
     let sources: Vec<_> = sources.iter().filter(|source| source.epoch == epoch).collect();
@@ -177,10 +190,10 @@ pub fn majority(
     }
     let mut unknown: Vec<_> = sources.iter().map(|source| source.len()).collect();
     let mut members = Vec::new();
-    for relay in known {
+    for (relay, said) in known {
         let mut told = Vec::with_capacity(sources.len());
         for (source, unknown) in sources.iter().zip(&mut unknown) {
-            let class = source.class(&relay);
+            let class = source.class_as(&relay, &said);
             *unknown = unknown.saturating_sub(class.is_some().into());
             told.extend(class);
         }
@@ -218,11 +231,24 @@ mod tests {
         UsableSet::new(EPOCH, members.into_iter().map(|(number, class)| (id(number), class)))
     }
 
+    /// What a relay says of itself.
+    fn said(relay: &RelayId) -> Statement {
+        *relay.as_bytes()
+    }
+
+    fn known(number: u32) -> (RelayId, Statement) {
+        (id(number), said(&id(number)))
+    }
+
     /// What a source with this set says, in pages of `page` members.
     fn say(set: &UsableSet, salt: Salt, page: usize) -> SourceSet {
+        say_as(set, salt, page, said)
+    }
+
+    fn say_as(set: &UsableSet, salt: Salt, page: usize, said: fn(&RelayId) -> Statement) -> SourceSet {
         let mut pages = SourcePages::new(salt);
         while let Some(offset) = pages.next_offset() {
-            let members: Vec<_> = set.short_members(&salt, offset, page).flatten().collect();
+            let members: Vec<_> = set.short_members(&salt, offset, page, |relay| Some(said(relay))).flatten().collect();
             pages.handle_page(set.epoch(), u32::try_from(set.len()).unwrap(), &members).unwrap();
         }
         pages.finish().unwrap()
@@ -230,7 +256,7 @@ mod tests {
 
     fn merged(sets: &[UsableSet], known: u32) -> Majority {
         let sources: Vec<_> = (0..).zip(sets).map(|(n, set)| say(set, [n; 16], 7)).collect();
-        majority(EPOCH, &sources.iter().collect::<Vec<_>>(), (0..known).map(id)).unwrap()
+        majority(EPOCH, &sources.iter().collect::<Vec<_>>(), (0..known).map(self::known)).unwrap()
     }
 
     #[test]
@@ -254,12 +280,31 @@ mod tests {
     }
 
     #[test]
+    fn a_relay_is_used_only_as_most_sources_know_it() {
+        let all = set([(0, Old), (1, Old)]);
+        let changed = |relay: &RelayId| if *relay == id(1) { [9; 32] } else { said(relay) };
+        let honest = |n| say(&all, [n; 16], 7);
+        let other = |n| say_as(&all, [n; 16], 7, changed);
+        let found = |sources: [SourceSet; 5], said| {
+            let sources = sources.each_ref();
+            majority(EPOCH, &sources, [known(0), (id(1), said)]).unwrap()
+        };
+        let liars = || [honest(1), honest(2), honest(3), other(4), other(5)];
+        assert_eq!(found(liars(), said(&id(1))), Majority { set: all.clone(), unknown: 0 });
+        let left = Majority { set: set([(0, Old)]), unknown: 1 };
+        assert_eq!(found(liars(), [9; 32]), left, "as the liars know it");
+        assert_eq!(found(liars(), [8; 32]), left, "as nobody else knows it");
+        let moved = [honest(1), honest(2), other(3), other(4), other(5)];
+        assert_eq!(found(moved, [9; 32]), Majority { set: all.clone(), unknown: 0 }, "it says something else now");
+    }
+
+    #[test]
     fn three_sources_of_the_epoch_are_needed() {
         let of = |epoch| say(&UsableSet::new(epoch, [(id(0), Old)]), [1; 16], 7);
         let two = [of(EPOCH), of(EPOCH), of(EPOCH.next())];
-        assert_eq!(majority(EPOCH, &two.each_ref(), [id(0)]), Err(TooFewSources { answered: 2 }));
+        assert_eq!(majority(EPOCH, &two.each_ref(), [known(0)]), Err(TooFewSources { answered: 2 }));
         let three = [of(EPOCH), of(EPOCH), of(EPOCH.next()), of(EPOCH)];
-        assert_eq!(majority(EPOCH, &three.each_ref(), [id(0)]).unwrap().set, set([(0, Old)]));
+        assert_eq!(majority(EPOCH, &three.each_ref(), [known(0)]).unwrap().set, set([(0, Old)]));
         assert_eq!(majority(EPOCH, &[], []), Err(TooFewSources { answered: 0 }));
     }
 
@@ -270,7 +315,7 @@ mod tests {
         let all: Vec<_> = honest.chain((0..3).map(|_| told(EPOCH.next(), 1))).collect();
         let all: Vec<_> = all.iter().collect();
         assert_eq!(most_named(&all), Some(EPOCH));
-        let found = |epoch| majority(epoch, &all, [id(0), id(1)]).unwrap().set;
+        let found = |epoch| majority(epoch, &all, [known(0), known(1)]).unwrap().set;
         assert_eq!(found(EPOCH), set([(0, Old)]));
         assert!(found(EPOCH.next()).is_empty(), "not even if they are asked for it");
         assert_eq!(most_named(&all[21..23]), Some(EPOCH.next()), "of as many the later");
@@ -279,7 +324,7 @@ mod tests {
 
     #[test]
     fn pages_that_lie_or_loop_end_the_source() {
-        let member = |n: u8, class: u8| [n, 0, 0, 0, 0, 0, 0, 0, class];
+        let member = |n: u8, class: u8| [n, 0, 0, 0, 0, 0, 0, 0, class, 1, 2, 3, 4];
         let max = u32::try_from(MAX_USABLE).unwrap();
         let mut table: Vec<(Epoch, u32, Vec<u8>, BadSource)> = vec![
             (EPOCH, max + 1, member(2, 0).to_vec(), BadSource::TooMany),
@@ -289,7 +334,7 @@ mod tests {
             (EPOCH, 3, [member(2, 0), member(3, 0), member(4, 0)].concat(), BadSource::Pages),
             (EPOCH, 3, member(2, 3).to_vec(), BadSource::Form),
         ];
-        table.extend((1..9).map(|length| (EPOCH, 3, member(2, 0)[..length].to_vec(), BadSource::Form)));
+        table.extend((1..SHORT_MEMBER).map(|length| (EPOCH, 3, member(2, 0)[..length].to_vec(), BadSource::Form)));
         for (epoch, total, members, error) in table {
             let mut pages = SourcePages::new([0; 16]);
             pages.handle_page(EPOCH, 3, &member(1, 0)).unwrap();

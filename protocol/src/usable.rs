@@ -51,8 +51,11 @@ pub struct UsableSet {
 /// The salt of one question for a usable set; fresh for each, so that two answers, or two questions, cannot be compared.
 pub type Salt = [u8; 16];
 
-/// Bytes of a member in an answer: 8 of a hash, and the class.
-pub const SHORT_MEMBER: usize = 9;
+/// A name for what a relay says of itself: [`crate::descriptor::Record::statement`].
+pub type Statement = [u8; 32];
+
+/// Bytes of a member in an answer: its [`short_hash`], its class, and its [`short_statement`].
+pub const SHORT_MEMBER: usize = 13;
 
 /// The bytes are not a saved usable set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,19 +156,28 @@ impl UsableSet {
         Ok(Self { epoch: Epoch(u32::from_le_bytes(*epoch)), members })
     }
 
-    /// The members from `offset` on as an answer has them, `room` at most: each [`short_hash`], and its class.
+    /// The members from `offset` on as an answer has them, `room` at most. `said` knows what each says of itself; where
+    /// it does not, the answer has zeros, which no record is likely to have.
     pub fn short_members(
         &self,
         salt: &Salt,
         offset: usize,
         room: usize,
-    ) -> impl Iterator<Item = [u8; SHORT_MEMBER]> + use<'_> {
-        let salt = *salt;
+        said: impl Fn(&RelayId) -> Option<Statement>,
+    ) -> impl Iterator<Item = [u8; SHORT_MEMBER]> {
         self.members.iter().skip(offset).take(room).map(move |(relay, class)| {
-            let [a, b, c, d, e, f, g, h] = short_hash(&salt, relay);
-            [a, b, c, d, e, f, g, h, (*class).into()]
+            let [a, b, c, d, e, f, g, h] = short_hash(salt, relay);
+            let [s, t, u, v] = said(relay).map_or([0; 4], |said| short_statement(salt, &said));
+            [a, b, c, d, e, f, g, h, (*class).into(), s, t, u, v]
         })
     }
+}
+
+/// What a relay says of itself, in an answer under this salt: `BLAKE3("trefoil/1 said" ‖ salt ‖ statement)[..4]`. The
+/// salt is not known beforehand, so nobody can make records that look alike.
+pub fn short_statement(salt: &Salt, said: &Statement) -> [u8; 4] {
+    let [a, b, c, d, ..] = crypto::blake3(&[SAID_LABEL, salt, said]);
+    [a, b, c, d]
 }
 
 /// A relay's name in an answer under this salt: `BLAKE3("trefoil/1 usable" ‖ salt ‖ RelayId)[..8]`.
@@ -200,6 +212,7 @@ impl From<AgeClass> for u8 {
 }
 
 const SHORT_LABEL: &[u8] = b"trefoil/1 usable";
+const SAID_LABEL: &[u8] = b"trefoil/1 said";
 const DIGEST_LABEL: &[u8] = b"trefoil/1 usable set";
 const MEMBER: usize = 33;
 
@@ -276,18 +289,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_nine_bytes_a_member_and_pages() {
+    fn an_answer_has_thirteen_bytes_a_member_and_pages() {
         let set = UsableSet::freeze(EPOCH, settled(60), &params());
         let salt = [7; 16];
-        let all: Vec<_> = set.short_members(&salt, 0, 100).collect();
+        let said = |relay: &RelayId| (*relay != id(1)).then_some([5; 32]);
+        let all: Vec<_> = set.short_members(&salt, 0, 100, said).collect();
         assert_eq!(all.len(), 60);
-        let paged: Vec<_> = (0..7).flat_map(|page| set.short_members(&salt, page * 10, 10)).collect();
+        let paged: Vec<_> = (0..7).flat_map(|page| set.short_members(&salt, page * 10, 10, said)).collect();
         assert_eq!(paged, all);
         let expected = crypto::blake3(&[b"trefoil/1 usable", &salt, id(0).as_bytes()]);
         assert!(all[0][..8] == expected[..8] && all[0][8] == 0);
-        let other_salt: Vec<_> = set.short_members(&[8; 16], 0, 100).collect();
+        let expected = crypto::blake3(&[b"trefoil/1 said", &salt, &[5; 32]]);
+        assert!(all[0][9..] == expected[..4] && all[1][9..] == [0; 4]);
+        let other_salt: Vec<_> = set.short_members(&[8; 16], 0, 100, said).collect();
         assert!(all.iter().all(|member| !other_salt.iter().any(|other| other[..8] == member[..8])));
-        assert_eq!(set.short_members(&salt, usize::MAX, usize::MAX).count(), 0);
+        assert!(all[2][9..] != other_salt[2][9..]);
+        assert_eq!(set.short_members(&salt, usize::MAX, usize::MAX, said).count(), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use trefoil_protocol::{
     },
     message::Reason,
     reconcile::{Held, Responder, Salt, SaltedId},
+    usable::SHORT_MEMBER,
 };
 
 use crate::{
@@ -244,7 +245,9 @@ impl Session<'_> {
             return refused(Refusal::NotReady);
         }
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let members = usable.short_members(&salt.0, offset, DIRECTORY_MEMBERS).map(member).collect();
+        let view = self.node.directory.view();
+        let said = |relay: &RelayId| view.get(relay).map(|known| known.record.record().statement());
+        let members = usable.short_members(&salt.0, offset, DIRECTORY_MEMBERS, said).map(member).collect();
         let total = u32::try_from(usable.len()).unwrap_or(u32::MAX);
         Answer::Usable { epoch: usable.epoch(), total, members }.encode()
     }
@@ -270,9 +273,9 @@ async fn lost(asker: Option<&Asker<'_>>) {
     }
 }
 
-fn member(bytes: [u8; 9]) -> Member {
-    let [name @ .., class] = bytes;
-    Member { name, class }
+fn member(bytes: [u8; SHORT_MEMBER]) -> Member {
+    let [name @ .., class, s, t, u, v] = bytes;
+    Member { name, class, said: [s, t, u, v] }
 }
 
 fn refused(refusal: Refusal) -> Vec<u8> {

@@ -35,7 +35,7 @@ fn requests() -> Vec<Request<'static>> {
 }
 
 fn answers() -> Vec<Answer<'static>> {
-    let member = Member { name: *b"a member", class: 2 };
+    let member = Member { name: *b"a member", class: 2, said: *b"said" };
     vec![
         Answer::Refused(Refusal::NotForYou),
         Answer::Refused(Refusal::NotReady),

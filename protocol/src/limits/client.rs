@@ -15,7 +15,7 @@ pub const SOURCES: usize = 5;
 /// 2,700.
 pub const SOURCES_DOUBT: usize = 25;
 /// Bytes of their answers, about: in a large network fewer are asked.
-pub const DOUBT_BYTES: usize = 1 << 20;
+pub const DOUBT_BYTES: usize = 3 << 19;
 /// Sources that are asked through circuits, at least: a guard alone must not decide.
 pub const SOURCES_CIRCUITS: usize = 2;
 /// When no source has answered for this long, one more is asked.

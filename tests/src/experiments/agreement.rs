@@ -20,7 +20,7 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::SOURCES,
     majority::{SourcePages, SourceSet, majority, sources_in_doubt},
-    usable::UsableSet,
+    usable::{SHORT_MEMBER, UsableSet, short_hash, short_statement},
 };
 
 use super::{
@@ -259,7 +259,7 @@ impl Sets {
             let drawn = self.draw(most, rng).into_iter();
             let answers: Vec<_> = drawn.map(|at| self.answer(at, attack, &plant, rng)).collect();
             let decide = |count: usize| {
-                let known = self.known.iter().copied().chain([plant]);
+                let known = self.known.iter().chain([&plant]).map(|relay| (*relay, *relay.as_bytes()));
                 let counted: Vec<_> = answers.iter().take(count).collect();
                 let found = majority(self.epoch, &counted, known).expect("enough sources");
                 let unanimous = counted.iter().all(|answer| answer.agrees(&found.set));
@@ -305,13 +305,15 @@ impl Sets {
         // The attacker's relays know what honest ones do.
         let set = if *honest { own } else { &self.honest(rng).2 };
         let salt = rng.random();
-        let mut members: Vec<_> = set.short_members(&salt, 0, usize::MAX).collect();
+        let said = |relay: &RelayId| Some(*relay.as_bytes()); // records are not what is looked at here
+        let mut members: Vec<_> = set.short_members(&salt, 0, usize::MAX, said).collect();
         if attack.sources_lie && !honest {
             let [first, ..] = *plant.as_bytes();
             let left_out = set.iter().enumerate().filter(|(_, (relay, _))| relay.as_bytes()[0] != first);
             members = left_out.map(|(at, _)| members[at]).collect();
-            let mut planted = [2; 9];
-            planted[..8].copy_from_slice(&trefoil_protocol::usable::short_hash(&salt, plant));
+            let mut planted = [2; SHORT_MEMBER];
+            planted[..8].copy_from_slice(&short_hash(&salt, plant));
+            planted[9..].copy_from_slice(&short_statement(&salt, plant.as_bytes()));
             members.push(planted);
         }
         let mut pages = SourcePages::new(salt);

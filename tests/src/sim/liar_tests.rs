@@ -1,16 +1,18 @@
-//! A client among whose sources one lies: it neither plants a relay nor removes one.
+//! A client among whose sources one lies: it neither plants a relay, nor removes one, nor has the client know one as
+//! nobody else does.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
+    descriptor::Record,
     directory::{Answer, Greeting, Member, Request},
     entry::{RelayAddresses, RelayEntry, Weight},
     epoch::{Epoch, UnixSeconds},
     identity::{OnionSecret, RelayId, RelaySecret},
     params::NetworkParams,
     reconcile::{Held, Responder},
-    usable::short_hash,
+    usable::{Salt, short_hash, short_statement},
     view::View,
 };
 use trefoil_relay::{
@@ -22,7 +24,7 @@ use trefoil_relay::{
 use super::{
     bad_gossip_tests::describe,
     gossip_tests::{know, numbers, plan, until},
-    nodes::{START, SimNetwork},
+    nodes::{START, SimNetwork, relay_address, secrets},
     transfer_tests::{echo, isolation, open},
 };
 
@@ -40,6 +42,12 @@ struct Lie {
 impl Lie {
     fn now(&self) -> UnixSeconds {
         START.plus(self.started.elapsed().as_secs())
+    }
+
+    /// What the record says that it shows of a relay.
+    fn said(&self, salt: &Salt, relay: &RelayId) -> [u8; 4] {
+        let shown = self.view.get(relay).map(|known| known.record.record().statement());
+        shown.map_or([0; 4], |said| short_statement(salt, &said))
     }
 
     async fn tell(&self, mut stream: DirectoryStream) {
@@ -69,7 +77,8 @@ impl Lie {
                     Answer::Records(records.iter().map(|known| known.record.record().bytes()).collect()).encode()
                 }
                 Request::Usable { salt, .. } => {
-                    let member = |relay| Member { name: short_hash(&salt.0, relay), class: 2 };
+                    let member =
+                        |relay| Member { name: short_hash(&salt.0, relay), class: 2, said: self.said(&salt.0, relay) };
                     let members: Vec<_> = self.listed.iter().map(member).collect();
                     let total = u32::try_from(members.len()).unwrap();
                     Answer::Usable { epoch, total, members }.encode()
@@ -82,17 +91,16 @@ impl Lie {
     }
 }
 
-/// A bootstrap relay that lists a relay of its own, and all others but one.
-fn play(network: &SimNetwork, removed: RelayId) -> RelayEntry {
+/// A bootstrap relay that lists all of the network but `removed`, and the relay of the record that it alone shows.
+fn play(network: &SimNetwork, removed: Option<RelayId>, shown: &Record) -> RelayEntry {
     let mut rng = StdRng::seed_from_u64(999); // none of the network's
-    let (liar, planted) = (RelaySecret::generate(&mut rng), RelaySecret::generate(&mut rng));
+    let liar = RelaySecret::generate(&mut rng);
     let params = network.params().clone();
-    let record = describe(&params, &planted, PLANTED).sign(&params.id(), &planted);
     let started = tokio::time::Instant::now();
     let mut view = View::new(&params, START);
-    view.offer(record.check(&params, START).unwrap(), START);
-    let others = network.entries().iter().map(|entry| entry.id).filter(|relay| *relay != removed);
-    let listed = others.chain([planted.id()]).collect();
+    view.offer(shown.clone().check(&params, START).unwrap(), START);
+    let all: BTreeSet<_> = network.entries().iter().map(|entry| entry.id).chain([shown.relay()]).collect();
+    let listed = all.into_iter().filter(|relay| Some(*relay) != removed).collect();
     let entry = RelayEntry {
         id: liar.id(),
         onion_key: OnionSecret::generate(&mut rng).public(),
@@ -121,7 +129,9 @@ async fn serve(endpoint: Endpoint, lie: Arc<Lie>) {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_lies_among_five_neither_plants_a_relay_nor_removes_one() {
     let network = plan(1, 8).start();
-    let liar = play(&network, network.entries()[6].id); // its record is as old as the network
+    let (params, planted) = (network.params(), RelaySecret::generate(&mut StdRng::seed_from_u64(998)));
+    let shown = describe(params, &planted, PLANTED).sign(&params.id(), &planted);
+    let liar = play(&network, Some(network.entries()[6].id), &shown); // its record is as old as the network
     let all = numbers(1..=8);
     until(Duration::from_secs(25), "all know all", || know(&network, &all, &all)).await;
     let bootstrap = vec![liar, network.entries()[0].clone(), network.entries()[1].clone()];
@@ -131,4 +141,28 @@ async fn a_source_that_lies_among_five_neither_plants_a_relay_nor_removes_one() 
     assert_eq!((status.usable, status.sources, status.agreeing), (8, 5, 4), "{status}");
     assert_eq!(status.known, 9, "the planted relay is known, and not used");
     echo(&mut open(&client, &isolation(0), super::outside::ECHO).await, b"hello").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_one_source_shows_to_a_client_alone_is_not_used() {
+    let network = plan(2, 8).start();
+    let (params, marked) = (network.params(), network.entries()[6].id);
+    // The relay takes part: the record is newer than its others, and has an onion key by which it would know the client.
+    let (identity, _) = secrets(7);
+    let mut descriptor = describe(params, &identity, &relay_address(7).to_string());
+    descriptor.issued = descriptor.issued.plus(30);
+    let shown = descriptor.sign(&params.id(), &identity);
+    let liar = play(&network, None, &shown);
+    let all = numbers(1..=8);
+    until(Duration::from_secs(25), "all know all", || know(&network, &all, &all)).await;
+    let bootstrap = vec![liar, network.entries()[0].clone(), network.entries()[1].clone()];
+    let client = network.client_of(bootstrap);
+    until(Duration::from_secs(60), "the client knows relays", || client.status().usable > 0).await;
+    let status = client.status();
+    assert_eq!((status.usable, status.known, status.unknown), (7, 8, 1), "{status}");
+    for number in 0..20 {
+        echo(&mut open(&client, &isolation(number), super::outside::ECHO).await, b"hello").await;
+        let paths = client.paths(&isolation(number));
+        assert!(paths.iter().flatten().all(|hop| hop.relay.id != marked), "the marked relay is on a path");
+    }
 }
