@@ -383,8 +383,8 @@ pub const WANTS_AT_ONCE: usize = DIRECTORY_FRAME / (MAX_RECORD + 2) - 3;
 
 /// Relays that are asked whether they can dial one that is about to list itself.
 pub const REACH_ASKED: usize = 3;
-/// Relays that asked to be dialled back and are dialled at once. One that is not there keeps its place for a dial's time, and
-/// whoever finds no room asks again or asks others.
+/// Relays that asked to be dialled back and are dialled at once. For one more, whoever has been dialled for longest gives
+/// way: a relay that is there answers before.
 pub const REACH_RUNNING: usize = 16;
 /// After they could not, it is asked again so much later.
 pub const REACH_RETRY: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! Askers: places for those who ask this relay's directory at once.
+//! Askers: places for those who ask something of this relay's directory at once.
 //!
 //! Specification: docs/protocol.md, "Directory streams". When all places are taken and somebody comes, whoever has been
 //! silent longest loses its own: so nobody keeps others out by holding places and asking nothing.

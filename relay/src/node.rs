@@ -6,7 +6,7 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trefoil_protocol::{
     entry::RelayEntry,
@@ -50,8 +50,8 @@ pub(crate) struct Node {
     pub(crate) sockets: Sockets,
     /// Those who ask the directory through circuits.
     pub(crate) askers: Askers,
-    /// Places for relays that ask to be dialled.
-    pub(crate) dials_back: Semaphore,
+    /// Relays that asked to be dialled, and are.
+    pub(crate) dials_back: Askers,
     /// Reconciliations that others have under way here.
     pub(crate) sessions: Askers,
     pub(crate) links: Links,

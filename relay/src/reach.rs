@@ -2,7 +2,8 @@
 //!
 //! Specification: docs/protocol.md, "Reachability". The asked relay dials from a fresh port, since the way back to the
 //! one that the asker has spoken to is open behind most firewalls. It dials only the address that the asker's link comes
-//! from, each address rarely, and few at once: nobody else can be made a target, and the asked one has sockets left.
+//! from, each address rarely, and few at once, of which the oldest gives way: nobody else can be made a target, and
+//! whoever has many dialled that do not answer keeps nobody waiting who does.
 
 use std::sync::Arc;
 
@@ -43,16 +44,14 @@ pub(crate) async fn look(node: &Arc<Node>, link: &Link, relay: RelayId, addresse
         let is_there = ip::canonical(link.remote_address().ip()) == address.ip();
         let outcome = if !is_there || !node.directory.params().allows_relay_at(address.ip()) {
             Reach::NotYours
-        } else if let Ok(_place) = node.dials_back.try_acquire()
-            && node.directory.senders.dial_back(address)
-        {
+        } else if !node.directory.senders.dial_back(address) {
+            Reach::TooSoon
+        } else {
             let dialled = dial_from_fresh_port(node, relay, address).await;
             if dialled == Reach::Reached {
                 node.directory.note_reached(&relay, address);
             }
             dialled
-        } else {
-            Reach::TooSoon
         };
         outcomes.push(outcome);
     }
@@ -67,12 +66,19 @@ async fn dial_from_fresh_port(node: &Arc<Node>, relay: RelayId, address: std::ne
             return Reach::TooSoon;
         }
     };
-    let outcome = match endpoint.dial(relay, address).await {
-        Ok(_) => Reach::Reached,
-        Err(DialError::WrongKey | DialError::WrongNetwork) => Reach::Stranger,
-        Err(DialError::Address(_) | DialError::Closed) => Reach::TooSoon, // not tried
-        Err(_) => Reach::Silent,
+    let place = node.dials_back.enter();
+    let dialled = tokio::select! {
+        biased;
+        dialled = endpoint.dial(relay, address) => Some(dialled),
+        () = place.lost() => None,
     };
+    let outcome = match dialled {
+        Some(Ok(_)) => Reach::Reached,
+        Some(Err(DialError::WrongKey | DialError::WrongNetwork)) => Reach::Stranger,
+        None | Some(Err(DialError::Address(_) | DialError::Closed)) => Reach::TooSoon, // not tried, or not for long
+        Some(Err(_)) => Reach::Silent,
+    };
+    drop(place);
     endpoint.close(CloseReason::Unspecified);
     endpoint.wait_idle().await;
     outcome

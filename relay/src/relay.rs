@@ -13,7 +13,7 @@ use std::{
 use quinn::AsyncUdpSocket;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -209,7 +209,7 @@ impl Bound {
             publisher: Publisher::new(setup.identity, addresses, exit, setup.statement, setup.store.clone()),
             sockets,
             askers: Askers::new(DIRECTORY_ASKERS),
-            dials_back: Semaphore::new(REACH_RUNNING),
+            dials_back: Askers::new(REACH_RUNNING),
             sessions: Askers::new(SESSIONS_RUNNING),
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),

@@ -33,7 +33,7 @@ use super::{
 struct Played {
     secret: RelaySecret,
     link: Link,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 impl Played {
@@ -45,12 +45,21 @@ impl Played {
         let identity = LinkIdentity::Relay(Arc::new(RelaySecret::from_bytes(&secret.to_bytes())));
         let endpoint = network.endpoint(address.parse().unwrap(), identity);
         let link = endpoint.dial(network.entries()[0].id, relay_address(1)).await.unwrap();
-        Self { secret, link, _endpoint: endpoint }
+        Self { secret, link, endpoint }
     }
 
     /// What it would say of itself at this address.
     fn descriptor(&self, params: &NetworkParams, address: &str) -> Descriptor {
         describe(params, &self.secret, address)
+    }
+
+    /// Has itself dialled at this address.
+    async fn reach(&self, address: &str) -> Reach {
+        let mut questions = Questions::on(&self.link).await.unwrap();
+        let answered = questions.ask(&Request::Reach(address.parse().unwrap())).await.unwrap();
+        let outcomes = answered.read(|answer| if let Answer::Reach(outcomes) = answer { Some(outcomes) } else { None });
+        let [outcome] = outcomes.unwrap()[..] else { panic!("one outcome for one address") };
+        outcome
     }
 
     async fn push(&self, records: &[&Record]) -> Result<u16, QuestionError> {
@@ -276,26 +285,21 @@ async fn a_relay_that_cannot_be_dialled_from_outside_does_not_list_itself_until_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_relay_dials_back_few_at_once_and_turns_the_others_away() {
+async fn relays_that_have_nobody_dialled_hold_a_few_places_and_keep_none_out_that_is_there() {
     let network = settled(9, 3).await;
     let mut asking = JoinSet::new();
     for number in (0..=u8::MAX).take(REACH_RUNNING + 1) {
-        let address = |port| format!("10.{}.0.1:{port}", 100 + number);
+        let address = move |port| format!("10.{}.0.1:{port}", 100 + number);
         let secret = RelaySecret::generate(&mut StdRng::seed_from_u64(number.into()));
         let played = Played::with(&network, &address(9001), secret).await;
-        let nobody = address(9002).parse().unwrap();
-        asking.spawn(async move {
-            let mut questions = Questions::on(&played.link).await.unwrap();
-            let answered = questions.ask(&Request::Reach(nobody)).await.unwrap();
-            answered.read(|answer| if let Answer::Reach(outcomes) = answer { Some(outcomes) } else { None }).unwrap()
-        });
+        asking.spawn(async move { played.reach(&address(9002)).await });
     }
+    sleep(Duration::from_secs(1)).await; // all are being dialled, for some seconds more
+    let there = Played::at(&network, PLAYED).await;
+    let (outcome, _link) =
+        tokio::join!(there.reach(PLAYED), async { there.endpoint.accept().await?.finish().await.ok() });
+    assert_eq!(outcome, Reach::Reached);
     let outcomes = asking.join_all().await;
-    let of = |outcome| outcomes.iter().filter(|outcomes| **outcomes == [outcome]).count();
-    assert_eq!((of(Reach::Silent), of(Reach::TooSoon)), (REACH_RUNNING, 1), "{outcomes:?}");
-    let again = Played::at(&network, "10.98.0.1:9001").await;
-    let mut questions = Questions::on(&again.link).await.unwrap();
-    let answered = questions.ask(&Request::Reach("10.98.0.1:9001".parse().unwrap())).await.unwrap();
-    let outcome = answered.read(|answer| if let Answer::Reach(outcomes) = answer { Some(outcomes) } else { None });
-    assert_eq!(outcome.unwrap(), [Reach::Silent], "and there is room again: a played relay accepts no link");
+    let of = |outcome| outcomes.iter().filter(|other| **other == outcome).count();
+    assert_eq!((of(Reach::Silent), of(Reach::TooSoon)), (REACH_RUNNING - 1, 2), "the oldest gave way: {outcomes:?}");
 }
