@@ -92,10 +92,6 @@ impl Directory {
             Offer::Known | Offer::Older | Offer::Expired => return Err(Cause::Stale),
             Offer::NoRoom => return Err(Cause::NoRoom),
         }
-        let was_proved = self.proved().remove(&relay);
-        if let Some(address) = was_proved {
-            self.note_reached(&relay, address);
-        }
         self.unseen.notify_one();
         Ok(offer)
     }
@@ -138,7 +134,10 @@ impl Directory {
         let before = view.get(&relay).map(|known| known.record.record().entry().addresses);
         let offer = if is_proved { view.offer_reached(checked, self.now()) } else { view.offer(checked, self.now()) };
         let after = view.get(&relay).map(|known| known.record.record().entry().addresses);
-        if before != after && after == Some(addresses) && !is_proved {
+        let is_held = after == Some(addresses);
+        if is_held && is_proved {
+            self.proved().remove(&relay);
+        } else if is_held && before != after {
             view.forget_reached(&relay);
         }
         offer
