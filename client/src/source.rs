@@ -113,8 +113,7 @@ impl Source {
             let Answer::Usable { epoch, total, members } = decode(&frame)? else {
                 return Err(SourceError::Unexpected);
             };
-            let members = members.iter().flat_map(|member| [&member.name[..], &[member.class], &member.said].concat());
-            pages.handle_page(epoch, total, &members.collect::<Vec<_>>())?;
+            pages.handle_page(epoch, total, &members)?;
         }
         Ok(pages.finish()?)
     }

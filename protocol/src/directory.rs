@@ -12,6 +12,7 @@ use crate::{
     limits::{DIRECTORY_FRAME, DIRECTORY_LIST, DIRECTORY_MEMBERS, MAX_FRAUD, MAX_RECORD, RECONCILE_FRAME},
     params::NetworkId,
     reconcile::{Salt, SaltedId},
+    usable::{AgeClass, Member},
     wire::Reader,
 };
 
@@ -95,17 +96,6 @@ pub struct Greeting {
     pub epoch: Epoch,
     /// Where it sees the asker; never on a circuit.
     pub seen: Option<SocketAddr>,
-}
-
-/// A member of a usable set, under the salt that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Member {
-    /// `BLAKE3(salt ‖ RelayId)[..8]`.
-    pub name: [u8; 8],
-    /// Its age class, 0 to 2.
-    pub class: u8,
-    /// What the answerer's record of it says: [`crate::usable::short_statement`].
-    pub said: [u8; 4],
 }
 
 /// Why a request was refused.
@@ -294,7 +284,7 @@ impl<'a> Answer<'a> {
                 frame.extend(total.to_le_bytes());
                 members.iter().for_each(|member| {
                     frame.extend(member.name);
-                    frame.push(member.class);
+                    frame.push(member.class.into());
                     frame.extend(member.said);
                 });
             }
@@ -431,9 +421,8 @@ fn list<'a>(body: &mut Reader<'a>, lengths: std::ops::RangeInclusive<usize>) -> 
 fn members(body: &mut Reader<'_>) -> Option<Vec<Member>> {
     let mut members = vec![];
     while !body.is_empty() {
-        let member = Member { name: body.array()?, class: body.byte()?, said: body.array()? };
-        let fits = member.class <= 2 && members.len() < DIRECTORY_MEMBERS;
-        fits.then(|| members.push(member))?;
+        let (name, class, said) = (body.array()?, AgeClass::try_from(body.byte()?).ok()?, body.array()?);
+        (members.len() < DIRECTORY_MEMBERS).then(|| members.push(Member { name, class, said }))?;
     }
     Some(members)
 }

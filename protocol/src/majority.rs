@@ -7,7 +7,7 @@ use crate::{
     epoch::Epoch,
     identity::RelayId,
     limits::{DOUBT_BYTES, MAX_USABLE, SOURCES, SOURCES_DOUBT, SOURCES_MIN},
-    usable::{AgeClass, SHORT_MEMBER, Salt, Statement, UsableSet, short_hash, short_statement},
+    usable::{AgeClass, Member, Salt, Statement, UsableSet, short_hash, short_statement},
 };
 
 /// A source's answer while it comes in, page by page.
@@ -38,9 +38,6 @@ pub struct Majority {
     pub unknown: usize,
 }
 
-/// A relay's name, its class, and what it says of itself.
-type Member = ([u8; 8], AgeClass, [u8; 4]);
-
 /// Why a source's answer is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSource {
@@ -50,9 +47,6 @@ pub enum BadSource {
     /// Pages that do not fit each other: another epoch or number, too many members, an empty page.
     #[error("the source's pages do not fit each other")]
     Pages,
-    /// Bytes that are not members.
-    #[error("the source's answer is malformed")]
-    Form,
     /// One name for two members.
     #[error("the source lists a relay twice")]
     Twice,
@@ -61,7 +55,7 @@ pub enum BadSource {
 /// How many sources are asked where the first ones disagree on a set of so many relays: many, since each further one
 /// makes it less likely that most of them lie; fewer where their answers are long.
 pub fn sources_in_doubt(relays: usize) -> usize {
-    (DOUBT_BYTES / (SHORT_MEMBER * relays.max(1))).clamp(SOURCES, SOURCES_DOUBT)
+    (DOUBT_BYTES / (Member::LENGTH * relays.max(1))).clamp(SOURCES, SOURCES_DOUBT)
 }
 
 /// Too few sources said something about the epoch.
@@ -86,25 +80,21 @@ impl SourcePages {
         }
     }
 
-    /// Takes in the page that begins at [`SourcePages::next_offset`]: [`SHORT_MEMBER`] bytes a member.
+    /// Takes in the page that begins at [`SourcePages::next_offset`].
     ///
     /// # Errors
     /// [`BadSource`]; the source is not to be asked further.
-    pub fn handle_page(&mut self, epoch: Epoch, total: u32, members: &[u8]) -> Result<(), BadSource> {
+    pub fn handle_page(&mut self, epoch: Epoch, total: u32, members: &[Member]) -> Result<(), BadSource> {
         let total = usize::try_from(total).map_err(|_| BadSource::TooMany)?;
         if total > MAX_USABLE {
             return Err(BadSource::TooMany);
         }
-        let (chunks, []) = members.as_chunks::<SHORT_MEMBER>() else { return Err(BadSource::Form) };
         let room = total.saturating_sub(self.members.len());
         let fits = *self.told.get_or_insert((epoch, total)) == (epoch, total);
-        if !fits || chunks.len() > room || (chunks.is_empty() && room > 0) {
+        if !fits || members.len() > room || (members.is_empty() && room > 0) {
             return Err(BadSource::Pages);
         }
-        for [name @ .., class, s, t, u, v] in chunks {
-            let class = AgeClass::try_from(*class).map_err(|_| BadSource::Form)?;
-            self.members.push((*name, class, [*s, *t, *u, *v]));
-        }
+        self.members.extend(members);
         Ok(())
     }
 
@@ -116,7 +106,7 @@ impl SourcePages {
         let (Some((epoch, _)), None) = (self.told, self.next_offset()) else { return Err(BadSource::Pages) };
         let Self { salt, mut members, .. } = self;
         members.sort_unstable();
-        if members.is_sorted_by(|(a, ..), (b, ..)| a < b) {
+        if members.is_sorted_by(|a, b| a.name < b.name) {
             Ok(SourceSet { salt, epoch, members })
         } else {
             Err(BadSource::Twice)
@@ -148,18 +138,18 @@ impl SourceSet {
 
     /// The class that it tells of this relay, if it lists it.
     pub fn class(&self, relay: &RelayId) -> Option<AgeClass> {
-        self.find(relay).map(|(_, class, _)| *class)
+        self.find(relay).map(|member| member.class)
     }
 
     /// The class that it tells of this relay, if it lists it and knows it as one that says this.
     fn class_as(&self, relay: &RelayId, said: &Statement) -> Option<AgeClass> {
-        let (_, class, told) = self.find(relay)?;
-        (*told == short_statement(&self.salt, said)).then_some(*class)
+        let member = self.find(relay)?;
+        (member.said == short_statement(&self.salt, said)).then_some(member.class)
     }
 
     fn find(&self, relay: &RelayId) -> Option<&Member> {
         let hash = short_hash(&self.salt, relay);
-        let at = self.members.binary_search_by_key(&hash, |(member, ..)| *member).ok()?;
+        let at = self.members.binary_search_by_key(&hash, |member| member.name).ok()?;
         self.members.get(at)
     }
 }
@@ -248,7 +238,7 @@ mod tests {
     fn say_as(set: &UsableSet, salt: Salt, page: usize, said: fn(&RelayId) -> Statement) -> SourceSet {
         let mut pages = SourcePages::new(salt);
         while let Some(offset) = pages.next_offset() {
-            let members: Vec<_> = set.short_members(&salt, offset, page, |relay| Some(said(relay))).flatten().collect();
+            let members: Vec<_> = set.short_members(&salt, offset, page, |relay| Some(said(relay))).collect();
             pages.handle_page(set.epoch(), u32::try_from(set.len()).unwrap(), &members).unwrap();
         }
         pages.finish().unwrap()
@@ -324,28 +314,26 @@ mod tests {
 
     #[test]
     fn pages_that_lie_or_loop_end_the_source() {
-        let member = |n: u8, class: u8| [n, 0, 0, 0, 0, 0, 0, 0, class, 1, 2, 3, 4];
+        let member = |n: u8, class| Member { name: [n; 8], class, said: [1, 2, 3, 4] };
         let max = u32::try_from(MAX_USABLE).unwrap();
-        let mut table: Vec<(Epoch, u32, Vec<u8>, BadSource)> = vec![
-            (EPOCH, max + 1, member(2, 0).to_vec(), BadSource::TooMany),
-            (EPOCH.next(), 3, member(2, 0).to_vec(), BadSource::Pages),
-            (EPOCH, 4, member(2, 0).to_vec(), BadSource::Pages),
+        let table: Vec<(Epoch, u32, Vec<Member>, BadSource)> = vec![
+            (EPOCH, max + 1, vec![member(2, New)], BadSource::TooMany),
+            (EPOCH.next(), 3, vec![member(2, New)], BadSource::Pages),
+            (EPOCH, 4, vec![member(2, New)], BadSource::Pages),
             (EPOCH, 3, vec![], BadSource::Pages),
-            (EPOCH, 3, [member(2, 0), member(3, 0), member(4, 0)].concat(), BadSource::Pages),
-            (EPOCH, 3, member(2, 3).to_vec(), BadSource::Form),
+            (EPOCH, 3, vec![member(2, New), member(3, New), member(4, New)], BadSource::Pages),
         ];
-        table.extend((1..SHORT_MEMBER).map(|length| (EPOCH, 3, member(2, 0)[..length].to_vec(), BadSource::Form)));
         for (epoch, total, members, error) in table {
             let mut pages = SourcePages::new([0; 16]);
-            pages.handle_page(EPOCH, 3, &member(1, 0)).unwrap();
+            pages.handle_page(EPOCH, 3, &[member(1, New)]).unwrap();
             assert_eq!(pages.handle_page(epoch, total, &members), Err(error), "{members:?}");
         }
         let mut twice = SourcePages::new([0; 16]);
-        twice.handle_page(EPOCH, 2, &[member(1, 0), member(1, 1)].concat()).unwrap();
+        twice.handle_page(EPOCH, 2, &[member(1, New), member(1, Grown)]).unwrap();
         assert_eq!(twice.finish().unwrap_err(), BadSource::Twice);
         let mut short = SourcePages::new([0; 16]);
         assert_eq!(short.next_offset(), Some(0));
-        short.handle_page(EPOCH, 2, &member(1, 0)).unwrap();
+        short.handle_page(EPOCH, 2, &[member(1, New)]).unwrap();
         assert_eq!(short.next_offset(), Some(1));
         assert_eq!(short.finish().unwrap_err(), BadSource::Pages);
         assert_eq!(SourcePages::new([0; 16]).finish().unwrap_err(), BadSource::Pages);
@@ -406,9 +394,10 @@ mod tests {
         }
 
         #[test]
-        fn any_page_is_taken_or_refused(total in 0u32..20, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_page_is_taken_or_refused(total in 0u32..20, names in prop::collection::vec(0u8..30, 0..25)) {
             let mut pages = SourcePages::new([0; 16]);
-            let _ = pages.handle_page(EPOCH, total, &bytes);
+            let page: Vec<_> = names.iter().map(|n| Member { name: [*n; 8], class: Old, said: [0; 4] }).collect();
+            let _ = pages.handle_page(EPOCH, total, &page);
             prop_assert!(pages.members.len() <= 20);
             if let Ok(set) = pages.finish() {
                 prop_assert_eq!(set.len(), usize::try_from(total).unwrap());

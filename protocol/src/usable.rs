@@ -54,8 +54,17 @@ pub type Salt = [u8; 16];
 /// A name for what a relay says of itself: [`crate::descriptor::Record::statement`].
 pub type Statement = [u8; 32];
 
-/// Bytes of a member in an answer: its [`short_hash`], its class, and its [`short_statement`].
-pub const SHORT_MEMBER: usize = 13;
+/// A member of a usable set in an answer, under the salt that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Who: its [`short_hash`].
+    pub name: [u8; 8],
+    /// How long it is known.
+    pub class: AgeClass,
+    /// What the answerer's record of it says, by its [`short_statement`]; zeros, which no record is likely to have, where
+    /// it has none any more.
+    pub said: [u8; 4],
+}
 
 /// The bytes are not a saved usable set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,19 +165,18 @@ impl UsableSet {
         Ok(Self { epoch: Epoch(u32::from_le_bytes(*epoch)), members })
     }
 
-    /// The members from `offset` on as an answer has them, `room` at most. `said` knows what each says of itself; where
-    /// it does not, the answer has zeros, which no record is likely to have.
+    /// The members from `offset` on as an answer has them, `room` at most. `said` knows what each says of itself.
     pub fn short_members(
         &self,
         salt: &Salt,
         offset: usize,
         room: usize,
         said: impl Fn(&RelayId) -> Option<Statement>,
-    ) -> impl Iterator<Item = [u8; SHORT_MEMBER]> {
-        self.members.iter().skip(offset).take(room).map(move |(relay, class)| {
-            let [a, b, c, d, e, f, g, h] = short_hash(salt, relay);
-            let [s, t, u, v] = said(relay).map_or([0; 4], |said| short_statement(salt, &said));
-            [a, b, c, d, e, f, g, h, (*class).into(), s, t, u, v]
+    ) -> impl Iterator<Item = Member> {
+        self.members.iter().skip(offset).take(room).map(move |(relay, class)| Member {
+            name: short_hash(salt, relay),
+            class: *class,
+            said: said(relay).map_or([0; 4], |said| short_statement(salt, &said)),
         })
     }
 }
@@ -178,6 +186,11 @@ impl UsableSet {
 pub fn short_statement(salt: &Salt, said: &Statement) -> [u8; 4] {
     let [a, b, c, d, ..] = crypto::blake3(&[SAID_LABEL, salt, said]);
     [a, b, c, d]
+}
+
+impl Member {
+    /// Its bytes in an answer.
+    pub const LENGTH: usize = 13;
 }
 
 /// A relay's name in an answer under this salt: `BLAKE3("trefoil/1 usable" ‖ salt ‖ RelayId)[..8]`.
@@ -289,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_thirteen_bytes_a_member_and_pages() {
+    fn an_answer_names_no_member_and_has_pages() {
         let set = UsableSet::freeze(EPOCH, settled(60), &params());
         let salt = [7; 16];
         let said = |relay: &RelayId| (*relay != id(1)).then_some([5; 32]);
@@ -298,12 +311,12 @@ mod tests {
         let paged: Vec<_> = (0..7).flat_map(|page| set.short_members(&salt, page * 10, 10, said)).collect();
         assert_eq!(paged, all);
         let expected = crypto::blake3(&[b"trefoil/1 usable", &salt, id(0).as_bytes()]);
-        assert!(all[0][..8] == expected[..8] && all[0][8] == 0);
+        assert!(all[0].name == expected[..8] && all[0].class == AgeClass::New);
         let expected = crypto::blake3(&[b"trefoil/1 said", &salt, &[5; 32]]);
-        assert!(all[0][9..] == expected[..4] && all[1][9..] == [0; 4]);
+        assert!(all[0].said == expected[..4] && all[1].said == [0; 4]);
         let other_salt: Vec<_> = set.short_members(&[8; 16], 0, 100, said).collect();
-        assert!(all.iter().all(|member| !other_salt.iter().any(|other| other[..8] == member[..8])));
-        assert!(all[2][9..] != other_salt[2][9..]);
+        assert!(all.iter().all(|member| !other_salt.iter().any(|other| other.name == member.name)));
+        assert!(all[2].said != other_salt[2].said);
         assert_eq!(set.short_members(&salt, usize::MAX, usize::MAX, said).count(), 0);
     }
 

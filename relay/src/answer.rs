@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::debug;
 use trefoil_protocol::{
-    directory::{self, Answer, Member, Refusal, Request},
+    directory::{self, Answer, Refusal, Request},
     entry::RelayAddresses,
     identity::RelayId,
     limits::{
@@ -20,7 +20,6 @@ use trefoil_protocol::{
     },
     message::Reason,
     reconcile::{Held, Responder, Salt, SaltedId},
-    usable::SHORT_MEMBER,
 };
 
 use crate::{
@@ -247,7 +246,7 @@ impl Session<'_> {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         let view = self.node.directory.view();
         let said = |relay: &RelayId| view.get(relay).map(|known| known.record.record().statement());
-        let members = usable.short_members(&salt.0, offset, DIRECTORY_MEMBERS, said).map(member).collect();
+        let members = usable.short_members(&salt.0, offset, DIRECTORY_MEMBERS, said).collect();
         let total = u32::try_from(usable.len()).unwrap_or(u32::MAX);
         Answer::Usable { epoch: usable.epoch(), total, members }.encode()
     }
@@ -271,11 +270,6 @@ async fn lost(asker: Option<&Asker<'_>>) {
         Some(asker) => asker.lost().await,
         None => std::future::pending().await,
     }
-}
-
-fn member(bytes: [u8; SHORT_MEMBER]) -> Member {
-    let [name @ .., class, s, t, u, v] = bytes;
-    Member { name, class, said: [s, t, u, v] }
 }
 
 fn refused(refusal: Refusal) -> Vec<u8> {

@@ -35,7 +35,7 @@ fn requests() -> Vec<Request<'static>> {
 }
 
 fn answers() -> Vec<Answer<'static>> {
-    let member = Member { name: *b"a member", class: 2, said: *b"said" };
+    let member = Member { name: *b"a member", class: AgeClass::Old, said: *b"said" };
     vec![
         Answer::Refused(Refusal::NotForYou),
         Answer::Refused(Refusal::NotReady),
@@ -116,8 +116,8 @@ fn unknown_types_and_values_are_refused() {
         &[REACH, 5],
         &[REACH, 0, 0, 0],
         &[RECONCILE],
-        &[USABLE, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 3], // there is no class 3
-        &[WANT, 1, 0, 65, 1],                                         // a record of 321 bytes, which is not there
+        &[USABLE, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 3, 9, 9, 9, 9], // there is no class 3
+        &[WANT, 1, 0, 65, 1], // a record of 321 bytes, which is not there
     ];
     for frame in refused {
         let [kind, ..] = frame else { unreachable!() };

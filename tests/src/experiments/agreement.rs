@@ -20,7 +20,7 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::SOURCES,
     majority::{SourcePages, SourceSet, majority, sources_in_doubt},
-    usable::{SHORT_MEMBER, UsableSet, short_hash, short_statement},
+    usable::{AgeClass, Member, UsableSet, short_hash, short_statement},
 };
 
 use super::{
@@ -311,14 +311,12 @@ impl Sets {
             let [first, ..] = *plant.as_bytes();
             let left_out = set.iter().enumerate().filter(|(_, (relay, _))| relay.as_bytes()[0] != first);
             members = left_out.map(|(at, _)| members[at]).collect();
-            let mut planted = [2; SHORT_MEMBER];
-            planted[..8].copy_from_slice(&short_hash(&salt, plant));
-            planted[9..].copy_from_slice(&short_statement(&salt, plant.as_bytes()));
-            members.push(planted);
+            let (name, said) = (short_hash(&salt, plant), short_statement(&salt, plant.as_bytes()));
+            members.push(Member { name, class: AgeClass::Old, said });
         }
         let mut pages = SourcePages::new(salt);
         let total = u32::try_from(members.len()).expect("a small set");
-        pages.handle_page(self.epoch, total, members.as_flattened()).expect("a whole answer");
+        pages.handle_page(self.epoch, total, &members).expect("a whole answer");
         pages.finish().expect("a whole answer")
     }
 }

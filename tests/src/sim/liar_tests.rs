@@ -4,15 +4,16 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
+use trefoil_client::{status::Status, tunnel::Client};
 use trefoil_protocol::{
     descriptor::Record,
-    directory::{Answer, Greeting, Member, Request},
+    directory::{Answer, Greeting, Request},
     entry::{RelayAddresses, RelayEntry, Weight},
     epoch::{Epoch, UnixSeconds},
     identity::{OnionSecret, RelayId, RelaySecret},
     params::NetworkParams,
     reconcile::{Held, Responder},
-    usable::{Salt, short_hash, short_statement},
+    usable::{AgeClass, Member, Salt, short_hash, short_statement},
     view::View,
 };
 use trefoil_relay::{
@@ -77,8 +78,11 @@ impl Lie {
                     Answer::Records(records.iter().map(|known| known.record.record().bytes()).collect()).encode()
                 }
                 Request::Usable { salt, .. } => {
-                    let member =
-                        |relay| Member { name: short_hash(&salt.0, relay), class: 2, said: self.said(&salt.0, relay) };
+                    let member = |relay| Member {
+                        name: short_hash(&salt.0, relay),
+                        class: AgeClass::Old,
+                        said: self.said(&salt.0, relay),
+                    };
                     let members: Vec<_> = self.listed.iter().map(member).collect();
                     let total = u32::try_from(members.len()).unwrap();
                     Answer::Usable { epoch, total, members }.encode()
@@ -126,18 +130,23 @@ async fn serve(endpoint: Endpoint, lie: Arc<Lie>) {
     }
 }
 
+/// A client that was named the liar and two of the network's eight relays, once it uses some.
+async fn lied_to(network: &SimNetwork, liar: RelayEntry) -> (Client, Status) {
+    let all = numbers(1..=8);
+    until(Duration::from_secs(25), "all know all", || know(network, &all, &all)).await;
+    let client = network.client_of(vec![liar, network.entries()[0].clone(), network.entries()[1].clone()]);
+    until(Duration::from_secs(60), "the client knows relays", || client.status().usable > 0).await;
+    let status = client.status();
+    (client, status)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_lies_among_five_neither_plants_a_relay_nor_removes_one() {
     let network = plan(1, 8).start();
     let (params, planted) = (network.params(), RelaySecret::generate(&mut StdRng::seed_from_u64(998)));
     let shown = describe(params, &planted, PLANTED).sign(&params.id(), &planted);
     let liar = play(&network, Some(network.entries()[6].id), &shown); // its record is as old as the network
-    let all = numbers(1..=8);
-    until(Duration::from_secs(25), "all know all", || know(&network, &all, &all)).await;
-    let bootstrap = vec![liar, network.entries()[0].clone(), network.entries()[1].clone()];
-    let client = network.client_of(bootstrap);
-    until(Duration::from_secs(60), "the client knows relays", || client.status().usable > 0).await;
-    let status = client.status();
+    let (client, status) = lied_to(&network, liar).await;
     assert_eq!((status.usable, status.sources, status.agreeing), (8, 5, 4), "{status}");
     assert_eq!(status.known, 9, "the planted relay is known, and not used");
     echo(&mut open(&client, &isolation(0), super::outside::ECHO).await, b"hello").await;
@@ -153,12 +162,7 @@ async fn a_record_that_one_source_shows_to_a_client_alone_is_not_used() {
     descriptor.issued = descriptor.issued.plus(30);
     let shown = descriptor.sign(&params.id(), &identity);
     let liar = play(&network, None, &shown);
-    let all = numbers(1..=8);
-    until(Duration::from_secs(25), "all know all", || know(&network, &all, &all)).await;
-    let bootstrap = vec![liar, network.entries()[0].clone(), network.entries()[1].clone()];
-    let client = network.client_of(bootstrap);
-    until(Duration::from_secs(60), "the client knows relays", || client.status().usable > 0).await;
-    let status = client.status();
+    let (client, status) = lied_to(&network, liar).await;
     assert_eq!((status.usable, status.known, status.unknown), (7, 8, 1), "{status}");
     for number in 0..20 {
         echo(&mut open(&client, &isolation(number), super::outside::ECHO).await, b"hello").await;
