@@ -101,6 +101,7 @@ mod tests {
             first_seen: UnixSeconds(NOW.0 - 1000),
             reached: true,
             withdrawn: false,
+            settled: true,
         });
         let usable = UsableSet::freeze(Epoch::of(NOW, &params().directory), seen, &params().directory);
         let dir = tempfile::tempdir().unwrap();

@@ -9,9 +9,12 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use crate::{
     entry::RelayAddresses,
     epoch::Epoch,
-    limits::{DIRECTORY_FRAME, DIRECTORY_LIST, DIRECTORY_MEMBERS, MAX_FRAUD, MAX_RECORD, RECONCILE_FRAME},
+    limits::{
+        DIRECTORY_FRAME, DIRECTORY_LIST, DIRECTORY_MEMBERS, MAX_FRAUD, MAX_RECORD, MAX_SIGHTING, RECONCILE_FRAME,
+    },
     params::NetworkId,
     reconcile::{Salt, SaltedId},
+    sighting::SightingName,
     usable::{AgeClass, Member},
     wire::Reader,
 };
@@ -51,6 +54,10 @@ pub enum Request<'a> {
         /// How many of them to leave out at the front.
         offset: u16,
     },
+    /// Sightings that the asker thinks are new to the other, at most [`DIRECTORY_LIST`]. Only relays may push.
+    Sight(Vec<&'a [u8]>),
+    /// The sightings that you have and I have not: I have these, at most [`DIRECTORY_LIST`].
+    Sightings(Vec<SightingName>),
 }
 
 /// An answer, borrowing the bytes that it was decoded from.
@@ -64,7 +71,7 @@ pub enum Answer<'a> {
     Reconcile(&'a [u8]),
     /// To `Want`: the first of what was asked for, as many as fit, in its order; empty where there is none any more.
     Records(Vec<&'a [u8]>),
-    /// To `Push`: how many changed the view.
+    /// To `Push` and `Sight`: how many were news.
     Taken(u16),
     /// To `Usable`.
     Usable {
@@ -79,6 +86,8 @@ pub enum Answer<'a> {
     Reach(Vec<Reach>),
     /// To `Frauds`: as many as fit; none when there are no more.
     Frauds(Vec<&'a [u8]>),
+    /// To `Sightings`: as many as fit of those that the asker did not name.
+    Sightings(Vec<&'a [u8]>),
 }
 
 /// What a node tells about itself.
@@ -157,6 +166,8 @@ const PUSH: u8 = 4;
 const USABLE: u8 = 5;
 const REACH: u8 = 6;
 const FRAUDS: u8 = 7;
+const SIGHTINGS: u8 = 8;
+const SIGHT: u8 = 9;
 
 /// How many bytes come after a frame's length.
 ///
@@ -168,7 +179,7 @@ pub fn frame_length(header: [u8; FRAME_HEADER]) -> Result<usize, DirectoryError>
     fits.ok_or(DirectoryError::Length(length))
 }
 
-/// The first of `items` (records or fraud proofs), as many as one frame takes.
+/// The first of `items` (records, fraud proofs or sightings), as many as one frame takes.
 pub fn fitting<'a>(items: impl IntoIterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
     let mut room = DIRECTORY_FRAME - 1 - 2 * COUNT;
     let fits = |item: &&[u8]| match room.checked_sub(COUNT + item.len()) {
@@ -184,7 +195,7 @@ pub fn fitting<'a>(items: impl IntoIterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
 impl<'a> Request<'a> {
     /// Reads a frame without its length.
     pub fn decode(frame: &'a [u8]) -> Result<Self, DirectoryError> {
-        decode(frame, HELLO..=FRAUDS, Self::decode_body)
+        decode(frame, HELLO..=SIGHT, Self::decode_body)
     }
 
     /// The frame, with its length.
@@ -217,6 +228,11 @@ impl<'a> Request<'a> {
             }
             Self::Reach(addresses) => put_addresses(&mut frame, addresses),
             Self::Frauds { offset } => frame.extend(offset.to_le_bytes()),
+            Self::Sight(sightings) => put_list(&mut frame, sightings),
+            Self::Sightings(names) => {
+                put_count(&mut frame, names.len());
+                names.iter().for_each(|name| frame.extend(name.0));
+            }
         }
         finish(frame)
     }
@@ -230,6 +246,8 @@ impl<'a> Request<'a> {
             Self::Usable { .. } => USABLE,
             Self::Reach(_) => REACH,
             Self::Frauds { .. } => FRAUDS,
+            Self::Sight(_) => SIGHT,
+            Self::Sightings(_) => SIGHTINGS,
         }
     }
 
@@ -244,10 +262,7 @@ impl<'a> Request<'a> {
                 };
                 Self::Reconcile { begin, message: message(body)? }
             }
-            WANT => {
-                let count = count(body)?;
-                Self::Want((0..count).map(|_| body.array().map(SaltedId)).collect::<Option<_>>()?)
-            }
+            WANT => Self::Want(names(body)?.into_iter().map(SaltedId).collect()),
             PUSH => {
                 let (records, frauds) = (list(body, 1..=MAX_RECORD)?, list(body, 1..=MAX_FRAUD)?);
                 Self::Push { records, frauds }
@@ -255,6 +270,8 @@ impl<'a> Request<'a> {
             USABLE => Self::Usable { salt: Salt(body.array()?), offset: body.u32()? },
             REACH => Self::Reach(addresses(body)?),
             FRAUDS => Self::Frauds { offset: body.u16()? },
+            SIGHT => Self::Sight(list(body, 1..=MAX_SIGHTING)?),
+            SIGHTINGS => Self::Sightings(names(body)?.into_iter().map(SightingName).collect()),
             _ => return None,
         })
     }
@@ -263,7 +280,7 @@ impl<'a> Request<'a> {
 impl<'a> Answer<'a> {
     /// Reads a frame without its length.
     pub fn decode(frame: &'a [u8]) -> Result<Self, DirectoryError> {
-        decode(frame, REFUSED..=FRAUDS, Self::decode_body)
+        decode(frame, REFUSED..=SIGHTINGS, Self::decode_body)
     }
 
     /// The frame, with its length.
@@ -277,7 +294,7 @@ impl<'a> Answer<'a> {
             Self::Refused(refusal) => frame.push(*refusal as u8),
             Self::Hello(greeting) => greeting.encode(&mut frame),
             Self::Reconcile(message) => frame.extend(*message),
-            Self::Records(items) | Self::Frauds(items) => put_list(&mut frame, items),
+            Self::Records(items) | Self::Frauds(items) | Self::Sightings(items) => put_list(&mut frame, items),
             Self::Taken(count) => frame.extend(count.to_le_bytes()),
             Self::Usable { epoch, total, members } => {
                 frame.extend(epoch.0.to_le_bytes());
@@ -303,6 +320,7 @@ impl<'a> Answer<'a> {
             Self::Usable { .. } => USABLE,
             Self::Reach(_) => REACH,
             Self::Frauds(_) => FRAUDS,
+            Self::Sightings(_) => SIGHTINGS,
         }
     }
 
@@ -323,6 +341,7 @@ impl<'a> Answer<'a> {
                 Self::Reach(outcomes.iter().map(|outcome| Reach::decode(*outcome)).collect::<Option<_>>()?)
             }
             FRAUDS => Self::Frauds(list(body, 1..=MAX_FRAUD)?),
+            SIGHTINGS => Self::Sightings(list(body, 1..=MAX_SIGHTING)?),
             _ => return None,
         })
     }
@@ -416,6 +435,11 @@ fn list<'a>(body: &mut Reader<'a>, lengths: std::ops::RangeInclusive<usize>) -> 
         lengths.contains(&length).then(|| body.take(length))?
     };
     (0..count).map(|_| item()).collect()
+}
+
+fn names<const LENGTH: usize>(body: &mut Reader<'_>) -> Option<Vec<[u8; LENGTH]>> {
+    let count = count(body)?;
+    (0..count).map(|_| body.array()).collect()
 }
 
 fn members(body: &mut Reader<'_>) -> Option<Vec<Member>> {

@@ -36,6 +36,8 @@ pub mod reconcile;
 pub mod relays;
 pub mod resolve;
 pub mod rules;
+pub mod settling;
+pub mod sighting;
 mod stream;
 pub mod streams;
 pub mod uri;

@@ -6,10 +6,11 @@
 mod bootstrap;
 mod client;
 mod operator;
+mod settling;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::{bootstrap::*, client::*, operator::*};
+pub use self::{bootstrap::*, client::*, operator::*, settling::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

@@ -39,6 +39,8 @@ pub struct Seen {
     pub reached: bool,
     /// Whether it says that it leaves, or is barred by a fraud proof.
     pub withdrawn: bool,
+    /// Whether it was in time for this epoch: [`crate::settling::Settling::is_settled`].
+    pub settled: bool,
 }
 
 /// The usable relays of an epoch with their classes, in the order of their ids.
@@ -87,15 +89,16 @@ impl AgeClass {
 impl UsableSet {
     /// The set of the relay that has seen these, at the start of `epoch`.
     ///
-    /// Usable is what was reached, has not withdrawn, and was first seen `settle` before the epoch began, so that all
-    /// relays had the time to see it. Where these are fewer than `min_usable` the network is young, and `settle` does
-    /// not count.
+    /// Usable is what was reached, and was in time (`settling.rs`), so that all relays had the time to agree on it: who
+    /// withdraws later stays for this epoch. Where these are fewer than `min_usable` the network is young, and usable is
+    /// what was reached and has not withdrawn.
     pub fn freeze(epoch: Epoch, seen: impl IntoIterator<Item = Seen>, params: &DirectoryParams) -> Self {
         let start = epoch.start(params);
-        let mut all: Vec<_> = seen.into_iter().filter(|seen| seen.reached && !seen.withdrawn).collect();
-        let is_settled = |seen: &Seen| seen.first_seen.plus(params.settle.into()) <= start;
-        if all.iter().filter(|seen| is_settled(seen)).count() >= params.min_usable.into() {
-            all.retain(is_settled);
+        let mut all: Vec<_> = seen.into_iter().filter(|seen| seen.reached).collect();
+        if all.iter().filter(|seen| seen.settled).count() >= params.min_usable.into() {
+            all.retain(|seen| seen.settled);
+        } else {
+            all.retain(|seen| !seen.withdrawn);
         }
         let class = |seen: &Seen| AgeClass::of(start.since(seen.first_seen), params);
         Self::new(epoch, all.iter().map(|seen| (seen.relay, class(seen))))
@@ -251,7 +254,8 @@ mod tests {
     /// Seen so many seconds before the epoch began.
     fn seen(number: u32, before: u64) -> Seen {
         let first_seen = UnixSeconds(EPOCH.start(&params()).0 - before);
-        Seen { relay: id(number), first_seen, reached: true, withdrawn: false }
+        let settled = before >= params().settle.into();
+        Seen { relay: id(number), first_seen, reached: true, withdrawn: false, settled }
     }
 
     fn settled(count: u32) -> Vec<Seen> {
@@ -259,12 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_is_usable_two_hours_after_it_was_first_seen() {
+    fn a_relay_is_usable_if_it_was_in_time_and_reached() {
         let others = settled(50);
-        for (before, usable) in [(7199, false), (7200, true), (0, false), (400 * 86_400, true)] {
-            let all = others.iter().copied().chain([seen(1000, before)]);
+        for (settled, reached) in [(false, true), (true, true), (true, false), (false, false)] {
+            let all = others.iter().copied().chain([Seen { settled, reached, ..seen(1000, 0) }]);
             let set = UsableSet::freeze(EPOCH, all, &params());
-            assert_eq!(set.class(&id(1000)).is_some(), usable, "{before}");
+            let usable = settled && reached;
+            assert_eq!(set.class(&id(1000)).is_some(), usable, "{settled} {reached}");
             assert_eq!((set.len(), set.epoch()), (50 + usize::from(usable), EPOCH));
         }
     }
@@ -280,11 +285,11 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_reached_or_has_withdrawn_is_never_usable() {
-        for count in [10, 60] {
+    fn who_withdraws_is_out_at_once_in_a_young_network_and_else_where_it_was_in_time() {
+        for (count, usable) in [(10, 10), (60, 61)] {
             let out = [Seen { reached: false, ..seen(1000, 9000) }, Seen { withdrawn: true, ..seen(1001, 9000) }];
             let set = UsableSet::freeze(EPOCH, settled(count).into_iter().chain(out), &params());
-            assert_eq!(set.len(), usize::try_from(count).unwrap());
+            assert_eq!(set.len(), usable);
         }
     }
 
@@ -351,17 +356,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn relays_that_saw_all_before_the_settling_time_freeze_the_same_members(
-            lags in prop::collection::vec((0u64..7200, 0u64..7200), 50..120),
-        ) {
-            // Published long enough ago for gossip: each relay saw it at another moment, both in time.
-            let freeze = |lag: fn(&(u64, u64)) -> u64| {
-                UsableSet::freeze(EPOCH, (0..).zip(&lags).map(|(n, lags)| seen(n, 14_400 - lag(lags))), &params())
-            };
-            prop_assert_eq!(freeze(|lags| lags.0), freeze(|lags| lags.1));
-        }
-
         #[test]
         fn bytes_are_a_set_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..140)) {
             if let Ok(set) = UsableSet::decode(&bytes) {

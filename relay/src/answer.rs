@@ -173,6 +173,11 @@ impl Session<'_> {
                     .collect();
                 Answer::Frauds(directory::fitting(proofs.iter().map(|proof| &proof[..]))).encode()
             }
+            Request::Sight(sightings) => self.sight(&sightings)?,
+            Request::Sightings(names) => {
+                let sightings = directory.sightings_but(&names);
+                Answer::Sightings(directory::fitting(sightings.iter().map(|sighting| &sighting[..]))).encode()
+            }
         })
     }
 
@@ -228,6 +233,24 @@ impl Session<'_> {
         }
         if directory.knows(&relay) && !link.is_closed() {
             self.node.trust(link); // a newcomer is no stranger once its record is here
+        }
+        Ok(Answer::Taken(taken).encode())
+    }
+
+    fn sight(&self, sightings: &[&[u8]]) -> Result<Vec<u8>, Ended> {
+        let (Some(link), Some(relay)) = (self.link, self.peer()) else { return Ok(refused(Refusal::NotForYou)) };
+        let directory = &self.node.directory;
+        let sender = Sender { relay, address: link.remote_address().ip(), manner: Manner::Pushed };
+        if !directory.knows(&relay) {
+            directory.turn_away(Cause::Stranger, sender.address);
+            return Ok(refused(Refusal::NotForYou));
+        }
+        let mut taken = 0;
+        for sighting in sightings {
+            match directory.take_sighting(sighting, relay) {
+                Ok(is_news) => taken += u16::from(is_news),
+                Err(cause) => self.bear(cause, &sender)?,
+            }
         }
         Ok(Answer::Taken(taken).encode())
     }

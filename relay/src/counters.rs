@@ -41,6 +41,8 @@ pub enum Cause {
     Busy,
     /// A fraud proof that proves nothing.
     Fraud,
+    /// A sighting that is none, or that nobody signed.
+    Sighting,
     /// Bytes that are no message of a directory stream.
     Frame,
     /// A reconciliation that lied, looped or did not end.
@@ -65,7 +67,7 @@ pub struct Counters([AtomicU64; Cause::ALL.len()]);
 
 impl Cause {
     /// All of them, in their order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Form,
         Self::Version,
         Self::Network,
@@ -82,6 +84,7 @@ impl Cause {
         Self::MemoryHard,
         Self::Busy,
         Self::Fraud,
+        Self::Sighting,
         Self::Frame,
         Self::Reconcile,
         Self::Dropped,
@@ -111,6 +114,7 @@ impl Cause {
             Self::MemoryHard => "memory_hard",
             Self::Busy => "busy",
             Self::Fraud => "fraud",
+            Self::Sighting => "sighting",
             Self::Frame => "frame",
             Self::Reconcile => "reconcile",
             Self::Dropped => "dropped",
@@ -133,6 +137,7 @@ impl Cause {
             | Self::Signature
             | Self::MemoryHard
             | Self::Fraud
+            | Self::Sighting
             | Self::Frame
             | Self::Reconcile => true,
             Self::Version

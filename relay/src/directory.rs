@@ -6,6 +6,7 @@
 //! await.
 
 mod intake;
+mod settle;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,6 +31,7 @@ use trefoil_protocol::{
     ip,
     limits::{CLOCK_SAMPLES_LEAST, DIRECTORY_TICK, NEIGHBOURS, PROVED_MAX, YOUNG_TICK},
     params::NetworkParams,
+    settling::Settling,
     usable::{Seen, UsableSet},
     view::View,
 };
@@ -56,6 +58,8 @@ pub struct Directory {
     expired: Vec<RelayEntry>,
     view: Mutex<View>,
     usable: Mutex<Arc<UsableSet>>,
+    /// Who is in time for the epoch after that of `usable`.
+    settling: Mutex<Settling>,
     /// Relays with which a link was made, at addresses that no record of theirs listed then.
     proved: Mutex<HashMap<RelayId, SocketAddr>>,
     /// By how many minutes the others' clocks are ahead of this one's; 0 for as little as is tolerated.
@@ -88,6 +92,7 @@ impl Directory {
         let bootstrap = bootstrap.into_iter().filter(|entry| entry.id != own).map(|entry| (entry.id, entry)).collect();
         let epoch = Epoch::of(clock.now(), &params.directory);
         let usable = UsableSet::freeze(epoch, [], &params.directory);
+        let settling = Settling::after(&usable, &own, &params.directory);
         let directory = Self {
             params: params.clone(),
             own,
@@ -96,6 +101,7 @@ impl Directory {
             expired: Vec::new(),
             view: Mutex::new(view),
             usable: Mutex::new(Arc::new(usable)),
+            settling: Mutex::new(settling),
             proved: Mutex::default(),
             ahead: AtomicI64::new(0),
             counters: Counters::default(),
@@ -111,6 +117,7 @@ impl Directory {
             own_changed: Notify::new(),
         };
         directory.freeze();
+        directory.settle_next();
         directory
     }
 
@@ -331,23 +338,36 @@ impl Directory {
         off.is_none()
     }
 
-    /// The usable set of this epoch, as the view has it now.
+    /// The usable set of this epoch, as the view has it now, and as was settled before.
     fn freeze(&self) {
         let (now, epoch) = (self.now(), self.epoch());
+        let settling = self.settling();
+        let unsettled = Settling::unseen(epoch, &self.params.directory);
+        let settled = if settling.epoch() == epoch { &*settling } else { &unsettled };
         let view = self.view();
-        let seen = view.iter().map(|(relay, known)| Seen {
-            relay: *relay,
-            first_seen: known.first_seen,
-            reached: known.reached || *relay == self.own,
-            withdrawn: known.record.record().is_leaving() || view.is_barred(relay, now),
+        let seen = view.iter().map(|(relay, known)| {
+            let is_candidate = settle::is_candidate(&view, known, now);
+            Seen {
+                relay: *relay,
+                first_seen: known.first_seen,
+                reached: known.reached || *relay == self.own,
+                withdrawn: !is_candidate,
+                settled: settled.is_settled(relay, known.first_seen, is_candidate),
+            }
         });
         let usable = UsableSet::freeze(epoch, seen, &self.params.directory);
         drop(view);
         *self.usable.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(usable);
     }
 
+    /// Begins to settle who is in time for the next epoch.
+    fn settle_next(&self) {
+        *self.settling() = Settling::after(&self.usable(), &self.own, &self.params.directory);
+    }
+
     fn begin_epoch(&self) {
         self.freeze();
+        self.settle_next();
         let usable = self.usable();
         self.view().begin_epoch(self.now(), |relay| usable.class(relay).is_some());
         self.changed.store(true, Relaxed);
@@ -362,6 +382,7 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         let next = usable.epoch().next().start(&directory.params.directory);
         let is_young = usable.len() < directory.params.directory.min_usable.into();
         let tick = if is_young { YOUNG_TICK } else { DIRECTORY_TICK };
+        let next = directory.next_look().map_or(next, |look| next.min(look));
         sleep(directory.clock.until(next).clamp(Duration::from_millis(100), tick)).await;
         let kept: Vec<_> = node.neighbours.all().iter().map(|entry| entry.id).collect();
         node.links.let_go_of_idle(&kept);
@@ -373,5 +394,6 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         } else if is_young {
             directory.freeze();
         }
+        node.publisher.settle(directory);
     }
 }

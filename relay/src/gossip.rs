@@ -30,8 +30,8 @@ use trefoil_protocol::{
     identity::RelayId,
     ip::IpNet,
     limits::{
-        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN, TALK_ALONE,
-        TALK_TIMEOUT, WANTS_AT_ONCE,
+        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN,
+        SIGHTINGS_AT_ONCE, TALK_ALONE, TALK_TIMEOUT, WANTS_AT_ONCE,
     },
     reconcile::{Held, ReconcileError, Reconciler, Salt, SaltedId},
 };
@@ -327,6 +327,7 @@ async fn compare_on(node: &Arc<Node>, relay: RelayId, link: &Link, standing: Sta
     let sender = Sender { relay, address: link.remote_address().ip(), manner };
     pull(node, &sender, link, &mut questions, &wants).await?;
     pull_frauds(node, relay, link, &mut questions).await?;
+    pull_sightings(node, relay, link, &mut questions).await?;
     offer(node, &mut questions, &haves).await?;
     questions.finish();
     Ok(())
@@ -400,6 +401,18 @@ async fn pull_frauds(node: &Node, relay: RelayId, link: &Link, questions: &mut Q
     Ok(())
 }
 
+async fn pull_sightings(node: &Node, relay: RelayId, link: &Link, questions: &mut Questions) -> Result<(), TalkError> {
+    let Some(names) = node.directory.sighting_names() else { return Ok(()) };
+    let answered = questions.ask(&Request::Sightings(names)).await?;
+    let sightings = answered.read(|answer| if let Answer::Sightings(all) = answer { Some(all) } else { None })?;
+    for sighting in sightings {
+        if let Err(cause) = node.directory.take_sighting(sighting, relay) {
+            bear(node, link, cause)?;
+        }
+    }
+    Ok(())
+}
+
 /// Goes on unless the peer has sent too much garbage: then the link goes.
 fn bear(node: &Node, link: &Link, cause: Cause) -> Result<(), TalkError> {
     if cause.is_garbage() && node.directory.senders.garbage(link.remote_address().ip()) {
@@ -424,14 +437,15 @@ async fn offer(node: &Node, questions: &mut Questions, relays: &[RelayId]) -> Re
 }
 
 async fn tell(node: &Arc<Node>, entry: &RelayEntry, items: &[(Item, Option<RelayId>)]) -> Result<(), TalkError> {
-    let (mut records, mut frauds) = (vec![], vec![]);
+    let (mut records, mut frauds, mut sightings) = (vec![], vec![], vec![]);
     for (item, _) in items.iter().filter(|(_, from)| *from != Some(entry.id)) {
         match item {
             Item::Record(record) => records.push(record.bytes()),
             Item::Fraud(proof) => frauds.push(proof.encode()),
+            Item::Sighting(sighting) => sightings.push(sighting.encode()),
         }
     }
-    if records.is_empty() && frauds.is_empty() {
+    if records.is_empty() && frauds.is_empty() && sightings.is_empty() {
         return Ok(());
     }
     let link = node.link(entry).await.map_err(|_| TalkError::Dial)?;
@@ -444,6 +458,9 @@ async fn tell(node: &Arc<Node>, entry: &RelayEntry, items: &[(Item, Option<Relay
     for frauds in frauds.chunks(WANTS_AT_ONCE / 2) {
         let frauds = frauds.iter().map(|proof| &proof[..]).collect();
         questions.ask(&Request::Push { records: vec![], frauds }).await?;
+    }
+    for sightings in sightings.chunks(SIGHTINGS_AT_ONCE) {
+        questions.ask(&Request::Sight(sightings.iter().map(|sighting| &sighting[..]).collect())).await?;
     }
     questions.finish();
     Ok(())

@@ -6,7 +6,9 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use trefoil_protocol::{descriptor::Record, fraud::FraudProof, identity::RelayId, limits::NEWS_MAX};
+use trefoil_protocol::{
+    descriptor::Record, fraud::FraudProof, identity::RelayId, limits::NEWS_MAX, sighting::Sighting,
+};
 
 /// What waits to be pushed; what does not fit is found by the next reconciliation.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub(crate) struct News {
 pub(crate) enum Item {
     Record(Record),
     Fraud(Box<FraudProof>),
+    Sighting(Sighting),
 }
 
 impl News {

@@ -26,7 +26,7 @@ use trefoil_protocol::{
 };
 
 use crate::{
-    directory::aside,
+    directory::{Directory, aside},
     gossip,
     node::Node,
     reach::{self, Verdict},
@@ -140,6 +140,11 @@ impl Publisher {
     fn set_change(&self, epoch: Option<Epoch>) -> bool {
         let before = std::mem::replace(&mut *self.change.lock().unwrap_or_else(PoisonError::into_inner), epoch);
         before != epoch
+    }
+
+    /// Signs whom this relay saw, if it is to say so.
+    pub(crate) fn settle(&self, directory: &Directory) {
+        directory.settle(&self.identity);
     }
 
     /// The newest record that this relay has signed, as far as it knows.

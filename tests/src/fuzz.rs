@@ -23,6 +23,7 @@ use trefoil_protocol::{
     params::{NetworkId, NetworkParams},
     policy::ExitPolicy,
     resolve,
+    sighting::Sighting,
     uri::RelayUri,
 };
 use trefoil_relay::{config::Settings, network::NetworkFile};
@@ -45,7 +46,7 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("beacon", beacon),
     ("create", create),
     ("created", created),
@@ -67,6 +68,7 @@ pub const TARGETS: [(&str, Target); 24] = [
     ("resolved", resolved),
     ("rules", rules),
     ("saved_view", saved_view),
+    ("sighting", sighting),
     ("socks", socks),
     ("streams", streams),
     ("target", target),
@@ -138,6 +140,14 @@ pub fn fraud_proof(data: &[u8]) -> Verdict {
     assert_eq!(proof.encode(), data);
     let params = testnet();
     let _ = proof.check(&params, proof.issued().start(&params.directory)); // most are not even signed
+    Verdict::Accepted
+}
+
+/// A sighting is written again as the same bytes, and can be checked.
+pub fn sighting(data: &[u8]) -> Verdict {
+    let Ok(sighting) = Sighting::decode(data) else { return Verdict::Refused };
+    assert_eq!(sighting.encode(), data);
+    let _ = sighting.check(&testnet().id()); // most are not even signed
     Verdict::Accepted
 }
 

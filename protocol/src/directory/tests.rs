@@ -31,6 +31,9 @@ fn requests() -> Vec<Request<'static>> {
         Request::Reach(addresses("192.0.2.7:9001,[2001:db8::7]:9002")),
         Request::Reach(addresses("[2001:db8::7]:9002")),
         Request::Frauds { offset: 256 },
+        Request::Sight(vec![&[5; MAX_SIGHTING], b"a sighting"]),
+        Request::Sightings(vec![]),
+        Request::Sightings((0..DIRECTORY_LIST).map(|n| SightingName([u8::try_from(n).unwrap(); 16])).collect()),
     ]
 }
 
@@ -50,6 +53,7 @@ fn answers() -> Vec<Answer<'static>> {
         Answer::Reach(vec![Reach::Reached, Reach::TooSoon]),
         Answer::Reach(vec![Reach::NotYours]),
         Answer::Frauds(vec![&[4; MAX_FRAUD]; 3]),
+        Answer::Sightings(vec![&[5; MAX_SIGHTING]; 30]),
     ]
 }
 
@@ -105,10 +109,10 @@ fn a_frame_has_bounds() {
 
 #[test]
 fn unknown_types_and_values_are_refused() {
-    for kind in [REFUSED, 8, 255] {
+    for kind in [REFUSED, 10, 255] {
         assert_eq!(Request::decode(&[kind]), Err(DirectoryError::Type(kind)));
     }
-    assert_eq!(Answer::decode(&[8]), Err(DirectoryError::Type(8)));
+    assert_eq!(Answer::decode(&[9]), Err(DirectoryError::Type(9)));
     let refused: [&[u8]; 8] = [
         &[REFUSED, 0],
         &[REFUSED, 5],

@@ -5,7 +5,10 @@
 //!
 //! * brings relays whose records are *back-dated*, too late for the next epoch;
 //! * signs a *variant* of a record of its own for each of many victims;
-//! * *withholds* records of new relays and gives them to half of the network at the last second that counts;
+//! * *withholds* records of new relays and gives them to half of the network at the last second that counts, the
+//!   deadline and the moment before it from which on it takes an observer's word;
+//! * has its *observers* say whom they saw, to half of the network at the last second at which so many words count;
+//! * lets relays of its own *withdraw*: half of the network hears at the last second that they leave, or are a fraud;
 //! * as a *source* of clients, leaves honest relays out, and lists one that is planted for that client alone.
 //!
 //! Clients take the majority of sources drawn at random, in different netgroups. All relays are witnesses: their sets
@@ -20,12 +23,13 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::SOURCES,
     majority::{SourcePages, SourceSet, majority, sources_in_doubt},
+    sighting::Sighting,
     usable::{AgeClass, Member, UsableSet, short_hash, short_statement},
 };
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Event, Gossip, Habit, Reach, Rules},
+    gossip::{Event, Gossip, Habit, Node, Reach, Rules},
     queue::{HOUR, MINUTE, Millis},
     table::{Table, percent},
     trace::Trace,
@@ -46,14 +50,17 @@ pub fn run(setup: &Setup) -> Outcome {
         ],
     );
     let (mut lines, mut trace) = (vec![], Trace::default());
-    let none = Attack { timed: false, sources_lie: false, reach: Reach::Lasts };
+    let none = Attack { records: false, observers: false, withdraw: false, sources_lie: false, reach: Reach::Lasts };
     let forgotten = Attack { reach: Reach::Forgotten, ..none };
+    let all = Attack { records: true, observers: true, withdraw: true, sources_lie: true, ..none };
     for (words, attack, others) in [
         ("back-dated records, variants; if a failed dial counted", forgotten, &[][..]),
         ("back-dated records, variants", none, &[]),
-        ("records at the last second", Attack { timed: true, ..none }, &[3, 5, 15]),
+        ("records at the last second", Attack { records: true, ..none }, &[3, 15]),
+        ("sightings at the last second", Attack { observers: true, ..none }, &[3, 15]),
+        ("withdrawn at the last second", Attack { withdraw: true, ..none }, &[3, 15]),
         ("lying sources", Attack { sources_lie: true, ..none }, &[3, 5, 9, 15, 25]),
-        ("everything", Attack { timed: true, sources_lie: true, ..none }, &[3, 5, 25]),
+        ("everything", all, &[3, 5, 25]),
     ] {
         let epochs = attacked(relays, attack, setup);
         let others = others.iter().take(setup.pick(others.len(), 0)).map(|count| Asked::Always(*count));
@@ -84,7 +91,9 @@ pub fn run(setup: &Setup) -> Outcome {
 /// Which of the attacks are tried besides back-dating and variants, which always are; and the rule of `gossip.rs`.
 #[derive(Clone, Copy)]
 struct Attack {
-    timed: bool,
+    records: bool,
+    observers: bool,
+    withdraw: bool,
     sources_lie: bool,
     reach: Reach,
 }
@@ -146,63 +155,162 @@ impl Found {
 const EPOCH: Millis = 6 * HOUR;
 const ATTACKS: usize = 10; // relays of each kind of attack in an epoch
 
+/// What the attacker does at a moment of an epoch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Variants,
+    Withhold,
+    Bring,
+    /// So many observers say whom they saw.
+    Say(usize),
+    Withdraw,
+    BackDate,
+}
+
+/// When the attacker does what, in an epoch that ends at this time. The last second that counts is one in which a
+/// message still arrives.
+fn deeds(gossip: &Gossip, boundary: Millis, attack: Attack) -> Vec<(Millis, Deed)> {
+    let (step, deadline) = (gossip.settle_step(), boundary - 2 * HOUR + 999);
+    let mut deeds = vec![(boundary - 4 * HOUR, Deed::Variants), (boundary - HOUR, Deed::BackDate)];
+    if attack.records {
+        deeds.extend([(deadline - 2 * step, Deed::Withhold), (deadline, Deed::Withhold)]);
+    }
+    if attack.observers {
+        deeds.push((deadline + step, Deed::Bring));
+        deeds.extend((1..=ATTACKS).map(|count| (deadline + 2 * count as u64 * step, Deed::Say(count))));
+    }
+    if attack.withdraw {
+        deeds.extend([(deadline - 3 * step, Deed::Withdraw), (deadline, Deed::Withdraw)]);
+    }
+    deeds
+}
+
 /// Runs a network under attack and gives what was frozen in each epoch but the first.
 fn attacked(relays: usize, attack: Attack, setup: &Setup) -> Vec<Sets> {
     let rules =
         Rules { silent: 0.2, loss: 0.02, witnesses: relays, churn: 0.1, reach: attack.reach, ..Rules::quiet(relays) };
     let mut gossip = Gossip::new(rules, setup.seed);
     gossip.live();
-    let mut back_dated = HashSet::new();
+    let bad = (0..relays).filter(|node| gossip.nodes[*node].habit == Habit::Silent).collect();
+    let mut attacker = Attacker { idle: bad, brought: vec![], back_dated: HashSet::new() };
     let mut all = vec![];
     for number in 1..=setup.pick(4, 2) {
         let boundary = number * EPOCH;
-        gossip.queue.put(boundary - 4 * HOUR, Event::Other(0));
-        gossip.queue.put(boundary - 2 * HOUR + 999, Event::Other(1));
-        gossip.queue.put(boundary - HOUR, Event::Other(2));
-        while let Some(what) = gossip.run_until(boundary + MINUTE) {
-            match what {
-                0 => variants(&mut gossip, number as usize),
-                1 if attack.timed => withheld(&mut gossip),
-                2 => back_dated.extend(back_date(&mut gossip)),
-                _ => {}
-            }
+        let deeds = deeds(&gossip, boundary, attack);
+        deeds.iter().enumerate().for_each(|(number, (at, _))| gossip.queue.put(*at, Event::Other(number)));
+        while let Some(number) = gossip.run_until(boundary + MINUTE) {
+            attacker.act(&mut gossip, deeds[number].1);
         }
-        all.push(sets(&gossip, &back_dated));
+        all.push(sets(&gossip, &attacker.back_dated));
     }
     all
+}
+
+/// What the attacker has and has done.
+struct Attacker {
+    /// Its old relays that have done nothing yet.
+    idle: Vec<usize>,
+    /// Its new relays of this epoch that honest ones heard of too late.
+    brought: Vec<RelayId>,
+    back_dated: HashSet<RelayId>,
+}
+
+impl Attacker {
+    fn act(&mut self, gossip: &mut Gossip, deed: Deed) {
+        match deed {
+            Deed::Variants => self.variants(gossip),
+            Deed::Withhold => withhold(gossip),
+            Deed::Bring => self.brought = (0..=ATTACKS).map(|_| bring(gossip)).collect(),
+            Deed::Say(count) => self.say(gossip, count),
+            Deed::Withdraw => self.withdraw(gossip),
+            Deed::BackDate => self.back_dated.extend(back_date(gossip)),
+        }
+    }
+
+    /// Some of its relays sign a record for each of twenty victims. Another few of them each time: they have signed
+    /// nothing else in this epoch.
+    fn variants(&mut self, gossip: &mut Gossip) {
+        let victims = honest(gossip);
+        for relay in self.idle.drain(..(ATTACKS / 2).min(self.idle.len())).collect::<Vec<_>>() {
+            for variant in 0..20 {
+                let fact = variant_of(gossip, relay, variant);
+                let victim = pick(&victims, &mut gossip.rng);
+                gossip.queue.put(gossip.now, Event::Push { to: victim, from: relay, fact });
+            }
+        }
+    }
+
+    /// So many of its observers say that they saw the relay that is kept for as many.
+    fn say(&self, gossip: &mut Gossip, count: usize) {
+        let observers =
+            gossip.nodes.iter().filter_map(|node| node.settling.as_ref()).find(|one| !one.observers().is_empty());
+        let Some(observers) = observers.map(|settling| settling.observers().to_vec()) else { return };
+        let is_its = |node: &&Node| node.habit == Habit::Silent && observers.contains(&node.relay.id);
+        let (epoch, network) = (gossip.epoch().next(), gossip.world.params.id());
+        let says = |node: &Node| Sighting::sign(epoch, vec![self.brought[count]], &network, &node.relay.secret);
+        let said: Vec<_> = gossip.nodes.iter().filter(is_its).take(count).map(says).collect();
+        let first = gossip.sightings.len();
+        gossip.sightings.extend(said);
+        for victim in half(gossip) {
+            (first..gossip.sightings.len())
+                .for_each(|sighting| gossip.queue.put(gossip.now, Event::Sighting { to: victim, sighting }));
+        }
+    }
+
+    /// Some of its relays leave, and some sign two records; every second honest relay hears of it.
+    fn withdraw(&mut self, gossip: &mut Gossip) {
+        let epoch = gossip.epoch();
+        for (number, relay) in
+            self.idle.drain(..ATTACKS.min(self.idle.len())).collect::<Vec<_>>().into_iter().enumerate()
+        {
+            let facts = if number % 2 == 0 {
+                let mut described = gossip.world.describe(&gossip.nodes[relay].relay, epoch);
+                described.leaving = true;
+                vec![gossip.facts.add(relay, gossip.world.record(&gossip.nodes[relay].relay, &described))]
+            } else {
+                vec![variant_of(gossip, relay, 1), variant_of(gossip, relay, 2)]
+            };
+            for victim in half(gossip) {
+                let push =
+                    |fact: &usize| gossip.queue.put(gossip.now, Event::Push { to: victim, from: relay, fact: *fact });
+                facts.iter().for_each(push);
+            }
+        }
+    }
+}
+
+/// One of many records that a relay signs for this epoch.
+fn variant_of(gossip: &mut Gossip, relay: usize, variant: u64) -> usize {
+    let mut described = gossip.world.describe(&gossip.nodes[relay].relay, gossip.epoch());
+    described.work.hashcash = variant; // any field will do
+    gossip.facts.add(relay, gossip.world.record(&gossip.nodes[relay].relay, &described))
+}
+
+/// Every second honest relay, at random.
+fn half(gossip: &mut Gossip) -> Vec<usize> {
+    honest(gossip).into_iter().filter(|_| gossip.rng.random()).collect()
+}
+
+/// New relays of the attacker's, given to every second honest relay at once.
+fn withhold(gossip: &mut Gossip) {
+    for _ in 0..ATTACKS {
+        let (node, fact) = newcomer(gossip, gossip.epoch());
+        for victim in half(gossip) {
+            gossip.queue.put(gossip.now, Event::Push { to: victim, from: node, fact });
+        }
+    }
+}
+
+/// A new relay of the attacker's, given to all.
+fn bring(gossip: &mut Gossip) -> RelayId {
+    let (node, fact) = newcomer(gossip, gossip.epoch());
+    honest(gossip).into_iter().for_each(|to| gossip.queue.put(gossip.now, Event::Push { to, from: node, fact }));
+    gossip.nodes[node].relay.id
 }
 
 fn honest(gossip: &Gossip) -> Vec<usize> {
     let runs = |node: &usize| gossip.nodes[*node].up && gossip.nodes[*node].habit == Habit::Honest;
     (0..gossip.nodes.len()).filter(runs).collect()
-}
-
-/// Some of the attacker's relays sign a record for each of twenty victims. Another few of them each time: they have
-/// signed nothing else in this epoch.
-fn variants(gossip: &mut Gossip, number: usize) {
-    let bad: Vec<_> = (0..gossip.rules.relays).filter(|node| gossip.nodes[*node].habit == Habit::Silent).collect();
-    let (victims, epoch) = (honest(gossip), gossip.epoch());
-    for relay in bad.into_iter().skip(number * ATTACKS / 2).take(ATTACKS / 2) {
-        for variant in 0..20u16 {
-            let mut described = gossip.world.describe(&gossip.nodes[relay].relay, epoch);
-            described.work.hashcash = variant.into(); // any field will do
-            let fact = gossip.facts.add(relay, gossip.world.record(&gossip.nodes[relay].relay, &described));
-            let victim = pick(&victims, &mut gossip.rng);
-            gossip.queue.put(gossip.now, Event::Push { to: victim, from: relay, fact });
-        }
-    }
-}
-
-/// New relays of the attacker's, given to every second honest relay at once.
-fn withheld(gossip: &mut Gossip) {
-    for _ in 0..ATTACKS {
-        let (node, fact) = newcomer(gossip, gossip.epoch());
-        for victim in honest(gossip) {
-            if gossip.rng.random() {
-                gossip.queue.put(gossip.now, Event::Push { to: victim, from: node, fact });
-            }
-        }
-    }
 }
 
 /// New relays whose records say that they are a day old.

@@ -17,6 +17,7 @@ use trefoil_protocol::{
     identity::RelayId,
     path,
     relays::{UsableRelay, UsableRelays},
+    settling::Settling,
     usable::{AgeClass, Seen, UsableSet},
     view::View,
 };
@@ -166,13 +167,16 @@ impl Flood {
 
 fn begin_epoch(view: &mut View, gossip: &Gossip, epoch: Epoch, rule: Established) -> UsableSet {
     let now = epoch.start(&gossip.world.params.directory);
+    let params = &gossip.world.params.directory;
+    let settling = Settling::unseen(epoch, params);
     let seen = view.iter().map(|(relay, known)| Seen {
         relay: *relay,
         first_seen: known.first_seen,
         reached: known.reached,
         withdrawn: false,
+        settled: settling.is_settled(relay, known.first_seen, true),
     });
-    let set = UsableSet::freeze(epoch, seen, &gossip.world.params.directory);
+    let set = UsableSet::freeze(epoch, seen, params);
     view.begin_epoch(now, |relay| match rule {
         Established::Usable => set.class(relay).is_some(),
         Established::Grown => set.class(relay) >= Some(AgeClass::Grown),

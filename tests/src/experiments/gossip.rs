@@ -10,6 +10,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
     epoch::{Epoch, UnixSeconds},
     fraud::FraudProof,
+    settling::Settling,
+    sighting::Sighting,
     usable::UsableSet,
     view::{Offer, View},
 };
@@ -52,6 +54,8 @@ pub struct Node {
     pub knowledge: Knowledge,
     /// All nodes before this one were dialled by it when it came.
     pub dialled: usize,
+    /// Who is in time for the next epoch, if it is a witness.
+    pub settling: Option<Box<Settling>>,
 }
 
 /// How the network is, and what goes wrong in it.
@@ -119,6 +123,15 @@ pub enum Event {
         /// Which.
         proof: usize,
     },
+    /// A sighting arrives.
+    Sighting {
+        /// At whom.
+        to: usize,
+        /// Which.
+        sighting: usize,
+    },
+    /// All witnesses look whom they see.
+    Settle,
     /// A node's minute is over.
     Reconcile(usize),
     /// A neighbour has not answered a node.
@@ -178,6 +191,7 @@ pub struct Gossip {
     /// For each node, its dials since this was last looked at, and those of them that nobody answered.
     pub dials: Vec<(u32, u32)>,
     pub(super) proofs: Vec<FraudProof>,
+    pub(super) sightings: Vec<Sighting>,
     /// How the network is.
     pub rules: Rules,
 }
@@ -202,6 +216,7 @@ impl Gossip {
             cut: 0,
             dials: vec![],
             proofs: vec![],
+            sightings: vec![],
             rules,
         };
         for number in 0..rules.relays {
@@ -211,7 +226,15 @@ impl Gossip {
             gossip.facts.add(number, gossip.world.record(&relay, &described));
             let habit = if gossip.rng.random_bool(rules.silent) { Habit::Silent } else { Habit::Honest };
             let knowledge = Knowledge { has: Bits::below(rules.relays), witness: None };
-            gossip.nodes.push(Node { relay, habit, up: true, neighbours: vec![], knowledge, dialled: 0 });
+            gossip.nodes.push(Node {
+                relay,
+                habit,
+                up: true,
+                neighbours: vec![],
+                knowledge,
+                dialled: 0,
+                settling: None,
+            });
         }
         for node in 0..rules.relays {
             if node < rules.witnesses {
@@ -258,6 +281,8 @@ impl Gossip {
             match event {
                 Event::Push { to, from, fact } => self.handle_push(to, from, fact),
                 Event::Proof { to, proof } => self.handle_proof(to, proof),
+                Event::Sighting { to, sighting } => self.handle_sighting(to, sighting),
+                Event::Settle => self.settle(),
                 Event::Reconcile(node) => self.reconcile(node),
                 Event::Silence { node, neighbour } => self.handle_silence(node, neighbour),
                 Event::Exchange(a, b) => self.exchange(a, b),
@@ -370,6 +395,7 @@ impl Gossip {
         let (haves, wants) = (one.without(other), other.without(one));
         self.traffic.count_session(haves.len() + wants.len());
         self.pull_proofs(a, b);
+        self.pull_sightings(a, b);
         for (to, from, facts) in [(a, b, wants), (b, a, haves)] {
             for fact in facts {
                 self.traffic.count(Kind::Records, self.facts.fact(fact).checked.record().bytes().len());
@@ -390,38 +416,6 @@ impl Gossip {
                 None => self.nodes[node].neighbours.push(drawn),
             }
         }
-    }
-
-    /// A newcomer that has dialled this node need not be dialled.
-    fn reach(&mut self, by: usize, relay: usize) {
-        if !self.nodes[by].up || relay >= self.nodes.len() {
-            return;
-        }
-        let (newcomer, id) = (&self.nodes[relay], self.nodes[relay].relay.id);
-        if by >= newcomer.dialled || !self.is_reachable(by, relay) {
-            self.dial(by, relay);
-        } else if let Some(view) = &mut self.nodes[by].knowledge.witness {
-            view.mark_reached(&id);
-        }
-    }
-
-    /// Whether a node reaches a relay; its view takes note.
-    fn dial(&mut self, by: usize, relay: usize) -> bool {
-        let reached = self.is_reachable(by, relay);
-        self.traffic.count_dial(reached);
-        self.dials.resize(self.nodes.len(), (0, 0));
-        self.dials[by].0 += 1;
-        self.dials[by].1 += u32::from(!reached);
-        let id = self.nodes[relay].relay.id;
-        if let Some(view) = &mut self.nodes[by].knowledge.witness {
-            let lasts = self.rules.reach == Reach::Lasts && view.get(&id).is_some_and(|known| known.established);
-            if reached {
-                view.mark_reached(&id);
-            } else if !lasts {
-                view.forget_reached(&id);
-            }
-        }
-        reached
     }
 
     /// The neighbour at this place; one that went away is replaced.
@@ -450,11 +444,6 @@ impl Gossip {
             }
         }
         None
-    }
-
-    fn is_reachable(&self, by: usize, relay: usize) -> bool {
-        let is_up = self.nodes.get(relay).is_some_and(|node| node.up);
-        is_up && (by < self.cut) == (relay < self.cut)
     }
 
     pub(super) fn latency(&mut self, a: usize, b: usize) -> Millis {

@@ -3,6 +3,7 @@
 use rand::RngExt;
 use trefoil_protocol::{
     epoch::Epoch,
+    settling::Settling,
     usable::{Seen, UsableSet},
 };
 
@@ -11,6 +12,7 @@ use super::{
     gossip::{Event, Gossip, Habit, Node},
     knowledge::Knowledge,
     queue::{DAY, Millis, SECOND},
+    settle,
     traffic::Kind,
     world::{FIRST, Relay},
 };
@@ -60,7 +62,15 @@ impl Gossip {
         self.traffic.count(Kind::Whole, bytes.sum());
         (0..relays).for_each(|_| self.traffic.count_dial(true));
         let knowledge = Knowledge { has, witness: None };
-        self.nodes.push(Node { relay, habit: Habit::Honest, up: true, neighbours: vec![], knowledge, dialled: node });
+        self.nodes.push(Node {
+            relay,
+            habit: Habit::Honest,
+            up: true,
+            neighbours: vec![],
+            knowledge,
+            dialled: node,
+            settling: None,
+        });
         self.start(node);
         self.publish_now(node, false);
         let due = self.epoch().plus(RENEW_AFTER);
@@ -71,7 +81,15 @@ impl Gossip {
     /// A relay comes that answers dials and nothing else, and knows nothing.
     pub fn add_silent(&mut self, relay: Relay) {
         let knowledge = Knowledge { has: Bits::default(), witness: None };
-        self.nodes.push(Node { relay, habit: Habit::Silent, up: true, neighbours: vec![], knowledge, dialled: 0 });
+        self.nodes.push(Node {
+            relay,
+            habit: Habit::Silent,
+            up: true,
+            neighbours: vec![],
+            knowledge,
+            dialled: 0,
+            settling: None,
+        });
     }
 
     /// An honest node that runs.
@@ -123,14 +141,21 @@ impl Gossip {
     /// The usable set that a witness freezes for this epoch.
     fn freeze(&self, node: usize, epoch: Epoch) -> Option<UsableSet> {
         let view = self.nodes[node].knowledge.witness.as_ref()?;
-        let now = epoch.start(&self.world.params.directory);
-        let seen = view.iter().map(|(relay, known)| Seen {
-            relay: *relay,
-            first_seen: known.first_seen,
-            reached: known.reached,
-            withdrawn: known.record.record().is_leaving() || view.is_barred(relay, now),
+        let params = &self.world.params.directory;
+        let unsettled = Settling::unseen(epoch, params);
+        let settling = self.nodes[node].settling.as_deref().filter(|settling| settling.epoch() == epoch);
+        let settling = settling.unwrap_or(&unsettled);
+        let seen = view.iter().map(|(relay, known)| {
+            let is_candidate = settle::is_candidate(view, relay, epoch.start(params));
+            Seen {
+                relay: *relay,
+                first_seen: known.first_seen,
+                reached: known.reached,
+                withdrawn: !is_candidate,
+                settled: settling.is_settled(relay, known.first_seen, is_candidate),
+            }
         });
-        Some(UsableSet::freeze(epoch, seen, &self.world.params.directory))
+        Some(UsableSet::freeze(epoch, seen, params))
     }
 
     /// An epoch begins: all forget what no longer counts, and witnesses freeze and establish what they can use.
@@ -139,6 +164,7 @@ impl Gossip {
         self.queue.put(self.start_of(epoch.next()), Event::Epoch);
         let over = self.facts.expiring(epoch);
         self.usable = (0..self.nodes.len()).map(|node| self.freeze(node, epoch)).collect();
+        self.settle_next();
         for (node, usable) in self.nodes.iter_mut().zip(&self.usable) {
             let Knowledge { has, witness } = &mut node.knowledge;
             over.iter().for_each(|fact| has.remove(*fact));

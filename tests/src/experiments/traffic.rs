@@ -19,6 +19,8 @@ pub enum Kind {
     Push,
     /// A fraud proof that is pushed.
     Proof,
+    /// A sighting that is pushed.
+    Sighting,
     /// A record that was found by reconciliation.
     Records,
     /// All that a newcomer gets from the first node that it asks.

@@ -38,7 +38,8 @@ pub struct World {
 
 /// A relay: its identity and its place in the world.
 pub struct Relay {
-    secret: RelaySecret,
+    /// What it signs with.
+    pub secret: RelaySecret,
     /// Its name.
     pub id: RelayId,
     /// Where it listens; of IPv4 only.

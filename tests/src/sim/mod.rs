@@ -50,6 +50,8 @@ mod outage_tests;
 #[cfg(test)]
 mod record_tests;
 #[cfg(test)]
+mod settle_tests;
+#[cfg(test)]
 mod transfer_tests;
 #[cfg(test)]
 mod up_tests;
