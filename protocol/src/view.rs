@@ -9,12 +9,13 @@ mod pending;
 pub(crate) mod sample;
 mod saved;
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{cmp::Ordering, collections::BTreeMap, net::IpAddr};
 
 use self::pending::{Netgroup, Pending, place};
 pub use self::saved::Loaded;
 use crate::{
     descriptor::{Checked, Record},
+    entry::{RelayAddresses, RelayEntry},
     epoch::{Epoch, UnixSeconds},
     fraud::FraudProof,
     identity::RelayId,
@@ -57,6 +58,8 @@ pub struct Known {
     pub first_seen: UnixSeconds,
     /// This node, itself, completed a link handshake with the relay.
     pub reached: bool,
+    /// The last time at its IPv6 address, not at its IPv4 address.
+    pub at_v6: bool,
     /// The relay was in a usable set since then: no flood displaces it.
     pub established: bool,
 }
@@ -104,12 +107,12 @@ impl View {
         self.offer_as(checked, false, now)
     }
 
-    /// Takes a record if it is news, of a relay that this node has reached at an address that the record lists.
-    pub fn offer_reached(&mut self, checked: Checked, now: UnixSeconds) -> Offer {
+    /// Takes a record if it is news, of a relay that this node has reached at this address, which the record lists.
+    pub fn offer_reached(&mut self, checked: Checked, address: IpAddr, now: UnixSeconds) -> Offer {
         let record = checked.record().clone();
         let offer = self.offer_as(checked, true, now);
         if self.get(&record.relay()).is_some_and(|known| *known.record.record() == record) {
-            self.mark_reached(&record.relay());
+            self.mark_reached(&record.relay(), address);
         }
         offer
     }
@@ -240,9 +243,10 @@ impl View {
         self.frauds.get(relay).is_some_and(|proof| self.bars(proof, now))
     }
 
-    /// This node completed a link handshake with the relay.
-    pub fn mark_reached(&mut self, relay: &RelayId) {
+    /// This node completed a link handshake with the relay, at this address.
+    pub fn mark_reached(&mut self, relay: &RelayId, address: IpAddr) {
         self.set_reached(relay, true);
+        self.known.get_mut(relay).into_iter().for_each(|known| known.at_v6 = address.is_ipv6());
     }
 
     /// This node could not reach the relay again.
@@ -265,7 +269,7 @@ impl View {
         if !self.has_room(checked.record(), reached) {
             return Offer::NoRoom;
         }
-        self.insert(Known { record: checked, first_seen: now, reached, established: false });
+        self.insert(Known { record: checked, first_seen: now, reached, at_v6: false, established: false });
         Offer::New
     }
 
@@ -347,6 +351,19 @@ impl View {
             last.and_then(|last| self.frauds.remove(&last.relay));
         }
         is_news && self.frauds.contains_key(&relay)
+    }
+}
+
+impl Known {
+    /// The relay as this node dials it: at the address where it reached it, or else at all that it lists. Nobody may have
+    /// a node dial another's address again and again by listing it beside its own.
+    pub fn dialled(&self) -> RelayEntry {
+        let entry = self.record.record().entry();
+        let proved = entry.addresses.iter().filter(|address| address.is_ipv6() == self.at_v6);
+        match RelayAddresses::new(proved) {
+            Ok(addresses) if self.reached => RelayEntry { addresses, ..entry },
+            _ => entry,
+        }
     }
 }
 

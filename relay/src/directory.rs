@@ -170,7 +170,7 @@ impl Directory {
         }
         let named = self.bootstrap.get(relay);
         match view.get(relay) {
-            Some(known) if known.reached || named.is_some() => Some(known.record.record().entry()),
+            Some(known) if known.reached || named.is_some() => Some(known.dialled()),
             _ => named.cloned(),
         }
     }
@@ -190,7 +190,7 @@ impl Directory {
         let view = self.view();
         let now = self.now();
         let known = view.iter().filter(|(relay, _)| !view.is_barred(relay, now));
-        let mut all: BTreeMap<_, _> = known.map(|(relay, known)| (*relay, known.record.record().entry())).collect();
+        let mut all: BTreeMap<_, _> = known.map(|(relay, known)| (*relay, known.dialled())).collect();
         for (relay, entry) in &self.bootstrap {
             all.entry(*relay).or_insert_with(|| entry.clone());
         }
@@ -207,7 +207,7 @@ impl Directory {
     pub(crate) fn is_reached_at(&self, address: SocketAddr) -> bool {
         let view = self.view();
         let mut reached = view.iter().filter(|(_, known)| known.reached);
-        reached.any(|(_, known)| known.record.record().entry().addresses.iter().any(|listed| listed == address))
+        reached.any(|(_, known)| known.dialled().addresses.iter().any(|proved| proved == address))
     }
 
     /// The relays that the operator names.
@@ -235,7 +235,7 @@ impl Directory {
         let listed = view.get(relay).map(|known| known.record.record().entry().addresses);
         match listed {
             Some(addresses) if addresses.iter().any(|listed| listed == address) => {
-                view.mark_reached(relay);
+                view.mark_reached(relay, address.ip());
                 self.changed.store(true, Relaxed);
             }
             _ => {

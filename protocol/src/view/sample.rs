@@ -1,5 +1,7 @@
 //! Records for tests: cheap to make, since their network asks for no work.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::View;
@@ -15,6 +17,8 @@ use crate::{
 
 /// The epoch in which tests begin.
 pub(crate) const TODAY: Epoch = Epoch(80_000);
+/// Where relays are reached.
+pub(crate) const AT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// A network without work, with the public network's epochs.
 pub(crate) fn params() -> NetworkParams {

@@ -39,6 +39,7 @@ const LABEL: &[u8] = b"trefoil/1 saved view";
 const CHECKSUM: usize = 8;
 const REACHED: u8 = 1;
 const ESTABLISHED: u8 = 1 << 1;
+const AT_V6: u8 = 1 << 2;
 const LONGEST: usize = if MAX_FRAUD > 9 + MAX_RECORD { MAX_FRAUD } else { 9 + MAX_RECORD };
 
 impl View {
@@ -48,7 +49,8 @@ impl View {
         put(&mut bytes, HEADER, &self.begun.0.to_le_bytes());
         for known in self.known.values() {
             let mut content = known.first_seen.0.to_le_bytes().to_vec();
-            content.push(if known.reached { REACHED } else { 0 } | if known.established { ESTABLISHED } else { 0 });
+            let flags = [(REACHED, known.reached), (ESTABLISHED, known.established), (AT_V6, known.at_v6)];
+            content.push(flags.iter().filter(|(_, set)| *set).fold(0, |flags, (bit, _)| flags | bit));
             content.extend(known.record.record().bytes());
             put(&mut bytes, RECORD, &content);
         }
@@ -124,6 +126,7 @@ impl Loaded {
             record,
             first_seen: first_seen.min(now),
             reached: flags & REACHED != 0,
+            at_v6: flags & AT_V6 != 0,
             established: flags & ESTABLISHED != 0,
         };
         self.view.known.insert(relay, known).is_none().then_some(())

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
-    sample::{TODAY, descriptor, during, params, record, sign, variant, view, view_of},
+    sample::{AT, TODAY, descriptor, during, params, record, sign, variant, view, view_of},
     *,
 };
 use crate::{descriptor::Descriptor, limits::FRAUD_EPOCHS};
@@ -56,7 +56,7 @@ fn the_last_word_of_a_relay_that_leaves_stands_against_all_that_it_said_before_u
 fn first_seen_and_reached_are_this_nodes_own_and_outlive_a_renewal() {
     let (now, mut view) = (during(TODAY), view());
     view.offer(record(1, TODAY), now);
-    view.mark_reached(&id(1));
+    view.mark_reached(&id(1), AT);
     view.offer(record(1, TODAY.next()), now.plus(500));
     let known = view.get(&id(1)).unwrap();
     assert_eq!((known.first_seen, known.reached), (now, true));
@@ -180,7 +180,7 @@ fn relays_that_were_reached_come_before_those_that_are_nowhere() {
     let there: Vec<_> = (100..106).map(|relay| record(relay, TODAY)).collect();
     for record in &there {
         assert!(view.would_take(record.record(), true, now));
-        assert_eq!(view.offer_reached(record.clone(), now), Offer::New);
+        assert_eq!(view.offer_reached(record.clone(), AT, now), Offer::New);
     }
     assert!(view.iter().all(|(_, known)| known.reached) && view.len() == 6);
     assert!((200..230).all(|relay| view.offer(record(relay, TODAY), now) == Offer::NoRoom));
@@ -193,10 +193,25 @@ fn relays_that_were_reached_come_before_those_that_are_nowhere() {
 }
 
 #[test]
+fn a_relay_is_dialled_where_it_was_reached_and_at_no_other_address_that_it_lists() {
+    let (now, mut view) = (during(TODAY), view());
+    let both: RelayAddresses = "9.9.9.9:9001,[2600:9::1]:9001".parse().unwrap();
+    view.offer(sign(&Descriptor { addresses: both, ..descriptor(1, TODAY) }, 1), now);
+    let dialled = |view: &View| view.get(&id(1)).unwrap().dialled().addresses;
+    assert_eq!(dialled(&view), both);
+    for [address, proved] in [["9.9.9.9", "9.9.9.9:9001"], ["2600:9::1", "[2600:9::1]:9001"]] {
+        view.mark_reached(&id(1), address.parse().unwrap());
+        assert_eq!(dialled(&view), proved.parse().unwrap());
+    }
+    view.forget_reached(&id(1));
+    assert_eq!(dialled(&view), both);
+}
+
+#[test]
 fn a_relay_that_was_reached_elsewhere_than_its_record_says_is_not_reached_by_it() {
     let (now, mut view) = (during(TODAY), view());
     view.offer(record(1, TODAY.next()), now);
-    assert_eq!(view.offer_reached(record(1, TODAY), now), Offer::Older);
+    assert_eq!(view.offer_reached(record(1, TODAY), AT, now), Offer::Older);
     assert!(!view.get(&id(1)).unwrap().reached);
 }
 
@@ -308,7 +323,7 @@ proptest! {
     fn places_given_anew_are_those_that_were_had(records in some_records(), reached in some_records()) {
         let mut view = held(&records);
         for record in reached {
-            view.mark_reached(&record.record().relay());
+            view.mark_reached(&record.record().relay(), AT);
         }
         let mut again = view.clone();
         again.place_again();

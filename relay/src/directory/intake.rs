@@ -3,7 +3,10 @@
 //! Specification: docs/protocol.md, "Gossip". Checks go from the cheapest to the dearest, and the dearest has a budget:
 //! see `Budget`. What does not pass is counted, and changes nothing.
 
-use std::{net::IpAddr, sync::atomic::Ordering::Relaxed};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering::Relaxed,
+};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -129,13 +132,16 @@ impl Directory {
     /// Offers a record to the view; a relay that has moved has to be reached again.
     fn offer(&self, checked: Checked) -> Offer {
         let (relay, addresses) = (checked.record().relay(), checked.record().entry().addresses);
-        let is_proved = self.is_proved(checked.record());
+        let proved = self.proved_at(checked.record());
         let mut view = self.view();
         let before = view.get(&relay).map(|known| known.record.record().entry().addresses);
-        let offer = if is_proved { view.offer_reached(checked, self.now()) } else { view.offer(checked, self.now()) };
+        let offer = match proved {
+            Some(address) => view.offer_reached(checked, address.ip(), self.now()),
+            None => view.offer(checked, self.now()),
+        };
         let after = view.get(&relay).map(|known| known.record.record().entry().addresses);
         let is_held = after == Some(addresses);
-        if is_held && is_proved {
+        if is_held && proved.is_some() {
             self.proved().remove(&relay);
         } else if is_held && before != after {
             view.forget_reached(&relay);
@@ -159,14 +165,14 @@ impl Directory {
         self.memory_hard.check(signed, params).await
     }
 
-    /// Whether a link with the relay was made at an address that the record lists.
-    fn is_proved(&self, record: &Record) -> bool {
+    /// The address at which a link with the relay was made, if the record lists it.
+    fn proved_at(&self, record: &Record) -> Option<SocketAddr> {
         let proved = self.proved().get(&record.relay()).copied();
-        proved.is_some_and(|address| record.entry().addresses.iter().any(|listed| listed == address))
+        proved.filter(|address| record.entry().addresses.iter().any(|listed| listed == *address))
     }
 
     fn look(&self, record: &Record) -> Result<Look, Cause> {
-        let is_proved = self.is_proved(record);
+        let is_proved = self.proved_at(record).is_some();
         let view = self.view();
         let known = view.get(&record.relay());
         if !view.would_take(record, is_proved, self.now()) {

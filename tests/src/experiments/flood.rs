@@ -146,7 +146,11 @@ impl Flood {
             if view.would_take(&record, reached, now) {
                 checks += 1;
                 let checked = gossip.world.check(record);
-                let _ = if reached { view.offer_reached(checked, now) } else { view.offer(checked, now) };
+                let _ = if reached {
+                    view.offer_reached(checked, relay.address.into(), now)
+                } else {
+                    view.offer(checked, now)
+                };
                 most = most.max(view.len());
             }
         }

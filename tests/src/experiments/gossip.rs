@@ -255,7 +255,7 @@ impl Gossip {
             let days = 1 + u64::from(u16::from_le_bytes([a, b])) % 100;
             let first_seen = UnixSeconds(start.0 - days * 86_400);
             view.offer(self.facts.fact(number).checked.clone(), first_seen);
-            view.mark_reached(&node.relay.id);
+            view.mark_reached(&node.relay.id, node.relay.address.into());
         }
         view.begin_epoch(start, |_| true);
         view

@@ -8,11 +8,12 @@ impl Gossip {
         if !self.nodes[by].up || relay >= self.nodes.len() {
             return;
         }
-        let (newcomer, id) = (&self.nodes[relay], self.nodes[relay].relay.id);
+        let newcomer = &self.nodes[relay];
+        let (id, address) = (newcomer.relay.id, newcomer.relay.address.into());
         if by >= newcomer.dialled || !self.is_reachable(by, relay) {
             self.dial(by, relay);
         } else if let Some(view) = &mut self.nodes[by].knowledge.witness {
-            view.mark_reached(&id);
+            view.mark_reached(&id, address);
         }
     }
 
@@ -23,11 +24,11 @@ impl Gossip {
         self.dials.resize(self.nodes.len(), (0, 0));
         self.dials[by].0 += 1;
         self.dials[by].1 += u32::from(!reached);
-        let id = self.nodes[relay].relay.id;
+        let (id, address) = (self.nodes[relay].relay.id, self.nodes[relay].relay.address.into());
         if let Some(view) = &mut self.nodes[by].knowledge.witness {
             let lasts = self.rules.reach == Reach::Lasts && view.get(&id).is_some_and(|known| known.established);
             if reached {
-                view.mark_reached(&id);
+                view.mark_reached(&id, address);
             } else if !lasts {
                 view.forget_reached(&id);
             }

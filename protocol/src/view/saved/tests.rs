@@ -4,7 +4,7 @@ use crate::view::sample::{TODAY, during, params, record, secret, variant, view_o
 /// Four relays, of which one is established, one was reached, and one is barred.
 fn view() -> View {
     let mut view = view_of(&[record(1, TODAY), record(2, TODAY), record(3, TODAY), variant(4, TODAY, 1)]);
-    view.mark_reached(&secret(2).id());
+    view.mark_reached(&secret(2).id(), "2600:9::1".parse().unwrap());
     assert!(matches!(view.offer(variant(4, TODAY, 2), during(TODAY)), Offer::Fraud(_)));
     view.establish(|relay| *relay == secret(1).id());
     view
