@@ -1,10 +1,10 @@
 //! Gossip: how records move between the nodes of a simulated network.
 //!
-//! As DESIGN.md §7 has it: what is new is pushed to 4 neighbours at once; each node reconciles with a random neighbour
-//! every minute, redraws one neighbour every 30 minutes, and has at most one in a netgroup. Neighbours that went away
-//! are replaced when that is noticed. A reconciliation is one event: the two exchange all that differs, after the time
-//! that its messages take. What production code costs for it is measured beside (`cost.rs`). Checks take
-//! [`CHECKING`]; bandwidth and processor queues are not modelled.
+//! As DESIGN.md §7 has it: what is new is pushed to 4 neighbours at once, but for mere renewals (`renewals.rs`); each
+//! node reconciles with a random neighbour every minute, redraws one neighbour every 30 minutes, and has at most one in
+//! a netgroup. Neighbours that went away are replaced when that is noticed. A reconciliation is one event: the two
+//! exchange all that differs, after the time that its messages take. What production code costs for it is measured
+//! beside (`cost.rs`). Checks take [`CHECKING`]; bandwidth and processor queues are not modelled.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
@@ -50,8 +50,17 @@ pub struct Node {
     pub neighbours: Vec<usize>,
     /// What it has.
     pub knowledge: Knowledge,
+    /// Renewed records that it has not passed on yet, and who sent each.
+    pub waiting: Vec<(usize, usize)>,
     /// All nodes before this one were dialled by it when it came.
     pub dialled: usize,
+}
+
+impl Node {
+    /// One that runs, and has no neighbours yet.
+    pub fn new(relay: Relay, habit: Habit, knowledge: Knowledge, dialled: usize) -> Self {
+        Self { relay, habit, up: true, neighbours: vec![], knowledge, waiting: vec![], dialled }
+    }
 }
 
 /// How the network is, and what goes wrong in it.
@@ -119,6 +128,8 @@ pub enum Event {
         /// Which.
         proof: usize,
     },
+    /// A node passes on the renewed records that wait.
+    PassOn(usize),
     /// A node's minute is over.
     Reconcile(usize),
     /// A neighbour has not answered a node.
@@ -206,12 +217,12 @@ impl Gossip {
         };
         for number in 0..rules.relays {
             let relay = gossip.world.relay(&mut gossip.rng);
-            let ago = gossip.rng.random_range(0..RENEW_AFTER);
+            let ago = gossip.rng.random_range(1..=RENEW_AFTER);
             let described = gossip.world.describe(&relay, Epoch(FIRST.0 - ago));
             gossip.facts.add(number, gossip.world.record(&relay, &described));
             let habit = if gossip.rng.random_bool(rules.silent) { Habit::Silent } else { Habit::Honest };
             let knowledge = Knowledge { has: Bits::below(rules.relays), witness: None };
-            gossip.nodes.push(Node { relay, habit, up: true, neighbours: vec![], knowledge, dialled: 0 });
+            gossip.nodes.push(Node::new(relay, habit, knowledge, 0));
         }
         for node in 0..rules.relays {
             if node < rules.witnesses {
@@ -258,6 +269,7 @@ impl Gossip {
             match event {
                 Event::Push { to, from, fact } => self.handle_push(to, from, fact),
                 Event::Proof { to, proof } => self.handle_proof(to, proof),
+                Event::PassOn(node) => self.pass_on(node),
                 Event::Reconcile(node) => self.reconcile(node),
                 Event::Silence { node, neighbour } => self.handle_silence(node, neighbour),
                 Event::Exchange(a, b) => self.exchange(a, b),
@@ -285,7 +297,7 @@ impl Gossip {
 
     /// Sends a record to a node, as a push.
     pub fn push(&mut self, from: usize, to: usize, fact: usize) {
-        self.traffic.count(Kind::Push, self.facts.fact(fact).checked.record().bytes().len());
+        self.traffic.count_push(1);
         let latency = self.latency(from, to);
         if !self.is_lost() {
             self.queue.put(self.now + latency + CHECKING, Event::Push { to, from, fact });
@@ -301,9 +313,10 @@ impl Gossip {
     /// A node is offered a record, and passes it on if it is news.
     pub fn take(&mut self, node: usize, from: usize, fact: usize) {
         let now = self.unix();
-        let offer = self.facts.offer(&mut self.nodes[node].knowledge, fact, now);
+        let epoch = Epoch::of(now, &self.world.params.directory);
+        let offer = self.facts.offer(&mut self.nodes[node].knowledge, fact, now, epoch);
         match offer {
-            Offer::New | Offer::Renewed | Offer::Barred | Offer::Fraud(_) => {}
+            Offer::New | Offer::Renewed | Offer::Changed | Offer::Barred | Offer::Fraud(_) => {}
             Offer::Known | Offer::Older | Offer::Expired | Offer::NoRoom => return,
         }
         self.trace.add([self.now, 1, node as u64, fact as u64]);
@@ -316,6 +329,9 @@ impl Gossip {
         }
         if self.nodes[node].habit == Habit::Silent {
             return;
+        }
+        if offer == Offer::Renewed {
+            return self.keep_waiting(node, fact, from);
         }
         for at in 0..self.nodes[node].neighbours.len() {
             if let Some(to) = self.neighbour(node, at).filter(|to| *to != from) {
@@ -399,16 +415,16 @@ impl Gossip {
         }
         let (newcomer, id) = (&self.nodes[relay], self.nodes[relay].relay.id);
         if by >= newcomer.dialled || !self.is_reachable(by, relay) {
-            self.dial(by, relay);
+            self.dial(by, relay, Kind::Look);
         } else if let Some(view) = &mut self.nodes[by].knowledge.witness {
             view.mark_reached(&id);
         }
     }
 
     /// Whether a node reaches a relay; its view takes note.
-    fn dial(&mut self, by: usize, relay: usize) -> bool {
+    fn dial(&mut self, by: usize, relay: usize, what: Kind) -> bool {
         let reached = self.is_reachable(by, relay);
-        self.traffic.count_dial(reached);
+        self.traffic.count(if reached { what } else { Kind::DialFailed }, 0);
         self.dials.resize(self.nodes.len(), (0, 0));
         self.dials[by].0 += 1;
         self.dials[by].1 += u32::from(!reached);
@@ -445,7 +461,7 @@ impl Gossip {
             if !apart || !self.facts.knows(knowledge, drawn) {
                 continue;
             }
-            if self.dial(node, drawn) {
+            if self.dial(node, drawn, Kind::Link) {
                 return Some(drawn);
             }
         }

@@ -27,6 +27,7 @@ pub mod partition;
 pub mod patient;
 pub mod proofs;
 pub mod queue;
+pub mod renewals;
 pub mod sessions;
 pub mod spread;
 pub mod table;

@@ -73,6 +73,8 @@ pub struct Plan {
     pub ahead: Option<(u8, u64)>,
     /// A relay whose onion key is replaced, and how many seconds after the network's start.
     pub rotates: Option<(u8, u64)>,
+    /// Its network's parameters.
+    pub params: NetworkParams,
 }
 
 /// A running network.
@@ -114,6 +116,7 @@ impl Plan {
             late: 0,
             ahead: None,
             rotates: None,
+            params: NetworkParams::testnet("simulated".parse().expect("a good name")),
         }
     }
 
@@ -128,7 +131,7 @@ impl Plan {
         let mut network = SimNetwork {
             net: SimNet::new(self.seed, self.model),
             outside: SimOutside::default(),
-            params: NetworkParams::testnet("simulated".parse().expect("a good name")),
+            params: self.params.clone(),
             started: Instant::now(),
             relays: Vec::new(),
             entries: Vec::new(),
