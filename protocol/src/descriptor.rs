@@ -219,10 +219,22 @@ impl Record {
 
     /// `BLAKE3` of all that it says but its epoch and signature: a name that a renewal does not change.
     pub fn statement(&self) -> Statement {
+        crypto::blake3(&self.said())
+    }
+
+    /// Whether this is a mere renewal, which nobody needs soon: it says what an earlier record says, which counts in the
+    /// next epoch, too; and it is no last word.
+    pub fn only_renews(&self, earlier: &Self, now: Epoch) -> bool {
+        let is_later = self.issued() > earlier.issued();
+        is_later && self.said() == earlier.said() && !self.is_leaving() && earlier.expires() > now.next()
+    }
+
+    /// All but its epoch and signature.
+    fn said(&self) -> [&[u8]; 2] {
         let (said, _) = self.0.split_last_chunk::<SIGNATURE>().expect("every record has a signature");
         let (before, rest) = said.split_at(AT_ISSUED);
         let (_, after) = rest.split_at(AT_LIFETIME - AT_ISSUED);
-        crypto::blake3(&[before, after])
+        [before, after]
     }
 
     /// Whose it is, or claims to be.

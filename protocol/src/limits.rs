@@ -140,6 +140,8 @@ pub const UDP_BUFFER_LOW: usize = 1024 * 1024;
 pub const MTU_MIN: u16 = 1200;
 /// UDP payload up to which a path is probed: Ethernet less IPv6, UDP and some tunnelling.
 pub const MTU_MAX: u16 = 1452;
+/// Steps of that search end here: of [`MTU_MIN`] to [`MTU_MAX`] the middle is tried, and then all of it.
+pub const MTU_STEP: u16 = 64;
 /// For the peer to acknowledge a circuit's last cells.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes in progress at one endpoint from which on strangers must prove their address (a QUIC Retry).
@@ -372,6 +374,10 @@ pub const PUSHES_RUNNING_EACH: usize = 2;
 pub const TALK_ALONE: Duration = Duration::from_secs(2);
 /// What is learnt within this time is pushed together.
 pub const PUSH_DELAY: Duration = Duration::from_millis(500);
+/// The same for records that were only renewed.
+pub const RENEWALS_DELAY: Duration = Duration::from_secs(5);
+/// Neighbours that get those: some relays find them when they compare, which costs less than a third copy for all.
+pub const RENEWALS_NEIGHBOURS: usize = 2;
 /// When nobody answers, the next relay is tried after this long; doubled each time, up to the pause between
 /// reconciliations.
 pub const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -382,6 +388,9 @@ pub const WANTS_AT_ONCE: usize = DIRECTORY_FRAME / (MAX_RECORD + 2) - 3;
 
 // relay: reach.rs, verify.rs, publish.rs
 
+/// Moments of an epoch at which records are renewed. Relays that renew theirs at one moment share the packets on which
+/// that spreads, and it is over before most relays compare what they know.
+pub const RENEWAL_MOMENTS: u32 = 6;
 /// Relays that are asked whether they can dial one that is about to list itself.
 pub const REACH_ASKED: usize = 3;
 /// Relays that asked to be dialled back and are dialled at once. For one more, whoever has been dialled for longest gives

@@ -69,8 +69,10 @@ pub struct Known {
 pub enum Offer {
     /// The relay was not known.
     New,
-    /// It is newer than the one before.
+    /// It is newer than the one before, and says the same: nobody needs it soon ([`Record::only_renews`]).
     Renewed,
+    /// It is newer than the one before, and says something else, or comes late.
+    Changed,
     /// It was known.
     Known,
     /// It is older than what is known, and was not taken.
@@ -124,6 +126,7 @@ impl View {
             return Offer::Expired;
         }
         let Some(known) = self.known.get_mut(&relay) else { return self.take(checked, reached, now) };
+        let can_wait = record.only_renews(known.record.record(), Epoch::of(now, &self.params));
         match compare(record, known.record.record()) {
             News::Older => return Offer::Older,
             News::Same => return Offer::Known,
@@ -141,7 +144,11 @@ impl View {
                 }
             }
         }
-        if self.is_barred(&relay, now) { Offer::Barred } else { Offer::Renewed }
+        match can_wait {
+            _ if self.is_barred(&relay, now) => Offer::Barred,
+            true => Offer::Renewed,
+            false => Offer::Changed,
+        }
     }
 
     /// Whether [`Self::offer`], or [`Self::offer_reached`], would take this record if it passed its checks: to be asked

@@ -41,7 +41,7 @@ use crate::{
     agreement::Agreement,
     clock::{Clock, Pace, Skews},
     counters::{Cause, Counters},
-    news::News,
+    news::{Haste, News},
     node::Node,
     outages::Outages,
     senders::Senders,
@@ -65,7 +65,9 @@ pub struct Directory {
     /// By how many minutes the others' clocks are ahead of this one's; 0 for as little as is tolerated.
     ahead: AtomicI64,
     counters: Counters,
-    pub(crate) news: News,
+    news: News,
+    /// News that can wait.
+    renewals: News,
     pub(crate) senders: Senders,
     pub(crate) skews: Skews,
     pace: Pace,
@@ -106,6 +108,7 @@ impl Directory {
             ahead: AtomicI64::new(0),
             counters: Counters::default(),
             news: News::default(),
+            renewals: News::default(),
             senders: Senders::default(),
             skews: Skews::default(),
             pace: Pace::new(clock.now()),
@@ -144,6 +147,11 @@ impl Directory {
     /// The relay as it says that it is, whether or not this one has ever reached it.
     pub fn find(&self, relay: &RelayId) -> Option<RelayEntry> {
         self.view().get(relay).map(|known| known.record.record().entry())
+    }
+
+    /// The first epoch in which the record of this relay that is held here no longer counts.
+    pub fn counts_until(&self, relay: &RelayId) -> Option<Epoch> {
+        self.view().get(relay).map(|known| known.record.record().expires())
     }
 
     /// The relays of this epoch.
@@ -208,6 +216,14 @@ impl Directory {
         let view = self.view();
         let mut reached = view.iter().filter(|(_, known)| known.reached);
         reached.any(|(_, known)| known.dialled().addresses.iter().any(|proved| proved == address))
+    }
+
+    /// What neighbours are to know, this soon.
+    pub(crate) fn news(&self, haste: Haste) -> &News {
+        match haste {
+            Haste::Now => &self.news,
+            Haste::Later => &self.renewals,
+        }
     }
 
     /// The relays that the operator names.

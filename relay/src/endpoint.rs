@@ -17,7 +17,7 @@ use trefoil_protocol::{
     identity::{RelayId, RelaySecret},
     limits::{
         HANDSHAKE_TIMEOUT, INCOMING_BUFFER, INCOMING_BUFFER_TOTAL, INCOMING_MAX, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE,
-        MTU_MAX, MTU_MIN, SEND_WINDOW_MIN, STREAM_WINDOW, STREAMS_RELAY, STREAMS_UNAUTHENTICATED,
+        MTU_MAX, MTU_MIN, MTU_STEP, SEND_WINDOW_MIN, STREAM_WINDOW, STREAMS_RELAY, STREAMS_UNAUTHENTICATED,
     },
 };
 
@@ -80,6 +80,7 @@ struct Shared {
     own: Option<RelayId>,
     tls: Tls,
     dialling: Arc<TransportConfig>,
+    looking: Arc<TransportConfig>,
     sources: Arc<Sources>,
 }
 
@@ -174,8 +175,9 @@ impl Endpoint {
         let quinn = quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
             .map_err(|source| BindError::new(address, source))?;
         let dialling = Arc::new(dialling_transport(options.congestion));
+        let looking = Arc::new(looking_transport(options.congestion));
         let sources = Sources::new(options.loopback);
-        Ok(Self { quinn, shared: Arc::new(Shared { own, tls, dialling, sources }) })
+        Ok(Self { quinn, shared: Arc::new(Shared { own, tls, dialling, looking, sources }) })
     }
 
     /// The relay that this endpoint is; `None` if it is anonymous.
@@ -196,8 +198,18 @@ impl Endpoint {
     /// # Errors
     /// [`DialError`]; nothing is remembered of a failure.
     pub async fn dial(&self, relay: RelayId, address: SocketAddr) -> Result<Link, DialError> {
-        let connection = self.connect(self.shared.tls.client(relay), address).await?;
+        let connection = self.connect(self.shared.tls.client(relay), address, &self.shared.dialling).await?;
         Ok(Link::new(connection, Some(relay), Dialler::Us, None))
+    }
+
+    /// Looks whether this relay is at this address, as [`Self::dial`] does, with as few packets as that takes.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn look(&self, relay: RelayId, address: SocketAddr) -> Result<(), DialError> {
+        let connection = self.connect(self.shared.tls.client(relay), address, &self.shared.looking).await?;
+        connection.close(CloseReason::Unspecified.code(), b"");
+        Ok(())
     }
 
     /// Dials whichever relay of this network is at this address, for at most [`HANDSHAKE_TIMEOUT`], and says which.
@@ -207,7 +219,7 @@ impl Endpoint {
     /// # Errors
     /// [`DialError`]; most of all [`DialError::Itself`].
     pub async fn meet(&self, address: SocketAddr) -> Result<(RelayId, Link), DialError> {
-        let connection = self.connect(self.shared.tls.client_of_any(), address).await?;
+        let connection = self.connect(self.shared.tls.client_of_any(), address, &self.shared.dialling).await?;
         let relay = tls::peer(&connection).ok_or(DialError::WrongKey)?;
         if self.shared.own == Some(relay) {
             connection.close(CloseReason::Unspecified.code(), b"");
@@ -220,9 +232,10 @@ impl Endpoint {
         &self,
         tls: Arc<quinn::crypto::rustls::QuicClientConfig>,
         address: SocketAddr,
+        transport: &Arc<TransportConfig>,
     ) -> Result<quinn::Connection, DialError> {
         let mut config = quinn::ClientConfig::new(tls);
-        config.transport_config(Arc::clone(&self.shared.dialling)).token_store(Arc::new(NoneTokenStore));
+        config.transport_config(Arc::clone(transport)).token_store(Arc::new(NoneTokenStore));
         let connecting = self.quinn.connect_with(config, address, NO_NAME).map_err(DialError::from_connect)?;
         let connection = timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(|_| DialError::Timeout)?;
         let connection = connection.map_err(DialError::from_connection)?;
@@ -334,10 +347,17 @@ fn dialling_transport(congestion: Congestion) -> TransportConfig {
     transport
 }
 
+/// As [`dialling_transport`], of a link that ends when it is made: nobody needs to know what fits on its path.
+fn looking_transport(congestion: Congestion) -> TransportConfig {
+    let mut transport = dialling_transport(congestion);
+    transport.mtu_discovery_config(None);
+    transport
+}
+
 /// `pad_to_mtu` stays off: in quinn-proto 0.11.19 a pure receiver's padded ACKs fill its own congestion window.
 fn transport(congestion: Congestion) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(MTU_MAX);
+    discovery.upper_bound(MTU_MAX).minimum_change(MTU_STEP); // few probes: each link pays for its own
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(0))

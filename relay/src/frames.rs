@@ -76,6 +76,26 @@ pub async fn ask(
     request: &Request<'_>,
 ) -> Result<Vec<u8>, FrameError> {
     write(writer, &request.encode()).await?;
+    answer(reader).await
+}
+
+/// As [`ask`], and says with the question that it is the last: so the answer brings the peer's end, which is waited for.
+///
+/// # Errors
+/// [`FrameError`].
+pub async fn ask_last(
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    request: &Request<'_>,
+) -> Result<Vec<u8>, FrameError> {
+    write(writer, &request.encode()).await?;
+    writer.shutdown().await?;
+    let answer = answer(reader).await?;
+    let _ = timeout(DIRECTORY_TIMEOUT, reader.read(&mut [0])).await; // the answer counts, whatever follows it
+    Ok(answer)
+}
+
+async fn answer(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, FrameError> {
     let answer = timeout(DIRECTORY_TIMEOUT, read(reader, trefoil_protocol::limits::DIRECTORY_FRAME)).await;
     answer.map_err(|_| FrameError::Timeout)??.ok_or(FrameError::Ended)
 }

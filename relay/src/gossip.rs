@@ -15,7 +15,7 @@ use std::{
 };
 
 use rand::{
-    RngExt,
+    Rng, RngExt,
     seq::{IteratorRandom, SliceRandom},
 };
 use tokio::{
@@ -30,8 +30,8 @@ use trefoil_protocol::{
     identity::RelayId,
     ip::IpNet,
     limits::{
-        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSH_DELAY, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN,
-        SIGHTINGS_AT_ONCE, TALK_ALONE, TALK_TIMEOUT, WANTS_AT_ONCE,
+        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN, SIGHTINGS_AT_ONCE,
+        TALK_ALONE, TALK_TIMEOUT, WANTS_AT_ONCE,
     },
     reconcile::{Held, ReconcileError, Reconciler, Salt, SaltedId},
 };
@@ -40,7 +40,7 @@ use crate::{
     counters::Cause,
     directory::{Manner, Sender},
     link::Link,
-    news::Item,
+    news::{Haste, Item},
     node::Node,
     questions::{QuestionError, Questions},
     reason::CloseReason,
@@ -92,6 +92,11 @@ impl Neighbours {
     /// Those there are now.
     pub(crate) fn all(&self) -> Vec<RelayEntry> {
         self.lock().iter().map(|neighbour| neighbour.entry.clone()).collect()
+    }
+
+    /// So many of them, drawn at random.
+    fn some(&self, count: usize, rng: &mut impl Rng) -> Vec<RelayEntry> {
+        self.all().into_iter().sample(rng, count)
     }
 
     /// Whether no other relay answers.
@@ -219,19 +224,20 @@ pub(crate) async fn ask_first(node: &Arc<Node>) {
     info!(known = node.directory.len(), "the directory was compared with that of other relays");
 }
 
-/// Tells neighbours what is new, until the node stops.
-pub(crate) async fn push(node: Arc<Node>) {
+/// Tells neighbours what is new and has this haste, until the node stops.
+pub(crate) async fn push(node: Arc<Node>, haste: Haste) {
     let (mut pushing, mut running) = (JoinSet::new(), Vec::new());
+    let news = node.directory.news(haste);
     loop {
-        node.directory.news.ready().await;
-        sleep(PUSH_DELAY).await; // what comes together goes together
-        let items = Arc::new(node.directory.news.take());
+        news.ready().await;
+        sleep(haste.delay()).await; // what comes together goes together
+        let items = Arc::new(news.take());
         node.neighbours.fill(&node);
         while let Some(ended) = pushing.try_join_next() {
             let at = running.iter().position(|relay| ended.as_ref().is_ok_and(|ended| ended == relay));
             at.map(|at| running.swap_remove(at));
         }
-        for entry in node.neighbours.all() {
+        for entry in node.neighbours.some(haste.neighbours(), &mut node.rng()) {
             let is_full = running.iter().filter(|relay| **relay == entry.id).count() >= PUSHES_RUNNING_EACH;
             if is_full || pushing.len() >= PUSHES_RUNNING {
                 continue; // those that are left out find it when they compare
@@ -328,9 +334,7 @@ async fn compare_on(node: &Arc<Node>, relay: RelayId, link: &Link, standing: Sta
     pull(node, &sender, link, &mut questions, &wants).await?;
     pull_frauds(node, relay, link, &mut questions).await?;
     pull_sightings(node, relay, link, &mut questions).await?;
-    offer(node, &mut questions, &haves).await?;
-    questions.finish();
-    Ok(())
+    offer(node, questions, &haves).await
 }
 
 async fn greet(node: &Node, relay: RelayId, questions: &mut Questions, standing: Standing) -> Result<(), TalkError> {
@@ -422,17 +426,18 @@ fn bear(node: &Node, link: &Link, cause: Cause) -> Result<(), TalkError> {
     Ok(())
 }
 
-/// Pushes records that the peer has not; it finds what does not fit when it compares itself.
-async fn offer(node: &Node, questions: &mut Questions, relays: &[RelayId]) -> Result<(), TalkError> {
+/// Pushes records that the peer has not, at the end of a talk; it finds what does not fit when it compares itself.
+async fn offer(node: &Node, questions: Questions, relays: &[RelayId]) -> Result<(), TalkError> {
     let records: Vec<_> = {
         let view = node.directory.view();
         relays.iter().filter_map(|relay| view.get(relay)).map(|known| known.record.record().clone()).collect()
     };
     if records.is_empty() {
-        return Ok(());
+        questions.finish();
+    } else {
+        let records = directory::fitting(records.iter().map(|record| record.bytes()));
+        questions.ask_last(&Request::Push { records, frauds: vec![] }).await?;
     }
-    let records = directory::fitting(records.iter().map(|record| record.bytes()));
-    questions.ask(&Request::Push { records, frauds: vec![] }).await?;
     Ok(())
 }
 
@@ -445,24 +450,24 @@ async fn tell(node: &Arc<Node>, entry: &RelayEntry, items: &[(Item, Option<Relay
             Item::Sighting(sighting) => sightings.push(sighting.encode()),
         }
     }
-    if records.is_empty() && frauds.is_empty() && sightings.is_empty() {
-        return Ok(());
-    }
+    let mut told = BTreeSet::new();
+    records.retain(|record| told.insert(crypto::blake3(&[record])));
+    let records =
+        records.chunks(WANTS_AT_ONCE).map(|records| Request::Push { records: records.to_vec(), frauds: vec![] });
+    let frauds = frauds.chunks(WANTS_AT_ONCE / 2).map(|frauds| {
+        let frauds = frauds.iter().map(|proof| &proof[..]).collect();
+        Request::Push { records: vec![], frauds }
+    });
+    let sightings = sightings.chunks(SIGHTINGS_AT_ONCE);
+    let sightings = sightings.map(|sightings| Request::Sight(sightings.iter().map(|sighting| &sighting[..]).collect()));
+    let mut pushes: Vec<_> = records.chain(frauds).chain(sightings).collect();
+    let Some(last) = pushes.pop() else { return Ok(()) };
     let link = node.link(entry).await.map_err(|_| TalkError::Dial)?;
     let mut questions = Questions::on(&link).await?;
-    let mut told = BTreeSet::new();
-    for records in records.chunks(WANTS_AT_ONCE) {
-        let fresh = records.iter().copied().filter(|record| told.insert(crypto::blake3(&[record]))).collect();
-        questions.ask(&Request::Push { records: fresh, frauds: vec![] }).await?;
+    for push in &pushes {
+        questions.ask(push).await?;
     }
-    for frauds in frauds.chunks(WANTS_AT_ONCE / 2) {
-        let frauds = frauds.iter().map(|proof| &proof[..]).collect();
-        questions.ask(&Request::Push { records: vec![], frauds }).await?;
-    }
-    for sightings in sightings.chunks(SIGHTINGS_AT_ONCE) {
-        questions.ask(&Request::Sight(sightings.iter().map(|sighting| &sighting[..]).collect())).await?;
-    }
-    questions.finish();
+    questions.ask_last(&last).await?;
     Ok(())
 }
 

@@ -133,14 +133,12 @@ impl Links {
     /// Whether this relay is at this address: an open link says so, or a dial, whose link is not kept.
     ///
     /// # Errors
-    /// As [`Endpoint::dial`].
+    /// As [`Endpoint::look`].
     pub async fn look(&self, relay: RelayId, address: SocketAddr) -> Result<(), DialError> {
         if self.is_open(relay, address) {
             return Ok(());
         }
-        let link = self.0.endpoint.dial(relay, address).await?;
-        link.close(CloseReason::Unspecified);
-        Ok(())
+        self.0.endpoint.look(relay, address).await
     }
 
     /// Dials whoever is at this address. The peer's circuits are accepted, and its link is nobody's until it is

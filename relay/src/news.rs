@@ -1,16 +1,31 @@
 //! News: what this relay has just learned and its neighbours may not know.
+//!
+//! Specification: docs/protocol.md, "Gossip". Most of it are records that only renew what is known, which can wait.
 
 use std::{
     mem,
     sync::{Mutex, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Duration};
 use trefoil_protocol::{
-    descriptor::Record, fraud::FraudProof, identity::RelayId, limits::NEWS_MAX, sighting::Sighting,
+    descriptor::Record,
+    fraud::FraudProof,
+    identity::RelayId,
+    limits::{NEIGHBOURS, NEWS_MAX, PUSH_DELAY, RENEWALS_DELAY, RENEWALS_NEIGHBOURS},
+    sighting::Sighting,
 };
 
-/// What waits to be pushed; what does not fit is found by the next reconciliation.
+/// How soon others are to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// At once: new relays, those that have changed or leave, fraud proofs.
+    Now,
+    /// Records that only renew what is known: they go together, and to few.
+    Later,
+}
+
+/// What waits to be pushed, all of one haste; what does not fit is found by the next reconciliation.
 #[derive(Debug, Default)]
 pub(crate) struct News {
     items: Mutex<Vec<(Item, Option<RelayId>)>>,
@@ -23,6 +38,24 @@ pub(crate) enum Item {
     Record(Record),
     Fraud(Box<FraudProof>),
     Sighting(Sighting),
+}
+
+impl Haste {
+    /// What comes within this time goes together.
+    pub(crate) fn delay(self) -> Duration {
+        match self {
+            Self::Now => PUSH_DELAY,
+            Self::Later => RENEWALS_DELAY,
+        }
+    }
+
+    /// How many neighbours are told.
+    pub(crate) fn neighbours(self) -> usize {
+        match self {
+            Self::Now => NEIGHBOURS,
+            Self::Later => RENEWALS_NEIGHBOURS,
+        }
+    }
 }
 
 impl News {

@@ -2,8 +2,9 @@
 //!
 //! Specification: docs/protocol.md, "Descriptors". A relay signs one record in an epoch: two would be a fraud. So the
 //! record is on disk before anyone else has it, one that the network has is taken over, and a change waits for the next
-//! epoch. A record is renewed at a moment that each relay draws, so that those of one epoch do not all do so at once. A
-//! relay that nobody can dial, or whose clock is wrong, publishes nothing; one that leaves says only that (`leave.rs`).
+//! epoch. A record is renewed at a moment that each relay draws among a few, so that those of one epoch do not all do
+//! so at once, and those that do share packets. A relay that nobody can dial, or whose clock is wrong, publishes
+//! nothing; one that leaves says only that (`leave.rs`).
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -20,7 +21,7 @@ use trefoil_protocol::{
     exit_summary::ExitSummary,
     family::Family,
     identity::RelaySecret,
-    limits::{DIRECTORY_TICK, REACH_PAUSE, REACH_RETRY},
+    limits::{DIRECTORY_TICK, REACH_PAUSE, REACH_RETRY, RENEWAL_MOMENTS},
     params::DirectoryParams,
     work::Work,
 };
@@ -260,13 +261,15 @@ fn due(node: &Node, work: Work) -> Due {
     }
 }
 
-/// When a record is to be renewed: a quarter of its lifetime before it expires, or up to half of that later. Never in
-/// its first epoch, where another would be a fraud, and always where enough is left for all to hear of it.
+/// When a record is to be renewed: a quarter of its lifetime before it expires, or up to half of that later, at one of
+/// the moments of an epoch that relays have in common. Never in its first epoch, where another would be a fraud, and
+/// always where enough is left for all to hear of it.
 fn renewal(record: &Record, params: &DirectoryParams, rng: &mut impl Rng) -> UnixSeconds {
     let margin = (u32::from(record.descriptor().lifetime) / 4).max(1);
     let first = Epoch(record.expires().0.saturating_sub(margin)).max(record.issued().next()).start(params);
     let spread = record.expires().start(params).since(first) / 2;
-    first.plus(rng.random_range(0..=spread))
+    let step = u64::from((params.epoch.get() / RENEWAL_MOMENTS).max(1));
+    first.plus(rng.random_range(0..=spread) / step * step)
 }
 
 /// Says that a change has to wait, since this epoch's record is out.

@@ -56,12 +56,32 @@ impl Questions {
     /// # Errors
     /// [`QuestionError`] without a frame for an answer.
     pub async fn ask(&mut self, request: &Request<'_>) -> Result<Answered, QuestionError> {
+        self.count()?;
+        let (mut reader, mut writer) = self.stream.halves();
+        Ok(Answered(frames::ask(&mut reader, &mut writer, request).await?))
+    }
+
+    /// Asks, waits for the answer, and ends the stream in order. The peer hears of the end with the question, which
+    /// spares two packets.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_last(mut self, request: &Request<'_>) -> Result<Answered, QuestionError> {
+        self.count()?;
+        let frame = {
+            let (mut reader, mut writer) = self.stream.halves();
+            frames::ask_last(&mut reader, &mut writer, request).await?
+        };
+        self.finish();
+        Ok(Answered(frame))
+    }
+
+    fn count(&mut self) -> Result<(), QuestionError> {
         if self.asked == DIRECTORY_REQUESTS {
             return Err(QuestionError::TooMany);
         }
         self.asked += 1;
-        let (mut reader, mut writer) = self.stream.halves();
-        Ok(Answered(frames::ask(&mut reader, &mut writer, request).await?))
+        Ok(())
     }
 
     /// Ends the stream in order.

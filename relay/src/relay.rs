@@ -54,6 +54,7 @@ use crate::{
     meet,
     memory::{Memory, SWEEP_EVERY},
     metrics::{self, MetricsListener},
+    news::Haste,
     node::Node,
     onion_keys::{OnionKeys, Rotation},
     opened::{Arrival, Opened},
@@ -232,7 +233,8 @@ impl Bound {
         spawn(&node, rotate_onion_keys(Arc::clone(&node)));
         spawn(&node, publish::run(Arc::clone(&node)));
         spawn(&node, gossip::reconcile(Arc::clone(&node)));
-        spawn(&node, gossip::push(Arc::clone(&node)));
+        spawn(&node, gossip::push(Arc::clone(&node), Haste::Now));
+        spawn(&node, gossip::push(Arc::clone(&node), Haste::Later));
         spawn(&node, verify::run(Arc::clone(&node)));
         spawn(&node, meet::run(Arc::clone(&node)));
         spawn(&node, directory::keep_time(Arc::clone(&node)));

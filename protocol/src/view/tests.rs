@@ -32,6 +32,29 @@ fn the_newest_record_of_a_relay_is_held() {
 }
 
 #[test]
+fn a_record_that_only_renews_is_told_from_one_that_is_wanted_soon() {
+    let then = TODAY.plus(3);
+    let Descriptor { lifetime, .. } = descriptor(1, TODAY);
+    let last = Epoch(record(1, TODAY).record().expires().0 - 1);
+    let became = |new: &Checked, epoch| view_of([&record(1, TODAY)]).offer(new.clone(), during(epoch));
+    let renewed = record(1, then);
+    assert_eq!(became(&renewed, then), Offer::Renewed);
+    assert_eq!(became(&renewed, Epoch(last.0 - 1)), Offer::Renewed);
+    assert_eq!(became(&renewed, last), Offer::Changed, "the one before is over at the end of this epoch");
+    assert_eq!(became(&renewed, last.next()), Offer::Changed, "it is over");
+    let addresses = "11.0.9.9:1".parse().unwrap();
+    for changed in [
+        Descriptor { addresses, ..descriptor(1, then) },
+        Descriptor { lifetime: lifetime - 1, ..descriptor(1, then) },
+        Descriptor { leaving: true, ..descriptor(1, then) },
+    ] {
+        assert_eq!(became(&sign(&changed, 1), then), Offer::Changed);
+    }
+    let [word, again] = [TODAY, then].map(|issued| sign(&Descriptor { leaving: true, ..descriptor(1, issued) }, 1));
+    assert_eq!(view_of([&word]).offer(again, during(then)), Offer::Changed, "a last word, said again");
+}
+
+#[test]
 fn the_last_word_of_a_relay_that_leaves_stands_against_all_that_it_said_before_until_it_is_over() {
     let now = during(TODAY);
     let last = sign(&Descriptor { leaving: true, ..descriptor(1, TODAY.next()) }, 1);
@@ -48,7 +71,7 @@ fn the_last_word_of_a_relay_that_leaves_stands_against_all_that_it_said_before_u
     }
     let mut view = view_of([&last]);
     let back = record(1, TODAY.next().next());
-    assert_eq!(view.offer(back.clone(), during(TODAY.next())), Offer::Renewed, "unless it comes back itself");
+    assert_eq!(view.offer(back.clone(), during(TODAY.next())), Offer::Changed, "unless it comes back itself");
     assert_eq!(view.get(&id(1)).unwrap().record, back);
 }
 
@@ -265,7 +288,7 @@ fn a_relay_that_moves_keeps_its_place_until_the_next_epoch() {
         view.offer(record(relay, TODAY), now);
     }
     let moved = Descriptor { addresses: "11.0.9.9:1".parse().unwrap(), ..descriptor(1, TODAY.next()) };
-    assert_eq!(view.offer(sign(&moved, 1), now), Offer::Renewed);
+    assert_eq!(view.offer(sign(&moved, 1), now), Offer::Changed);
     assert_eq!(view.len(), 3);
     view.begin_epoch(during(TODAY.next()), |_| false);
     assert_eq!(view.len(), 2);

@@ -24,7 +24,11 @@ use trefoil_protocol::{
 };
 
 use super::Directory;
-use crate::{counters::Cause, news::Item, trouble::Trouble};
+use crate::{
+    counters::Cause,
+    news::{Haste, Item},
+    trouble::Trouble,
+};
 
 /// Who sends.
 #[derive(Clone, Copy, Debug)]
@@ -86,10 +90,11 @@ impl Directory {
         let was_barred = self.view().is_barred(&relay, self.now());
         let offer = self.offer(checked);
         match &offer {
-            Offer::Renewed | Offer::Barred | Offer::Fraud(_) if was_barred => {} // whoever wants more of it finds it
-            Offer::New | Offer::Renewed | Offer::Barred => self.note_news(record, from),
+            Offer::Renewed | Offer::Changed | Offer::Barred | Offer::Fraud(_) if was_barred => {} // it can be found
+            Offer::Renewed => self.note_news(record, from, Haste::Later),
+            Offer::New | Offer::Changed | Offer::Barred => self.note_news(record, from, Haste::Now),
             Offer::Fraud(proof) => {
-                self.note_news(record, from);
+                self.note_news(record, from, Haste::Now);
                 self.note_fraud(proof, from);
             }
             Offer::Known | Offer::Older | Offer::Expired => return Err(Cause::Stale),
@@ -183,7 +188,7 @@ impl Directory {
         Ok(Look { is_new: known.is_none(), is_work_known })
     }
 
-    fn note_news(&self, record: Record, from: Option<RelayId>) {
+    fn note_news(&self, record: Record, from: Option<RelayId>, haste: Haste) {
         if record.relay() == self.own && from.is_some() {
             warn!(
                 "another relay has a record of this one that is newer than its own: if its keys are in use elsewhere, \
@@ -192,7 +197,7 @@ impl Directory {
             self.own_changed.notify_one();
         }
         self.changed.store(true, Relaxed);
-        self.news.add(Item::Record(record), from);
+        self.news(haste).add(Item::Record(record), from);
     }
 
     fn note_fraud(&self, proof: &FraudProof, from: Option<RelayId>) {
@@ -203,7 +208,7 @@ impl Directory {
             warn!("relay {relay} has signed two records for one epoch and is left out: its key is in two places");
         }
         self.changed.store(true, Relaxed);
-        self.news.add(Item::Fraud(Box::new(proof.clone())), from);
+        self.news(Haste::Now).add(Item::Fraud(Box::new(proof.clone())), from);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Cost: what the directory costs each node in a day, for networks of 100 to 10,000 relays.
 //!
 //! A day of ordinary life: 10 % of the relays leave for good and as many come, each relay renews its record before it
-//! is over, 2 % of messages are lost. What is counted is what a node sends; on the average it receives as much. Sizes
-//! of frames are those of the production encoders, those of reconciliations are measured (`sessions.rs`), and a
-//! handshake is reckoned at `DIAL`. Links' signs of life are not the directory's and are not in it.
+//! is over, 2 % of packets are lost and sent again. What is counted is what a node sends; on the average it receives as
+//! much. Sizes of frames are those of the production encoders, those of reconciliations are measured (`sessions.rs`),
+//! and so is what dials cost (`sim/cost_tests.rs` measures that again). Links' signs of life are not the directory's
+//! and are not in it.
 
 use std::{hint::black_box, time::Instant};
 
@@ -18,7 +19,7 @@ use super::{
     Line, Outcome, Setup,
     gossip::{Gossip, Rules},
     queue::DAY,
-    sessions::Sessions,
+    sessions::{Cost, Sessions},
     table::{Table, bytes},
     trace::Trace,
     traffic::{Kind, PACKET, on_wire},
@@ -58,11 +59,15 @@ pub fn run(setup: &Setup) -> Outcome {
     Outcome { tables: vec![table], lines: lines(&all), notes, trace: trace.value() }
 }
 
-/// Bytes of a handshake, both directions: two padded datagrams with a key share each way, the client's last, a
-/// greeting, an end.
-const DIAL: f64 = 5_500.0;
-/// What a dial costs that nobody answers: the first datagrams, three times.
-const DIAL_FAILED: f64 = 7_200.0;
+/// Bytes of a dial that looks whether a relay is there, both directions, headers of IPv4 and UDP included: two padded
+/// packets with a key share each way, the dialler's last one, ids for more paths, an end.
+pub const LOOK: f64 = 6_657.0;
+/// Bytes of making a link that lasts: besides, both sides find out which packets fit on the path.
+pub const LINK: f64 = 12_589.0;
+/// Bytes of a dial that nobody answers: nine packets in ten seconds.
+pub const DIAL_FAILED: f64 = 11_052.0;
+/// Packets that are lost are sent again.
+const AGAIN: f64 = 1.0 / 0.98;
 
 fn lines(all: &[(usize, f64, f64)]) -> Vec<Line> {
     let mut lines = vec![];
@@ -95,49 +100,55 @@ struct Day {
 
 impl Day {
     fn of(relays: usize, seed: u64) -> Self {
-        let rules = Rules { loss: 0.02, churn: 0.1, ..Rules::quiet(relays) };
+        let rules = Rules { churn: 0.1, ..Rules::quiet(relays) };
         let mut gossip = Gossip::new(rules, seed);
-        let sessions = Sessions::measure(&gossip.world, &gossip.facts, relays);
+        let all: Vec<_> = gossip.nodes.iter().map(|node| &node.relay).collect();
+        let sessions = Sessions::measure(&gossip.world, &gossip.facts, &all);
         gossip.live();
         gossip.run_until(DAY);
         let traffic = &gossip.traffic;
-        let (mut reconciled, mut count) = ((0.0, 0.0), 0);
-        for (differences, times) in traffic.sessions() {
-            let cost = sessions.cost(differences);
-            reconciled.0 += cost.frames * times as f64;
-            reconciled.1 += cost.packets * times as f64;
-            count += times;
-        }
-        let (dials, failed) = (traffic.of(Kind::Dial).0 as f64, traffic.of(Kind::DialFailed).0 as f64);
-        let dials = dials * DIAL + failed * DIAL_FAILED;
-        let of = |kind| framed(traffic.of(kind), if kind == Kind::Push { 1 } else { FULL });
-        let parts = [of(Kind::Push), reconciled, of(Kind::Records), (dials, dials), of(Kind::Whole)];
+        let reconciled = sum(traffic.sessions().map(|(differences, times)| (sessions.cost(differences), times)));
+        let pushed = sum(traffic.pushes().map(|(records, times)| (push(records), times)));
+        let dials: f64 = [(Kind::Look, LOOK), (Kind::Link, LINK), (Kind::DialFailed, DIAL_FAILED)]
+            .iter()
+            .map(|(kind, bytes)| traffic.of(*kind).0 as f64 * bytes)
+            .sum();
+        let found = together(traffic.of(Kind::Records));
+        let parts = [pushed, reconciled, found, (dials, dials), together(traffic.of(Kind::Whole))];
         let each = relays as f64;
+        let count: u64 = traffic.sessions().map(|(_, times)| times).sum();
         let processor = processor(&mut gossip, sessions.seconds, count as f64 / each);
         Self {
-            parts: parts.map(|(frames, packets)| (frames / each, packets / each)),
+            parts: parts.map(|(frames, packets)| (frames / each, AGAIN * packets / each)),
             processor,
             trace: gossip.trace.value(),
         }
     }
 }
 
+/// The frames and packets of all of these.
+fn sum(costs: impl Iterator<Item = (Cost, u64)>) -> (f64, f64) {
+    costs.fold((0.0, 0.0), |(frames, packets), (cost, times)| {
+        (frames + cost.frames * times as f64, packets + cost.packets * times as f64)
+    })
+}
+
+/// What a push of so many records costs, and its answer: the packets with the records, one with the answer, and that
+/// one's acknowledgement.
+pub fn push(records: usize) -> Cost {
+    let pushed = Request::Push { records: vec![&[0; 165]; records], frauds: vec![] }.encode().len();
+    let answer = Answer::Taken(1).encode().len() as f64;
+    Cost { frames: pushed as f64 + answer, packets: on_wire(pushed) + answer + 2.0 * PACKET }
+}
+
 /// Records in a full frame.
 const FULL: u64 = 256;
 
-/// Frames and packets of messages with so many bytes of records, `together` in a frame, and of what answers them.
-fn framed((messages, records): (u64, u64), together: u64) -> (f64, f64) {
-    let around = Request::Push { records: vec![&[0; 165]], frauds: vec![] }.encode().len() - 165;
-    let answer = Answer::Taken(1).encode().len();
-    let frames = messages.div_ceil(together) as f64;
-    let content = records as f64 + frames * (around + answer) as f64 + 2.0 * messages as f64;
-    let packets = if together == 1 {
-        // The frame in a packet of its own, the answer with its acknowledgement, and the answer's acknowledgement.
-        content + frames * 3.0 * PACKET
-    } else {
-        on_wire(content as usize)
-    };
-    (content, packets)
+/// Frames and packets of so many records with so many bytes, in full frames.
+fn together((records, bytes): (u64, u64)) -> (f64, f64) {
+    let around = Answer::Records(vec![&[0; 165]]).encode().len() - 165 - 2;
+    let content = bytes as f64 + (records.div_ceil(FULL) * around as u64) as f64 + 2.0 * records as f64;
+    (content, on_wire(content as usize))
 }
 
 /// Measures what checks cost, and reckons a day's.

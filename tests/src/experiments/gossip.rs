@@ -1,10 +1,10 @@
 //! Gossip: how records move between the nodes of a simulated network.
 //!
-//! As DESIGN.md §7 has it: what is new is pushed to 4 neighbours at once; each node reconciles with a random neighbour
-//! every minute, redraws one neighbour every 30 minutes, and has at most one in a netgroup. Neighbours that went away
-//! are replaced when that is noticed. A reconciliation is one event: the two exchange all that differs, after the time
-//! that its messages take. What production code costs for it is measured beside (`cost.rs`). Checks take
-//! [`CHECKING`]; bandwidth and processor queues are not modelled.
+//! As DESIGN.md §7 has it: what is new is pushed to 4 neighbours at once, but for mere renewals (`renewals.rs`); each
+//! node reconciles with a random neighbour every minute, redraws one neighbour every 30 minutes, and has at most one in
+//! a netgroup. Neighbours that went away are replaced when that is noticed. A reconciliation is one event: the two
+//! exchange all that differs, after the time that its messages take. What production code costs for it is measured
+//! beside (`cost.rs`). Checks take [`CHECKING`]; bandwidth and processor queues are not modelled.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
@@ -52,10 +52,19 @@ pub struct Node {
     pub neighbours: Vec<usize>,
     /// What it has.
     pub knowledge: Knowledge,
+    /// Renewed records that it has not passed on yet, and who sent each.
+    pub waiting: Vec<(usize, usize)>,
     /// All nodes before this one were dialled by it when it came.
     pub dialled: usize,
     /// Who is in time for the next epoch, if it is a witness.
     pub settling: Option<Box<Settling>>,
+}
+
+impl Node {
+    /// One that runs, and has no neighbours yet.
+    pub fn new(relay: Relay, habit: Habit, knowledge: Knowledge, dialled: usize) -> Self {
+        Self { relay, habit, up: true, neighbours: vec![], knowledge, waiting: vec![], dialled, settling: None }
+    }
 }
 
 /// How the network is, and what goes wrong in it.
@@ -132,6 +141,8 @@ pub enum Event {
     },
     /// All witnesses look whom they see.
     Settle,
+    /// A node passes on the renewed records that wait.
+    PassOn(usize),
     /// A node's minute is over.
     Reconcile(usize),
     /// A neighbour has not answered a node.
@@ -221,20 +232,12 @@ impl Gossip {
         };
         for number in 0..rules.relays {
             let relay = gossip.world.relay(&mut gossip.rng);
-            let ago = gossip.rng.random_range(0..RENEW_AFTER);
+            let ago = gossip.rng.random_range(1..=RENEW_AFTER);
             let described = gossip.world.describe(&relay, Epoch(FIRST.0 - ago));
             gossip.facts.add(number, gossip.world.record(&relay, &described));
             let habit = if gossip.rng.random_bool(rules.silent) { Habit::Silent } else { Habit::Honest };
             let knowledge = Knowledge { has: Bits::below(rules.relays), witness: None };
-            gossip.nodes.push(Node {
-                relay,
-                habit,
-                up: true,
-                neighbours: vec![],
-                knowledge,
-                dialled: 0,
-                settling: None,
-            });
+            gossip.nodes.push(Node::new(relay, habit, knowledge, 0));
         }
         for node in 0..rules.relays {
             if node < rules.witnesses {
@@ -283,6 +286,7 @@ impl Gossip {
                 Event::Proof { to, proof } => self.handle_proof(to, proof),
                 Event::Sighting { to, sighting } => self.handle_sighting(to, sighting),
                 Event::Settle => self.settle(),
+                Event::PassOn(node) => self.pass_on(node),
                 Event::Reconcile(node) => self.reconcile(node),
                 Event::Silence { node, neighbour } => self.handle_silence(node, neighbour),
                 Event::Exchange(a, b) => self.exchange(a, b),
@@ -310,7 +314,7 @@ impl Gossip {
 
     /// Sends a record to a node, as a push.
     pub fn push(&mut self, from: usize, to: usize, fact: usize) {
-        self.traffic.count(Kind::Push, self.facts.fact(fact).checked.record().bytes().len());
+        self.traffic.count_push(1);
         let latency = self.latency(from, to);
         if !self.is_lost() {
             self.queue.put(self.now + latency + CHECKING, Event::Push { to, from, fact });
@@ -326,9 +330,10 @@ impl Gossip {
     /// A node is offered a record, and passes it on if it is news.
     pub fn take(&mut self, node: usize, from: usize, fact: usize) {
         let now = self.unix();
-        let offer = self.facts.offer(&mut self.nodes[node].knowledge, fact, now);
+        let epoch = Epoch::of(now, &self.world.params.directory);
+        let offer = self.facts.offer(&mut self.nodes[node].knowledge, fact, now, epoch);
         match offer {
-            Offer::New | Offer::Renewed | Offer::Barred | Offer::Fraud(_) => {}
+            Offer::New | Offer::Renewed | Offer::Changed | Offer::Barred | Offer::Fraud(_) => {}
             Offer::Known | Offer::Older | Offer::Expired | Offer::NoRoom => return,
         }
         self.trace.add([self.now, 1, node as u64, fact as u64]);
@@ -341,6 +346,9 @@ impl Gossip {
         }
         if self.nodes[node].habit == Habit::Silent {
             return;
+        }
+        if offer == Offer::Renewed {
+            return self.keep_waiting(node, fact, from);
         }
         for at in 0..self.nodes[node].neighbours.len() {
             if let Some(to) = self.neighbour(node, at).filter(|to| *to != from) {
@@ -439,7 +447,7 @@ impl Gossip {
             if !apart || !self.facts.knows(knowledge, drawn) {
                 continue;
             }
-            if self.dial(node, drawn) {
+            if self.dial(node, drawn, Kind::Link) {
                 return Some(drawn);
             }
         }

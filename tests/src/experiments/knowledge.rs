@@ -88,8 +88,8 @@ impl Facts {
     ///
     /// # Panics
     /// If the node is a witness, and its view and its numbers disagree.
-    pub fn offer(&self, knowledge: &mut Knowledge, number: usize, now: UnixSeconds) -> Offer {
-        let expected = self.offer_number(&mut knowledge.has, number);
+    pub fn offer(&self, knowledge: &mut Knowledge, number: usize, now: UnixSeconds, epoch: Epoch) -> Offer {
+        let expected = self.offer_number(&mut knowledge.has, number, epoch);
         let Some(view) = &mut knowledge.witness else { return expected };
         let offered = view.offer(self.facts[number].checked.clone(), now);
         let agree = match offered {
@@ -104,7 +104,7 @@ impl Facts {
         offered
     }
 
-    fn offer_number(&self, has: &mut Bits, number: usize) -> Offer {
+    fn offer_number(&self, has: &mut Bits, number: usize, epoch: Epoch) -> Offer {
         if has.has(number) {
             return Offer::Known;
         }
@@ -115,7 +115,8 @@ impl Facts {
             }
             has.remove(versions[held]);
             has.insert(number);
-            return Offer::Renewed;
+            let [new, old] = [number, versions[held]].map(|number| self.facts[number].checked.record());
+            return if new.only_renews(old, epoch) { Offer::Renewed } else { Offer::Changed };
         }
         has.insert(number);
         Offer::New

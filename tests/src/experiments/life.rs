@@ -60,17 +60,9 @@ impl Gossip {
         let (relays, bytes) =
             (has.count(), has.iter().map(|fact| self.facts.fact(fact).checked.record().bytes().len()));
         self.traffic.count(Kind::Whole, bytes.sum());
-        (0..relays).for_each(|_| self.traffic.count_dial(true));
+        (0..relays).for_each(|_| self.traffic.count(Kind::Look, 0));
         let knowledge = Knowledge { has, witness: None };
-        self.nodes.push(Node {
-            relay,
-            habit: Habit::Honest,
-            up: true,
-            neighbours: vec![],
-            knowledge,
-            dialled: node,
-            settling: None,
-        });
+        self.nodes.push(Node::new(relay, Habit::Honest, knowledge, node));
         self.start(node);
         self.publish_now(node, false);
         let due = self.epoch().plus(RENEW_AFTER);
@@ -81,15 +73,7 @@ impl Gossip {
     /// A relay comes that answers dials and nothing else, and knows nothing.
     pub fn add_silent(&mut self, relay: Relay) {
         let knowledge = Knowledge { has: Bits::default(), witness: None };
-        self.nodes.push(Node {
-            relay,
-            habit: Habit::Silent,
-            up: true,
-            neighbours: vec![],
-            knowledge,
-            dialled: 0,
-            settling: None,
-        });
+        self.nodes.push(Node::new(relay, Habit::Silent, knowledge, 0));
     }
 
     /// An honest node that runs.
@@ -107,13 +91,6 @@ impl Gossip {
             self.publish_now(node, false);
             self.renew_in(node, self.epoch().plus(RENEW_AFTER));
         }
-    }
-
-    /// Lets a relay renew its record at some time in an epoch.
-    fn renew_in(&mut self, node: usize, epoch: Epoch) {
-        let within = self.start_of(epoch.next()) - self.start_of(epoch);
-        let at = self.start_of(epoch) + self.rng.random_range(0..within);
-        self.queue.put(at.max(self.now), Event::Renew(node));
     }
 
     /// Half of those that leave say so, unless they have said something in this epoch already.

@@ -28,6 +28,7 @@ pub mod patient;
 pub mod proofs;
 pub mod queue;
 mod reach;
+pub mod renewals;
 pub mod sessions;
 mod settle;
 pub mod spread;

@@ -1,6 +1,9 @@
 //! Reach: which nodes of a simulated network have dialled which.
 
-use super::gossip::{Gossip, Reach};
+use super::{
+    gossip::{Gossip, Reach},
+    traffic::Kind,
+};
 
 impl Gossip {
     /// A newcomer that has dialled this node need not be dialled.
@@ -11,16 +14,16 @@ impl Gossip {
         let newcomer = &self.nodes[relay];
         let (id, address) = (newcomer.relay.id, newcomer.relay.address.into());
         if by >= newcomer.dialled || !self.is_reachable(by, relay) {
-            self.dial(by, relay);
+            self.dial(by, relay, Kind::Look);
         } else if let Some(view) = &mut self.nodes[by].knowledge.witness {
             view.mark_reached(&id, address);
         }
     }
 
     /// Whether a node reaches a relay; its view takes note.
-    pub(super) fn dial(&mut self, by: usize, relay: usize) -> bool {
+    pub(super) fn dial(&mut self, by: usize, relay: usize, what: Kind) -> bool {
         let reached = self.is_reachable(by, relay);
-        self.traffic.count_dial(reached);
+        self.traffic.count(if reached { what } else { Kind::DialFailed }, 0);
         self.dials.resize(self.nodes.len(), (0, 0));
         self.dials[by].0 += 1;
         self.dials[by].1 += u32::from(!reached);

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use trefoil_protocol::{
+    descriptor::Record,
     directory::{Answer, Greeting, Request},
     params::NetworkParams,
     reconcile::{Held, Reconciler, Responder, Salt},
@@ -15,7 +16,7 @@ use trefoil_protocol::{
 use super::{
     knowledge::Facts,
     traffic::{PACKET, on_wire},
-    world::{FIRST, World},
+    world::{FIRST, Relay, World},
 };
 
 /// What sessions cost between views of one size.
@@ -36,27 +37,25 @@ pub struct Cost {
 }
 
 impl Sessions {
-    /// Measures sessions between views of the first records that there are, one of each relay.
-    pub fn measure(world: &World, facts: &Facts, relays: usize) -> Self {
-        let mut numbers: Vec<_> = (0..relays).collect();
-        numbers.sort_by_key(|number| facts.fact(*number).checked.record().issued());
-        let view = |numbers: &[usize]| {
-            let now = FIRST.start(&world.params.directory);
-            let mut view = View::new(&world.params, now);
-            for number in numbers {
-                view.offer(facts.fact(*number).checked.clone(), now);
+    /// Measures sessions between views of the records that there are at the start, one of each relay.
+    pub fn measure(world: &World, facts: &Facts, relays: &[&Relay]) -> Self {
+        let now = FIRST.start(&world.params.directory);
+        let mut whole = View::new(&world.params, now);
+        (0..relays.len()).for_each(|number| drop(whole.offer(facts.fact(number).checked.clone(), now)));
+        let mut oldest: Vec<_> = (0..relays.len()).collect();
+        oldest.sort_by_key(|number| facts.fact(*number).checked.record().issued());
+        // What differs are renewals of the oldest records: each side knows half of them. Of each the one side has the new
+        // record and the other the old one, which are two differences.
+        let renewed = |differences: usize, parity: usize| {
+            let mut view = whole.clone();
+            for number in oldest[..differences / 2].iter().skip(parity).step_by(2) {
+                let relay = relays[*number];
+                view.offer(world.record(relay, &world.describe(relay, FIRST)), now);
             }
             view
         };
-        let whole = view(&numbers);
-        let differences = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256].into_iter().filter(|count| *count <= relays / 2);
-        // What differs is the newest: half of it is new to each side.
-        let lacking = |count: usize, parity: usize| {
-            let old = relays - count;
-            let rest = numbers[old..].iter().enumerate().filter(|(at, _)| at % 2 == parity).map(|(_, number)| *number);
-            view(&numbers[..old].iter().copied().chain(rest).collect::<Vec<_>>())
-        };
-        let costs = differences.map(|count| (count, session(&lacking(count, 0), &lacking(count, 1)))).collect();
+        let differences = [0, 2, 4, 8, 16, 32, 64, 128, 256].into_iter().filter(|count| *count <= relays.len() / 2);
+        let costs = differences.map(|count| (count, session(&renewed(count, 0), &renewed(count, 1)))).collect();
         let started = Instant::now();
         session(&whole, &whole);
         Self { costs, seconds: started.elapsed().as_secs_f64() }
@@ -114,12 +113,14 @@ fn session(asker: &View, other: &View) -> Cost {
         count(Answer::Reconcile(&answer).encode().len());
         message = reconciler.handle_answer(&answer).expect("an honest answer").map(|next| (None, next));
     }
-    let lacks = |one: &View, other: &View| other.iter().filter(|(relay, _)| one.get(relay).is_none()).count();
+    let has =
+        |view: &View, record: &Record| view.get(&record.relay()).is_some_and(|known| known.record.record() == record);
+    let lacks = |one: &View, other: &View| other.iter().filter(|(_, known)| !has(one, known.record.record())).count();
     let wants: Vec<_> = reconciler.wants().collect();
     assert_eq!((wants.len(), reconciler.haves().count()), (lacks(asker, other), lacks(other, asker)));
     for wants in wants.chunks(256) {
         count(Request::Want(wants.to_vec()).encode().len());
     }
-    cost.packets += PACKET; // the last acknowledgement
+    cost.packets += 2.0 * PACKET; // the stream's two ends, and the last acknowledgement
     cost
 }

@@ -2,11 +2,16 @@
 //!
 //! An attacker's silent relays take what they get, keep their links, and neither pass anything on nor answer. New
 //! relays appear one after the other and publish through an ordinary node; clocks of the nodes' minutes are out of
-//! step. 2 % of all messages are lost for good, as if their link had died.
+//! step. 2 % of all messages are lost for good, as if their link had died. So are renewals, which are in no hurry: those
+//! of one moment start together, and go together.
+
+use rand::RngExt;
+use trefoil_protocol::{epoch::Epoch, limits::RENEWAL_MOMENTS};
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Gossip, Habit, Rules, Unanswered},
+    gossip::{Event, Gossip, Habit, Rules, Unanswered},
+    life::RENEW_AFTER,
     queue::{MINUTE, Millis, SECOND},
     table::{Table, duration, percent},
     world::{FIRST, pick},
@@ -33,6 +38,7 @@ pub fn run(setup: &Setup) -> Outcome {
     );
     let (mut lines, mut trace) = (vec![], 0);
     let rules = [Unanswered::Wait, Unanswered::Replace];
+    let (renewals, renewed_in_time) = renewals(&sizes, setup.seed);
     for (relays, unanswered) in sizes.into_iter().flat_map(|relays| rules.map(|rule| (relays, rule))) {
         let count = setup.pick(50, 5);
         let rules = Rules { silent: SILENT, loss: 0.02, unanswered, ..Rules::quiet(relays) };
@@ -60,7 +66,27 @@ pub fn run(setup: &Setup) -> Outcome {
         gossip.trace.add([trace, 0, 0, 0]);
         trace = gossip.trace.value();
     }
-    Outcome { tables: vec![table], lines, notes: vec![], trace }
+    lines.extend(renewed_in_time);
+    Outcome { tables: vec![table, renewals], lines, notes: vec![], trace }
+}
+
+/// How renewals spread, and whether all hear of them long before what they know is over.
+fn renewals(sizes: &[usize], seed: u64) -> (Table, Vec<Line>) {
+    let title = "Spread of the renewals of one moment, under the same conditions";
+    let mut table = Table::new(title, &["relays", "renewals", "50 % after", "99 % after", "99.9 % after", "all after"]);
+    let mut lines = vec![];
+    for relays in sizes {
+        let rules = Rules { silent: SILENT, loss: 0.02, ..Rules::quiet(*relays) };
+        let all = renew(rules, seed);
+        let slowest =
+            |share: f64| all.iter().map(|spread| spread.time_of(share)).try_fold(0, |a, b| b.map(|b| a.max(b)));
+        let in_words = |share: f64| slowest(share).map_or("never".to_owned(), duration);
+        let shares = [0.5, 0.99, 0.999, 1.0].map(in_words);
+        table.row([relays.to_string(), all.len().to_string()].into_iter().chain(shares).collect());
+        let claim = format!("{relays} relays: 99.9 % have a renewal in 30 min");
+        lines.push(Line::new(claim, in_words(0.999), slowest(0.999).is_some_and(|time| time <= 30 * MINUTE)));
+    }
+    (table, lines)
 }
 
 const SILENT: f64 = 0.2;
@@ -112,6 +138,31 @@ fn spread(rules: Rules, count: usize, seed: u64) -> (Gossip, Vec<Spread>) {
     };
     let spreads = published.iter().map(spread).collect();
     (gossip, spreads)
+}
+
+/// Lets the honest relays of one moment, a few seconds apart, renew records; gives how each did in an hour.
+fn renew(rules: Rules, seed: u64) -> Vec<Spread> {
+    let relays = rules.relays;
+    let mut gossip = Gossip::new(rules, seed);
+    let honest: Vec<_> = (0..relays).filter(|node| gossip.nodes[*node].habit == Habit::Honest).collect();
+    gossip.watched = relays;
+    gossip.run_until(5 * MINUTE);
+    let oldest = Epoch(FIRST.0 - RENEW_AFTER);
+    let is_due = |node: &&usize| gossip.facts.fact(**node).checked.record().issued() == oldest;
+    let due: Vec<_> = honest.iter().filter(is_due).step_by(RENEWAL_MOMENTS as usize).copied().collect();
+    for node in &due {
+        let at = gossip.now + gossip.rng.random_range(0..5 * SECOND);
+        gossip.queue.put(at, Event::Renew(*node));
+    }
+    gossip.run_until(gossip.now + 60 * MINUTE);
+    let mut times = vec![vec![]; due.len()];
+    for (node, fact, time) in &gossip.learned {
+        if gossip.nodes[*node].habit == Habit::Honest {
+            times[fact - relays].push(*time);
+        }
+    }
+    let since_first = |times: Vec<Millis>| times.iter().map(|time| time - times[0]).collect();
+    times.into_iter().map(|times| Spread { times: since_first(times), nodes: honest.len() }).collect()
 }
 
 fn in_words(unanswered: Unanswered) -> &'static str {

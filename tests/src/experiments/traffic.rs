@@ -15,8 +15,6 @@ pub fn on_wire(bytes: usize) -> f64 {
 /// A kind of directory traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A record that is pushed, alone in its message.
-    Push,
     /// A fraud proof that is pushed.
     Proof,
     /// A sighting that is pushed.
@@ -25,8 +23,10 @@ pub enum Kind {
     Records,
     /// All that a newcomer gets from the first node that it asks.
     Whole,
-    /// A handshake with a relay that is new to the node, or that is to be a neighbour.
-    Dial,
+    /// A dial that looks whether a relay is there that is new to the node.
+    Look,
+    /// A dial of a relay that is to be a neighbour.
+    Link,
     /// A dial that nobody answered.
     DialFailed,
 }
@@ -38,6 +38,8 @@ pub struct Traffic {
     counts: BTreeMap<Kind, (u64, u64)>,
     /// How many sessions found so many differences.
     sessions: BTreeMap<usize, u64>,
+    /// How many pushes carried so many records.
+    pushes: BTreeMap<usize, u64>,
 }
 
 impl Traffic {
@@ -53,9 +55,14 @@ impl Traffic {
         *self.sessions.entry(differences).or_default() += 1;
     }
 
-    /// Counts a dial.
-    pub fn count_dial(&mut self, reached: bool) {
-        self.count(if reached { Kind::Dial } else { Kind::DialFailed }, 0);
+    /// Counts a push of so many records.
+    pub fn count_push(&mut self, records: usize) {
+        *self.pushes.entry(records).or_default() += 1;
+    }
+
+    /// Numbers of records, and how many pushes carried so many.
+    pub fn pushes(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.pushes.iter().map(|(records, count)| (*records, *count))
     }
 
     /// How many messages of this kind there were, and how many bytes of records in them.

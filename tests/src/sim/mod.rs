@@ -12,6 +12,8 @@ mod client_tests;
 #[cfg(test)]
 mod congestion_tests;
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod doors_tests;
 #[cfg(test)]
 mod exit_tests;
@@ -49,6 +51,8 @@ mod origin;
 mod outage_tests;
 #[cfg(test)]
 mod record_tests;
+#[cfg(test)]
+mod renewal_tests;
 #[cfg(test)]
 mod settle_tests;
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
     panic,
     path::Path,
     sync::{
@@ -74,8 +73,8 @@ pub struct Plan {
     pub ahead: Option<(u8, u64)>,
     /// A relay whose onion key is replaced, and how many seconds after the network's start.
     pub rotates: Option<(u8, u64)>,
-    /// Seconds of an epoch, and of `settle`, where they are not those of a test network. All else is slower then, too.
-    pub epochs: Option<(NonZeroU32, u32)>,
+    /// Its network's parameters.
+    pub params: NetworkParams,
 }
 
 /// A running network.
@@ -117,7 +116,7 @@ impl Plan {
             late: 0,
             ahead: None,
             rotates: None,
-            epochs: None,
+            params: NetworkParams::testnet("simulated".parse().expect("a good name")),
         }
     }
 
@@ -132,7 +131,7 @@ impl Plan {
         let mut network = SimNetwork {
             net: SimNet::new(self.seed, self.model),
             outside: SimOutside::default(),
-            params: self.params(),
+            params: self.params.clone(),
             started: Instant::now(),
             relays: Vec::new(),
             entries: Vec::new(),
@@ -151,15 +150,6 @@ impl Plan {
         let start = |(bound, entry): (Bound, &RelayEntry)| Some(bound.start(entry.addresses, named.iter().cloned()));
         network.relays = bound.into_iter().zip(&network.entries).take(started).map(start).collect();
         network
-    }
-
-    fn params(&self) -> NetworkParams {
-        let mut params = NetworkParams::testnet("simulated".parse().expect("a good name"));
-        if let Some((epoch, settle)) = self.epochs {
-            (params.directory.epoch, params.directory.settle) = (epoch, settle);
-            (params.directory.reconcile, params.directory.redraw) = (20, 300);
-        }
-        params
     }
 
     fn ahead(&self, number: u8) -> u64 {

@@ -19,7 +19,7 @@ use trefoil_relay::{
 
 use super::{
     gossip_tests::{know, numbers, plan},
-    nodes::{Plan, START, SimNetwork, relay_address, secrets},
+    nodes::{START, SimNetwork, relay_address, secrets},
 };
 
 const EPOCH: u32 = 600;
@@ -34,8 +34,11 @@ fn seconds(seconds: u32) -> Duration {
 /// when it started.
 async fn grown_up(seed: u64) -> (SimNetwork, Instant) {
     let started = Instant::now();
-    let epoch = NonZeroU32::new(EPOCH).unwrap();
-    let network = Plan { epochs: Some((epoch, SETTLE)), ..plan(seed, 15).late(1) }.start();
+    let mut plan = plan(seed, 15).late(1);
+    let directory = &mut plan.params.directory;
+    (directory.epoch, directory.settle) = (NonZeroU32::new(EPOCH).unwrap(), SETTLE);
+    (directory.reconcile, directory.redraw) = (20, 300);
+    let network = plan.start();
     sleep_until(started + seconds(EPOCH + 1)).await;
     let all = numbers(1..=14);
     assert!(know(&network, &all, &all));
