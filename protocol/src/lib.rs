@@ -6,6 +6,7 @@
 // What a peer sent can make none of this panic.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
+pub mod address;
 pub mod beacon;
 pub mod cell;
 mod credit;

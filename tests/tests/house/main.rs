@@ -21,13 +21,14 @@ use toml::{Table, Value};
 const LINE: [&str; 4] = ["protocol", "relay", "client", "tests"];
 
 /// All that `protocol` may depend on: bytes, words and algorithms; no runtime, no network, no files.
-const PROTOCOL_DEPENDENCIES: [&str; 19] = [
+const PROTOCOL_DEPENDENCIES: [&str; 20] = [
     "argon2",
     "aws-lc-rs",
     "blake3",
     "bytes",
     "chacha20",
     "chacha20poly1305",
+    "curve25519-dalek",
     "data-encoding",
     "ed25519-dalek",
     "hkdf",
