@@ -31,6 +31,7 @@ pub mod message;
 pub mod onion;
 pub mod params;
 pub mod path;
+pub mod phrase;
 pub mod policy;
 pub mod puzzle;
 pub mod reconcile;

@@ -5,11 +5,12 @@
 
 mod bootstrap;
 mod client;
+mod letters;
 mod operator;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::{bootstrap::*, client::*, operator::*};
+pub use self::{bootstrap::*, client::*, letters::*, operator::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

@@ -21,9 +21,10 @@ use toml::{Table, Value};
 const LINE: [&str; 4] = ["protocol", "relay", "client", "tests"];
 
 /// All that `protocol` may depend on: bytes, words and algorithms; no runtime, no network, no files.
-const PROTOCOL_DEPENDENCIES: [&str; 20] = [
+const PROTOCOL_DEPENDENCIES: [&str; 21] = [
     "argon2",
     "aws-lc-rs",
+    "bip39",
     "blake3",
     "bytes",
     "chacha20",
