@@ -67,6 +67,11 @@ impl AddressSecret {
     pub fn address(&self) -> Address {
         Address(self.0.public()) // made by multiplying the base point: of prime order, and canonical
     }
+
+    /// The secret, for blinding. Nothing is signed by it as it is.
+    pub(crate) fn secret(&self) -> &SigningSecret {
+        &self.0
+    }
 }
 
 fn checksum(key: &[u8; 32]) -> [u8; CHECKSUM] {

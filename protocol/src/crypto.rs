@@ -1,7 +1,9 @@
 //! The algorithms, each behind the one form in which Trefoil uses it.
 //!
-//! Specification: docs/protocol.md, "Algorithms". This is the only file that names algorithm crates. Secrets are
-//! zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
+//! Specification: docs/protocol.md, "Algorithms". Only this file and those of its folder name algorithm crates. Secrets
+//! are zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
+
+mod blinding;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -18,6 +20,7 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
+pub use self::blinding::{BlindFactor, BlindedSigner};
 use crate::limits::{ARGON2_KIB, CELL, MLKEM_CIPHERTEXT, MLKEM_KEY, REKEY_CELLS, TAG, X25519_KEY};
 
 /// A 32-byte secret that is zeroized when dropped.

@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod beacon;
+pub mod blind;
 pub mod cell;
 mod credit;
 pub mod crypto;
