@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What a key is blinded for; its number is in the factor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum BlindUse {
     /// An inbox that everyone finds who knows the address; period: day.
@@ -23,6 +23,11 @@ pub enum BlindUse {
     /// Records for those who know the address; period: week.
     Prekeys = 3,
 }
+
+/// The number is not a use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a use is 1 to 3")]
+pub struct BadUse;
 
 /// The factor that one address is blinded with.
 pub struct Blinding {
@@ -88,6 +93,17 @@ impl BlindedSecret {
     /// Signs `label ‖ message`. Every use has a label of its own.
     pub fn sign(&self, label: &[u8], message: &[u8]) -> [u8; 64] {
         self.0.sign(label, message)
+    }
+}
+
+impl TryFrom<u8> for BlindUse {
+    type Error = BadUse;
+
+    fn try_from(number: u8) -> Result<Self, BadUse> {
+        [Self::RequestInbox, Self::PrivateInbox, Self::Prekeys]
+            .into_iter()
+            .find(|known| *known as u8 == number)
+            .ok_or(BadUse)
     }
 }
 
