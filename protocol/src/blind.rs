@@ -79,7 +79,7 @@ impl BlindedKey {
     }
 
     /// Checks a signature over `label ‖ message`, strictly.
-    pub fn verify(&self, label: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
+    pub(crate) fn verify(&self, label: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
         crypto::verify(&self.0, label, message, signature)
     }
 }
@@ -91,7 +91,7 @@ impl BlindedSecret {
     }
 
     /// Signs `label ‖ message`. Every use has a label of its own.
-    pub fn sign(&self, label: &[u8], message: &[u8]) -> [u8; 64] {
+    pub(crate) fn sign(&self, label: &[u8], message: &[u8]) -> [u8; 64] {
         self.0.sign(label, message)
     }
 }

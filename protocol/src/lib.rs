@@ -23,6 +23,7 @@ pub mod guard;
 pub mod handshake;
 pub mod host;
 pub mod identity;
+pub mod inbox;
 pub mod invite;
 pub mod ip;
 pub mod limits;
