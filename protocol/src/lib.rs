@@ -15,6 +15,7 @@ pub mod crypto;
 pub mod descriptor;
 pub mod directory;
 pub mod entry;
+pub mod envelope;
 pub mod epoch;
 pub mod exit_summary;
 pub mod family;
@@ -42,8 +43,10 @@ pub mod relays;
 pub mod resolve;
 pub mod ring;
 pub mod rules;
+pub mod stamp;
 mod stream;
 pub mod streams;
+pub mod ticket;
 pub mod uri;
 pub mod usable;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The sizes, counts and times of what people have and send: phrases, inboxes, mailboxes, letters.
 
+use std::ops::RangeInclusive;
+
 // phrase.rs
 
 /// Words of the list that a mistyped one is told to be near to.
@@ -13,3 +15,20 @@ pub const RING_MAX: usize = 15;
 /// Netgroups in which relays of an age class must be before rings are made of that class: twice the ranks, so that a
 /// young network's few old relays do not keep everything.
 pub const RING_CHOICE: usize = 2 * RING_MAX;
+
+// envelope.rs
+
+/// Bytes of an envelope, by class: one message on a circuit; a long text; a piece of a file.
+pub const LETTER_SIZES: [usize; 3] = [1792, 8 * 1024, 64 * 1024];
+
+// stamp.rs
+
+/// What a stamp costs in zero bits: from about 10 ms of one core, up to about 10 s.
+pub const STAMP_BITS: RangeInclusive<u8> = 16..=26;
+/// Letters with stamps that come for one inbox on one day at the least price. Each doubling costs one bit more.
+pub const STAMPS_CHEAP: u32 = 64;
+
+// ticket.rs
+
+/// Hashes of one list of tickets: 64 KiB, one frame.
+pub const TICKETS_LISTED: usize = 4096;
