@@ -37,17 +37,24 @@ pub struct Whereabouts {
 /// the inbox.
 pub type WeekSalt = [u8; 16];
 
-/// What the owner signs: that this request is the owner's, to this mailbox, on this circuit.
-#[derive(Clone, Copy, Debug)]
-pub struct Claimed<'a> {
+/// The circuit to a mailbox on which a request is made.
+#[derive(Clone, Copy)]
+pub struct Channel<'a> {
     /// In which network.
     pub network: &'a NetworkId,
-    /// What is asked for: the request's type.
-    pub operation: u8,
-    /// Whom.
+    /// With which mailbox.
     pub mailbox: &'a RelayId,
-    /// On which circuit: its handshake's `binding`.
+    /// The `binding` of the circuit's handshake with it.
     pub binding: &'a [u8; 32],
+}
+
+/// What the owner signs: that this request is the owner's, to this mailbox, on this circuit.
+#[derive(Clone, Copy)]
+pub struct Claimed<'a> {
+    /// Whom is asked, and how.
+    pub channel: Channel<'a>,
+    /// What for: the request's type.
+    pub operation: u8,
     /// The request's body but for the claim; the inbox is in it.
     pub request: &'a [u8],
 }
@@ -150,8 +157,9 @@ impl Claimed<'_> {
     }
 
     fn message(&self) -> Vec<u8> {
+        let Channel { network, mailbox, binding } = self.channel;
         let request = crypto::blake3(&[self.request]);
-        [&self.network.as_bytes()[..], &[self.operation], self.mailbox.as_bytes(), self.binding, &request].concat()
+        [&network.as_bytes()[..], &[self.operation], mailbox.as_bytes(), binding, &request].concat()
     }
 }
 
@@ -199,13 +207,9 @@ mod tests {
         Inbox::private(&NETWORK, person(1).address(), &whereabouts(), WEEK, &SALT)
     }
 
-    const CLAIMED: Claimed<'static> = Claimed {
-        network: &NETWORK,
-        operation: 2,
-        mailbox: &RelayId::from_bytes([2; 32]),
-        binding: &[3; 32],
-        request: b"a request",
-    };
+    const CHANNEL: Channel<'static> =
+        Channel { network: &NETWORK, mailbox: &RelayId::from_bytes([2; 32]), binding: &[3; 32] };
+    const CLAIMED: Claimed<'static> = Claimed { channel: CHANNEL, operation: 2, request: b"a request" };
 
     #[test]
     fn a_request_inbox_is_found_by_its_address_and_day() {
@@ -270,13 +274,13 @@ mod tests {
         let claim = CLAIMED.sign(&inbox.secret(&person(1)));
         assert!(claim.is_of(&key, &CLAIMED));
         let others = [
-            Claimed { network: &NetworkId::from_bytes([9; 32]), ..CLAIMED },
+            Claimed { channel: Channel { network: &NetworkId::from_bytes([9; 32]), ..CHANNEL }, ..CLAIMED },
+            Claimed { channel: Channel { mailbox: &RelayId::from_bytes([9; 32]), ..CHANNEL }, ..CLAIMED },
+            Claimed { channel: Channel { binding: &[9; 32], ..CHANNEL }, ..CLAIMED },
             Claimed { operation: 3, ..CLAIMED },
-            Claimed { mailbox: &RelayId::from_bytes([9; 32]), ..CLAIMED },
-            Claimed { binding: &[9; 32], ..CLAIMED },
             Claimed { request: b"another", ..CLAIMED },
         ];
-        others.iter().for_each(|other| assert!(!claim.is_of(&key, other), "{other:?}"));
+        others.iter().for_each(|other| assert!(!claim.is_of(&key, other)));
         let stranger = Inbox::private(&NETWORK, person(2).address(), &whereabouts(), WEEK, &SALT);
         assert!(!claim.is_of(&stranger.placement().key, &CLAIMED));
         assert!(!CLAIMED.sign(&stranger.secret(&person(2))).is_of(&key, &CLAIMED));

@@ -7,17 +7,20 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},
+    ops::RangeInclusive,
 };
 
 use crate::{
     blind::{BlindUse, BlindedKey},
     crypto,
     descriptor::Descriptor,
+    epoch::UnixSeconds,
     family::FamilyId,
     identity::RelayId,
     ip::IpNet,
-    limits::{RING_CHOICE, RING_MAX},
+    limits::{CLOCK_TOLERANCE, LETTER_HOURS, PLACEMENT_AHEAD, RING_CHOICE, RING_MAX},
     params::NetworkParams,
+    period::{Day, Week, WeekOffset},
     usable::AgeClass,
 };
 
@@ -60,6 +63,30 @@ impl Placement {
         let (period, key) = rest.split_first_chunk()?;
         let (of, period) = (BlindUse::try_from(*of).ok()?, u32::from_le_bytes(*period));
         Some(Self { of, period, key: BlindedKey::from_bytes(key.try_into().ok()?) })
+    }
+
+    /// From when to when its period can last, whatever its offset.
+    fn span(&self) -> RangeInclusive<UnixSeconds> {
+        match self.of {
+            BlindUse::RequestInbox => Day(self.period).start()..=Day(self.period.saturating_add(1)).start(),
+            BlindUse::PrivateInbox | BlindUse::Prekeys => {
+                let week = |number| Week(number).start(WeekOffset::default());
+                week(self.period.saturating_sub(1))..=week(self.period.saturating_add(1))
+            }
+        }
+    }
+
+    /// Whether this can be its period, by a clock that may be wrong: letters are taken for no other.
+    pub fn is_current(&self, now: UnixSeconds) -> bool {
+        let earliest = UnixSeconds(now.0.saturating_sub(CLOCK_TOLERANCE));
+        *self.span().start() <= now.plus(CLOCK_TOLERANCE) && *self.span().end() >= earliest
+    }
+
+    /// Whether anything is kept there: from [`PLACEMENT_AHEAD`] before its period begins until the last letter that came
+    /// in it has expired.
+    pub fn is_kept(&self, now: UnixSeconds) -> bool {
+        let earliest = UnixSeconds(now.0.saturating_sub(CLOCK_TOLERANCE + u64::from(LETTER_HOURS) * 3600));
+        *self.span().start() <= now.plus(CLOCK_TOLERANCE + PLACEMENT_AHEAD) && *self.span().end() >= earliest
     }
 
     /// How far from it a relay is: `BLAKE3("trefoil/1 ring" ‖ use 1 ‖ period 4 ‖ key 32 ‖ RelayId 32)`.
@@ -260,6 +287,26 @@ pub(crate) mod tests {
         let lenient = NetworkParams { allow_same_netgroup: true, ..params() };
         let all = ring(&PLACEMENT, &lenient, crowded.clone());
         assert_eq!(all, ring(&PLACEMENT, &lenient, crowded[..30].to_vec()));
+    }
+
+    #[test]
+    fn a_placement_is_current_in_its_period_and_kept_from_three_weeks_before_until_letters_have_expired() {
+        let days = |days: u64| days * 86_400;
+        let day = Placement { of: BlindUse::RequestInbox, period: 20_000, ..PLACEMENT };
+        let week = Placement { of: BlindUse::PrivateInbox, period: 2900, ..PLACEMENT };
+        let prekeys = Placement { of: BlindUse::Prekeys, ..week };
+        let spans = [(day, days(20_000), days(20_001)), (week, days(7 * 2899), days(7 * 2901))];
+        for (placement, start, end) in spans.into_iter().chain([(prekeys, days(7 * 2899), days(7 * 2901))]) {
+            for (from, to, holds) in [
+                (start - 1800, end + 1800, Placement::is_current as fn(&Placement, UnixSeconds) -> bool),
+                (start - 1800 - days(21), end + 1800 + days(14), Placement::is_kept),
+            ] {
+                assert!(holds(&placement, UnixSeconds(from)) && holds(&placement, UnixSeconds(to)));
+                assert!(!holds(&placement, UnixSeconds(from - 1)) && !holds(&placement, UnixSeconds(to + 1)));
+            }
+        }
+        let last = Placement { period: u32::MAX, ..week };
+        assert!(!last.is_kept(UnixSeconds(0)) && !last.is_current(UnixSeconds(days(20_000))));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Stamp {
 
 /// What a stamp is for.
 #[derive(Clone, Copy, Debug)]
-pub struct Postage<'a> {
+pub struct Stamped<'a> {
     /// In which network.
     pub network: &'a NetworkId,
     /// For which inbox.
@@ -36,7 +36,7 @@ pub struct Postage<'a> {
 /// A stamp in the making: hashes are tried in steps, so that a caller can stop between them.
 #[derive(Clone, Debug)]
 pub struct Minting<'a> {
-    postage: Postage<'a>,
+    stamped: Stamped<'a>,
     bits: u8,
     next: Stamp,
 }
@@ -85,16 +85,16 @@ impl Stamp {
     ///
     /// # Errors
     /// [`StampError`].
-    pub fn check(&self, postage: &Postage<'_>, price: u8, today: Day) -> Result<(), StampError> {
+    pub fn check(&self, stamped: &Stamped<'_>, price: u8, today: Day) -> Result<(), StampError> {
         if self.day.0.abs_diff(today.0) > 1 {
             return Err(StampError::Day);
         }
-        let bits = self.bits(postage);
+        let bits = self.bits(stamped);
         if bits >= price.into() { Ok(()) } else { Err(StampError::Bits(bits)) }
     }
 
-    fn bits(&self, postage: &Postage<'_>) -> u32 {
-        let Postage { network, inbox, letter } = postage;
+    fn bits(&self, stamped: &Stamped<'_>) -> u32 {
+        let Stamped { network, inbox, letter } = stamped;
         let hash = crypto::blake3(&[LABEL, network.as_bytes(), &inbox.encode(), letter.as_bytes(), &self.encode()]);
         crypto::leading_zeros(&hash)
     }
@@ -102,8 +102,8 @@ impl Stamp {
 
 impl<'a> Minting<'a> {
     /// Begins at nonce 0; about 2^bits hashes are to be tried.
-    pub fn new(postage: Postage<'a>, bits: u8, day: Day) -> Self {
-        Self { postage, bits, next: Stamp { day, nonce: 0 } }
+    pub fn new(stamped: Stamped<'a>, bits: u8, day: Day) -> Self {
+        Self { stamped, bits, next: Stamp { day, nonce: 0 } }
     }
 
     /// Goes on for at most so many hashes; `None` if there is no stamp by then.
@@ -111,7 +111,7 @@ impl<'a> Minting<'a> {
         (0..hashes).find_map(|_| {
             let stamp = self.next;
             self.next.nonce = stamp.nonce.wrapping_add(1);
-            (stamp.bits(&self.postage) >= self.bits.into()).then_some(stamp)
+            (stamp.bits(&self.stamped) >= self.bits.into()).then_some(stamp)
         })
     }
 }
@@ -125,22 +125,22 @@ mod tests {
 
     const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
     const LETTER: LetterId = LetterId::from_bytes([2; 32]);
-    const POSTAGE: Postage<'static> = Postage { network: &NETWORK, inbox: &PLACEMENT, letter: &LETTER };
+    const STAMPED: Stamped<'static> = Stamped { network: &NETWORK, inbox: &PLACEMENT, letter: &LETTER };
     const DAY: Day = Day(20_000);
 
     fn minted() -> Stamp {
-        Minting::new(POSTAGE, 10, DAY).step(u32::MAX).unwrap()
+        Minting::new(STAMPED, 10, DAY).step(u32::MAX).unwrap()
     }
 
     #[test]
     fn a_stamp_counts_for_its_network_inbox_and_letter_only() {
         let stamp = minted();
-        assert_eq!(stamp.check(&POSTAGE, 10, DAY), Ok(()));
+        assert_eq!(stamp.check(&STAMPED, 10, DAY), Ok(()));
         let inbox = Placement { of: BlindUse::RequestInbox, ..PLACEMENT };
         let others = [
-            Postage { network: &NetworkId::from_bytes([9; 32]), ..POSTAGE },
-            Postage { inbox: &inbox, ..POSTAGE },
-            Postage { letter: &LetterId::from_bytes([9; 32]), ..POSTAGE },
+            Stamped { network: &NetworkId::from_bytes([9; 32]), ..STAMPED },
+            Stamped { inbox: &inbox, ..STAMPED },
+            Stamped { letter: &LetterId::from_bytes([9; 32]), ..STAMPED },
         ];
         for other in others {
             assert!(matches!(stamp.check(&other, 10, DAY), Err(StampError::Bits(bits)) if bits < 10));
@@ -150,21 +150,21 @@ mod tests {
     #[test]
     fn a_stamp_counts_for_its_day_and_the_days_next_to_it() {
         for (today, counts) in [(19_998, false), (19_999, true), (20_000, true), (20_001, true), (20_002, false)] {
-            let checked = minted().check(&POSTAGE, 10, Day(today));
+            let checked = minted().check(&STAMPED, 10, Day(today));
             assert_eq!(checked, if counts { Ok(()) } else { Err(StampError::Day) }, "{today}");
         }
         let moved = Stamp { day: Day(20_001), ..minted() };
-        assert!(moved.check(&POSTAGE, 10, DAY).is_err(), "the day is in the hash");
+        assert!(moved.check(&STAMPED, 10, DAY).is_err(), "the day is in the hash");
     }
 
     #[test]
     fn minting_can_stop_and_go_on() {
         let whole = minted();
-        let mut minting = Minting::new(POSTAGE, 10, DAY);
+        let mut minting = Minting::new(STAMPED, 10, DAY);
         let steps = (1..).find(|_| minting.step(7).is_some_and(|stamp| stamp == whole)).unwrap();
         assert_eq!(steps, whole.nonce / 7 + 1);
-        assert_eq!(Minting::new(POSTAGE, 10, DAY).step(0), None);
-        assert_eq!(Minting::new(POSTAGE, 0, DAY).step(1), Some(Stamp { day: DAY, nonce: 0 }));
+        assert_eq!(Minting::new(STAMPED, 10, DAY).step(0), None);
+        assert_eq!(Minting::new(STAMPED, 0, DAY).step(1), Some(Stamp { day: DAY, nonce: 0 }));
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const RING_MAX: usize = 15;
 /// Netgroups in which relays of an age class must be before rings are made of that class: twice the ranks, so that a
 /// young network's few old relays do not keep everything.
 pub const RING_CHOICE: usize = 2 * RING_MAX;
+/// Seconds before a period begins from which on its owner may leave something for it: tickets and prekeys for three
+/// weeks without the owner.
+pub const PLACEMENT_AHEAD: u64 = 21 * 24 * 3600;
 
 // envelope.rs
 
@@ -32,3 +35,17 @@ pub const STAMPS_CHEAP: u32 = 64;
 
 /// Hashes of one list of tickets: 64 KiB, one frame.
 pub const TICKETS_LISTED: usize = 4096;
+/// Lists of tickets of one inbox at one mailbox: room for the tickets of hundreds of contacts.
+pub const TICKET_LISTS: u8 = 8;
+
+// mailbox.rs
+
+/// Hours that a letter is kept, at most: 14 days.
+pub const LETTER_HOURS: u16 = 14 * 24;
+/// Most bytes of a frame on a mailbox stream, without its length: the longest letter, or a list of tickets, and what
+/// comes with it.
+pub const MAILBOX_FRAME: usize = 64 * 1024 + 512;
+/// Most letters, or tombstones, that one frame names.
+pub const MAILBOX_LIST: usize = 256;
+/// Most seconds that a mailbox is asked to wait for a letter before it says that there is none.
+pub const MAILBOX_PATIENCE: u16 = 600;
