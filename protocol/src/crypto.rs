@@ -4,6 +4,7 @@
 //! are zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
 
 mod blinding;
+mod xwing;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -20,7 +21,10 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
-pub use self::blinding::{BlindFactor, BlindedSigner};
+pub use self::{
+    blinding::{BlindFactor, BlindedSigner},
+    xwing::{XWingSecret, is_xwing_key, seal_to},
+};
 use crate::limits::{ARGON2_KIB, CELL, MLKEM_CIPHERTEXT, MLKEM_KEY, REKEY_CELLS, TAG, X25519_KEY};
 
 /// A 32-byte secret that is zeroized when dropped.

@@ -21,6 +21,11 @@ pub const PLACEMENT_AHEAD: u64 = 21 * 24 * 3600;
 
 // envelope.rs
 
+/// Bytes of an X-Wing public key: ML-KEM-768's and X25519's.
+pub const XWING_KEY: usize = 1184 + 32;
+/// Bytes of an X-Wing ciphertext: ML-KEM-768's and X25519's.
+pub const XWING_CIPHERTEXT: usize = 1088 + 32;
+
 /// Bytes of an envelope, by class: one message on a circuit; a long text; a piece of a file.
 pub const LETTER_SIZES: [usize; 3] = [1792, 8 * 1024, 64 * 1024];
 

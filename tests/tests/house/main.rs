@@ -21,7 +21,7 @@ use toml::{Table, Value};
 const LINE: [&str; 4] = ["protocol", "relay", "client", "tests"];
 
 /// All that `protocol` may depend on: bytes, words and algorithms; no runtime, no network, no files.
-const PROTOCOL_DEPENDENCIES: [&str; 21] = [
+const PROTOCOL_DEPENDENCIES: [&str; 23] = [
     "argon2",
     "aws-lc-rs",
     "bip39",
@@ -33,6 +33,7 @@ const PROTOCOL_DEPENDENCIES: [&str; 21] = [
     "data-encoding",
     "ed25519-dalek",
     "hkdf",
+    "hpke",
     "ml-kem",
     "negentropy",
     "postcard",
@@ -41,6 +42,7 @@ const PROTOCOL_DEPENDENCIES: [&str; 21] = [
     "sha2",
     "subtle",
     "thiserror",
+    "x-wing",
     "x25519-dalek",
     "zeroize",
 ];
@@ -89,7 +91,7 @@ const IMPURE: [&str; 35] = [
 ];
 
 /// Crates of algorithms, as paths name them.
-const ALGORITHMS: [&str; 12] = [
+const ALGORITHMS: [&str; 14] = [
     "argon2",
     "aws_lc_rs",
     "blake3",
@@ -98,9 +100,11 @@ const ALGORITHMS: [&str; 12] = [
     "curve25519_dalek",
     "ed25519_dalek",
     "hkdf",
+    "hpke",
     "ml_kem",
     "sha2",
     "subtle",
+    "x_wing",
     "x25519_dalek",
 ];
 
