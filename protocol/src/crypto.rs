@@ -4,6 +4,7 @@
 //! are zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
 
 mod blinding;
+mod once;
 mod xwing;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -23,6 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use self::{
     blinding::{BlindFactor, BlindedSigner},
+    once::{open_once, seal_once},
     xwing::{XWingSecret, is_xwing_key, seal_to},
 };
 use crate::limits::{ARGON2_KIB, CELL, MLKEM_CIPHERTEXT, MLKEM_KEY, REKEY_CELLS, TAG, X25519_KEY};

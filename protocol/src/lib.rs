@@ -39,6 +39,7 @@ pub mod path;
 pub mod period;
 pub mod phrase;
 pub mod policy;
+pub mod prekeys;
 pub mod puzzle;
 pub mod receipt;
 pub mod reconcile;

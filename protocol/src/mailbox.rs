@@ -17,6 +17,7 @@ use crate::{
     frame,
     inbox::Claim,
     limits::{LETTER_HOURS, LETTER_SIZES, MAILBOX_FRAME, MAILBOX_LIST, MAX_DATA},
+    prekeys::PrekeysRecord,
     puzzle::Hour,
     receipt::Receipt,
     ring::Placement,
@@ -26,7 +27,8 @@ use crate::{
     wire::Reader,
 };
 
-/// A question, borrowing the bytes that it was decoded from. Its inbox is a request or a private one, always.
+/// A question, borrowing the bytes that it was decoded from. An inbox in it is a request or a private one, always, and
+/// the placement of prekeys is one of prekeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Keep this letter.
@@ -53,6 +55,20 @@ pub enum Request<'a> {
         inbox: Placement,
         /// Which.
         letter: LetterId,
+    },
+    /// Keep these prekeys. Whoever brings what the owner signed may ask it.
+    Publish {
+        /// Whose, and of which week.
+        placement: Placement,
+        /// For the placement and the record's BLAKE3.
+        stamp: Stamp,
+        /// The prekeys.
+        record: PrekeysRecord,
+    },
+    /// The prekeys there with the highest revision.
+    Look {
+        /// Whose, and of which week.
+        placement: Placement,
     },
 }
 
@@ -114,6 +130,10 @@ pub enum Answer<'a> {
         /// The envelope.
         envelope: &'a [u8],
     },
+    /// To `Publish`.
+    Published,
+    /// To `Look`.
+    Prekeys(PrekeysRecord),
 }
 
 /// A letter that waits. 37 bytes on the wire.
@@ -149,6 +169,8 @@ const REGISTER: u8 = 4;
 const DELETE: u8 = 5;
 const PULL: u8 = 6;
 const TAKE: u8 = 7;
+const PUBLISH: u8 = 8;
+const LOOK: u8 = 9;
 
 const TICKET: usize = 16;
 /// A short letter's deposit fits one `Data` message on a circuit, with the dearer kind of postage.
@@ -191,6 +213,12 @@ impl<'a> Request<'a> {
                 frame.extend(inbox.encode());
                 frame.extend(letter.as_bytes());
             }
+            Self::Publish { placement, stamp, record } => {
+                frame.extend(placement.encode());
+                frame.extend(stamp.encode());
+                frame.extend(record.as_bytes());
+            }
+            Self::Look { placement } => frame.extend(placement.encode()),
         }
         frame::finish(frame, MAILBOX_FRAME)
     }
@@ -202,11 +230,15 @@ impl<'a> Request<'a> {
             Self::Delete { .. } => DELETE,
             Self::Pull { .. } => PULL,
             Self::Take { .. } => TAKE,
+            Self::Publish { .. } => PUBLISH,
+            Self::Look { .. } => LOOK,
         }
     }
 
     fn read(kind: u8, body: &mut Reader<'a>) -> Option<Self> {
-        let inbox = inbox(body)?;
+        let inbox = Placement::decode(body.take_array()?)?;
+        let of_prekeys = inbox.of == BlindUse::Prekeys;
+        (of_prekeys == matches!(kind, PUBLISH | LOOK)).then_some(())?;
         Some(match kind {
             DEPOSIT => Self::Deposit(Deposit::read(inbox, body)?),
             LIST | FETCH | REGISTER => {
@@ -219,6 +251,11 @@ impl<'a> Request<'a> {
             }
             PULL => Self::Pull { inbox, after: body.u64()? },
             TAKE => Self::Take { inbox, letter: LetterId::from_bytes(body.array()?) },
+            PUBLISH => {
+                let stamp = Stamp::decode(body.take_array()?);
+                Self::Publish { placement: inbox, stamp, record: PrekeysRecord::from_bytes(body.take_array()?) }
+            }
+            LOOK => Self::Look { placement: inbox },
             _ => return None,
         })
     }
@@ -247,7 +284,8 @@ impl<'a> Answer<'a> {
                 put_letters(&mut frame, letters);
             }
             Self::Letter(envelope) => put_envelope(&mut frame, envelope),
-            Self::Deleted | Self::Registered => {}
+            Self::Deleted | Self::Registered | Self::Published => {}
+            Self::Prekeys(record) => frame.extend(record.as_bytes()),
             Self::Pulled { next, letters, tombstones } => {
                 frame.extend(next.to_le_bytes());
                 put_letters(&mut frame, letters);
@@ -272,6 +310,8 @@ impl<'a> Answer<'a> {
             Self::Deleted => DELETE,
             Self::Pulled { .. } => PULL,
             Self::Taken { .. } => TAKE,
+            Self::Published => PUBLISH,
+            Self::Prekeys(_) => LOOK,
         }
     }
 
@@ -288,6 +328,8 @@ impl<'a> Answer<'a> {
                 let of = BlindUse::try_from(body.byte()?).ok()?;
                 Self::Taken { postage: Postage::read(of, body)?, envelope: envelope(body)? }
             }
+            PUBLISH => Self::Published,
+            LOOK => Self::Prekeys(PrekeysRecord::from_bytes(body.take_array()?)),
             _ => return None,
         })
     }
@@ -348,16 +390,12 @@ fn decode<'a, T>(
     read: impl FnOnce(u8, &mut Reader<'a>) -> Option<T>,
 ) -> Result<T, MailboxError> {
     let (kind, body) = frame.split_first().ok_or(MailboxError::Length(0))?;
-    if !(first..=TAKE).contains(kind) {
+    if !(first..=LOOK).contains(kind) {
         return Err(MailboxError::Type(*kind));
     }
     let mut body = Reader::new(body);
     let said = read(*kind, &mut body).filter(|_| body.is_empty());
     said.ok_or(MailboxError::Body(*kind))
-}
-
-fn inbox(body: &mut Reader<'_>) -> Option<Placement> {
-    Placement::decode(body.take_array()?).filter(|inbox| inbox.of != BlindUse::Prekeys)
 }
 
 fn envelope<'a>(body: &mut Reader<'a>) -> Option<&'a [u8]> {

@@ -29,7 +29,7 @@ pub struct Stamped<'a> {
     pub network: &'a NetworkId,
     /// For which inbox.
     pub inbox: &'a Placement,
-    /// For which letter.
+    /// For which letter, or what else is left there, by its BLAKE3.
     pub letter: &'a LetterId,
 }
 

@@ -54,3 +54,8 @@ pub const MAILBOX_FRAME: usize = 64 * 1024 + 512;
 pub const MAILBOX_LIST: usize = 256;
 /// Most seconds that a mailbox is asked to wait for a letter before it says that there is none.
 pub const MAILBOX_PATIENCE: u16 = 600;
+
+// prekeys.rs
+
+/// Olm fallback keys of one record: the present one, and room for those that come.
+pub const FALLBACK_KEYS: usize = 4;

@@ -9,6 +9,7 @@ use crate::{
     inbox::{Channel, Claim, Claimed},
     limits::{MAILBOX_FRAME, MAILBOX_PATIENCE, TICKET_LISTS},
     ring::Placement,
+    stamp::Stamp,
     ticket::TicketList,
     wire::Reader,
 };
@@ -42,11 +43,13 @@ pub enum Ask {
         list: u8,
         /// The hashes.
         tickets: TicketList,
+        /// For the inbox and the name of the hashes, `BLAKE3(hashes)`: else anyone could fill a mailbox with lists.
+        stamp: Stamp,
     },
 }
 
 /// The longest request that an owner makes is one frame.
-const _: () = assert!(1 + Placement::LENGTH + 1 + TicketList::LENGTH + 64 <= MAILBOX_FRAME);
+const _: () = assert!(1 + Placement::LENGTH + 1 + TicketList::LENGTH + Stamp::LENGTH + 64 <= MAILBOX_FRAME);
 
 impl Owned {
     /// Asks as the owner, on this circuit.
@@ -82,10 +85,11 @@ fn said(inbox: &Placement, ask: &Ask) -> Vec<u8> {
             body.extend(patience.to_le_bytes());
         }
         Ask::Fetch(letter) => body.extend(letter.as_bytes()),
-        Ask::Register { list, tickets } => {
+        Ask::Register { list, tickets, stamp } => {
             assert!(*list < TICKET_LISTS, "a list {list} of tickets");
             body.push(*list);
             body.extend(tickets.encode());
+            body.extend(stamp.encode());
         }
     }
     body
@@ -111,6 +115,7 @@ impl Ask {
             REGISTER => Self::Register {
                 list: body.byte().filter(|list| *list < TICKET_LISTS)?,
                 tickets: TicketList::decode(body.take(TicketList::LENGTH)?)?,
+                stamp: Stamp::decode(body.take_array()?),
             },
             _ => return None,
         })

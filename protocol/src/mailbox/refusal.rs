@@ -43,9 +43,12 @@ pub enum Refusal {
     /// Not signed by the owner.
     #[error("the owner has not signed this")]
     BadClaim,
-    /// There is no such letter.
-    #[error("the letter is not there")]
+    /// There is no such letter, or no such prekeys.
+    #[error("it is not there")]
     Gone,
+    /// Prekeys with as high a revision are there.
+    #[error("newer prekeys are there")]
+    Stale,
 }
 
 const NOT_FOR_YOU: u8 = 1;
@@ -61,6 +64,7 @@ const BAD_STAMP: u8 = 10;
 const BAD_TICKET: u8 = 11;
 const BAD_CLAIM: u8 = 12;
 const GONE: u8 = 13;
+const STALE: u8 = 14;
 
 impl Refusal {
     /// `reason 1 ‖ value 2`; the value is 0 where the reason needs none.
@@ -79,6 +83,7 @@ impl Refusal {
             Self::BadTicket => (BAD_TICKET, 0),
             Self::BadClaim => (BAD_CLAIM, 0),
             Self::Gone => (GONE, 0),
+            Self::Stale => (STALE, 0),
         };
         let [low, high] = value.to_le_bytes();
         [reason, low, high]
@@ -99,6 +104,7 @@ impl Refusal {
             (BAD_TICKET, 0) => Self::BadTicket,
             (BAD_CLAIM, 0) => Self::BadClaim,
             (GONE, 0) => Self::Gone,
+            (STALE, 0) => Self::Stale,
             _ => return None,
         })
     }
@@ -121,7 +127,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(known, 11 + 5 + 3, "eleven without a value, hours of any value, bits of one byte");
+        assert_eq!(known, 12 + 5 + 3, "twelve without a value, hours of any value, bits of one byte");
     }
 
     #[test]

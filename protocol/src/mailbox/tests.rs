@@ -9,12 +9,14 @@ use crate::{
     limits::{MAILBOX_PATIENCE, TICKET_LISTS},
     params::NetworkId,
     period::Day,
+    prekeys,
     ring::tests::PLACEMENT,
     ticket,
 };
 
+const PREKEYS: Placement = Placement { of: BlindUse::Prekeys, ..PLACEMENT };
 const REQUEST_INBOX: Placement = Placement { of: BlindUse::RequestInbox, ..PLACEMENT };
-const STAMP: Postage = Postage::Stamp(Stamp { day: Day(20_000), nonce: 77 });
+const STAMP: Stamp = Stamp { day: Day(20_000), nonce: 77 };
 const TICKET: Postage = Postage::Ticket(Ticket([6; 16]));
 const ID: LetterId = LetterId::from_bytes([4; 32]);
 const CLAIM: Claim = Claim([5; 64]);
@@ -33,15 +35,22 @@ fn requests() -> Vec<Request<'static>> {
     vec![
         Request::Deposit(deposit(&[1; 1792])),
         Request::Deposit(deposit(&[1; 65_536])),
-        Request::Deposit(Deposit { inbox: REQUEST_INBOX, postage: STAMP, hours: 1, ..deposit(&[2; 8192]) }),
+        Request::Deposit(Deposit {
+            inbox: REQUEST_INBOX,
+            postage: Postage::Stamp(STAMP),
+            hours: 1,
+            ..deposit(&[2; 8192])
+        }),
         owned(Ask::List { after: 0, patience: 0 }),
         owned(Ask::List { after: 1 << 40, patience: MAILBOX_PATIENCE }),
         owned(Ask::Fetch(ID)),
-        owned(Ask::Register { list: TICKET_LISTS - 1, tickets: ticket::tests::list() }),
+        owned(Ask::Register { list: TICKET_LISTS - 1, tickets: ticket::tests::list(), stamp: STAMP }),
         Request::Delete { inbox: PLACEMENT, tombstones: vec![TOMBSTONE] },
         Request::Delete { inbox: REQUEST_INBOX, tombstones: vec![TOMBSTONE; MAILBOX_LIST] },
         Request::Pull { inbox: PLACEMENT, after: 9 },
         Request::Take { inbox: PLACEMENT, letter: ID },
+        Request::Publish { placement: PREKEYS, stamp: STAMP, record: prekeys::tests::record() },
+        Request::Look { placement: PREKEYS },
     ]
 }
 
@@ -59,7 +68,9 @@ fn answers() -> Vec<Answer<'static>> {
         Answer::Pulled { next: 7, letters: vec![LISTED], tombstones: vec![TOMBSTONE; MAILBOX_LIST] },
         Answer::Pulled { next: 7, letters: vec![], tombstones: vec![] },
         Answer::Taken { postage: TICKET, envelope: &[1; 65_536] },
-        Answer::Taken { postage: STAMP, envelope: &[1; 8192] },
+        Answer::Published,
+        Answer::Prekeys(prekeys::tests::record()),
+        Answer::Taken { postage: Postage::Stamp(STAMP), envelope: &[1; 8192] },
     ]
 }
 
@@ -124,10 +135,10 @@ fn the_bytes_are_those_of_the_specification() {
 
 #[test]
 fn unknown_types_and_values_are_refused() {
-    for kind in [REFUSED, TAKE + 1, 255] {
+    for kind in [REFUSED, LOOK + 1, 255] {
         assert_eq!(Request::decode(&[kind]), Err(MailboxError::Type(kind)));
     }
-    assert_eq!(Answer::decode(&[TAKE + 1]), Err(MailboxError::Type(TAKE + 1)));
+    assert_eq!(Answer::decode(&[LOOK + 1]), Err(MailboxError::Type(LOOK + 1)));
     assert_eq!(Request::decode(&[]), Err(MailboxError::Length(0)));
     let change = |request: &Request<'_>, at: usize, byte: u8| {
         let mut frame = body(&request.encode()).to_vec();
@@ -139,9 +150,11 @@ fn unknown_types_and_values_are_refused() {
     assert!(!change(&short, of, 0) && !change(&short, of, 3), "prekeys are no inbox");
     assert!(!change(&short, of, 1), "a ticket is longer than a stamp");
     assert!(change(&short, hours, 0x4f) && !change(&short, hours, 0x51), "336 hours and no more");
+    let look = Request::Look { placement: PREKEYS };
+    assert!(!change(&look, of, 2) && !change(&look, of, 1), "an inbox is no prekeys");
     let list = owned(Ask::List { after: 0, patience: 0 });
     assert!(change(&list, 1 + Placement::LENGTH + 9, 2) && !change(&list, 1 + Placement::LENGTH + 9, 3));
-    let register = owned(Ask::Register { list: 0, tickets: ticket::tests::list() });
+    let register = owned(Ask::Register { list: 0, tickets: ticket::tests::list(), stamp: STAMP });
     assert!(change(&register, 1 + Placement::LENGTH, 7) && !change(&register, 1 + Placement::LENGTH, 8));
     let none = [&[DELETE][..], &PLACEMENT.encode(), &[0, 0]].concat();
     assert_eq!(Request::decode(&none), Err(MailboxError::Body(DELETE)));
@@ -185,7 +198,7 @@ fn only_the_owner_asks_on_this_circuit_and_for_just_this() {
     let asks = [
         Ask::List { after: 0, patience: 30 },
         Ask::Fetch(ID),
-        Ask::Register { list: 0, tickets: ticket::tests::list() },
+        Ask::Register { list: 0, tickets: ticket::tests::list(), stamp: STAMP },
     ];
     for ask in &asks {
         let signed = sign(ask);
@@ -206,7 +219,7 @@ fn only_the_owner_asks_on_this_circuit_and_for_just_this() {
 
 proptest! {
     #[test]
-    fn there_is_one_way_to_say_a_thing(kind in 0u8..=8, of in 1u8..=2, rest: Vec<u8>) {
+    fn there_is_one_way_to_say_a_thing(kind in 0u8..=10, of in 1u8..=3, rest: Vec<u8>) {
         let frame = [&[kind, of][..], &[0; 36], &rest].concat();
         if let Ok(request) = Request::decode(&frame) {
             prop_assert_eq!(body(&request.encode()).to_vec(), frame.clone());
