@@ -59,3 +59,24 @@ pub const MAILBOX_PATIENCE: u16 = 600;
 
 /// Olm fallback keys of one record: the present one, and room for those that come.
 pub const FALLBACK_KEYS: usize = 4;
+
+// pass.rs, letter.rs
+
+/// Weeks that one pass is good for: the present one, and as long as a letter waits.
+pub const PASS_WEEKS: usize = 4;
+/// Most bytes of a text, in UTF-8.
+pub const LETTER_TEXT: usize = 16 * 1024;
+/// Most bytes of what a person wants to be called.
+pub const PERSON_NAME: usize = 64;
+/// Most bytes of the words that come with a request.
+pub const GREETING: usize = 1024;
+/// Most bytes of a file's name.
+pub const FILE_NAME: usize = 255;
+/// Most bytes of a file.
+pub const FILE_BYTES: u32 = 10 * 1024 * 1024;
+/// Bytes of a piece of a file: with all that comes around it, one long envelope.
+pub const FILE_PIECE: usize = 60 * 1024;
+/// Letters that one letter of receipts names, at most: it fits a short envelope.
+pub const RECEIPTS_LISTED: usize = 16;
+/// Most bytes of a message that Olm made.
+pub const RATCHET_MESSAGE: usize = 64_000;
