@@ -17,7 +17,6 @@ use crate::{
     params::NetworkId,
     period::{Day, Week, WeekOffset},
     ring::Placement,
-    wire::Reader,
 };
 
 /// One inbox in one period, as everyone sees it who can find it.
@@ -140,9 +139,8 @@ impl Whereabouts {
 
     /// Takes what [`Self::encode`] made.
     pub fn decode(bytes: &[u8; Self::LENGTH]) -> Self {
-        let mut reader = Reader::new(bytes);
-        let generation = reader.u32().unwrap_or_default();
-        Self { generation, secret: Zeroizing::new(reader.array().unwrap_or_default()) }
+        let [a, b, c, d, secret @ ..] = bytes;
+        Self { generation: u32::from_le_bytes([*a, *b, *c, *d]), secret: Zeroizing::new(*secret) }
     }
 
     fn of_week(&self, salt: &WeekSalt) -> Secret {

@@ -10,6 +10,7 @@ pub mod address;
 pub mod beacon;
 pub mod blind;
 pub mod cell;
+pub mod conversation;
 mod credit;
 pub mod crypto;
 pub mod descriptor;

@@ -80,3 +80,10 @@ pub const FILE_PIECE: usize = 60 * 1024;
 pub const RECEIPTS_LISTED: usize = 16;
 /// Most bytes of a message that Olm made.
 pub const RATCHET_MESSAGE: usize = 64_000;
+
+// conversation.rs
+
+/// Devices of one writer whose letters are still taken: letters of those before have expired long ago.
+pub const DEVICES_KEPT: usize = 8;
+/// Gaps in what one device said, at most; what would make more is not taken until some are filled.
+pub const GAPS_KEPT: usize = 1024;
