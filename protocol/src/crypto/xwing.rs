@@ -63,7 +63,7 @@ impl XWingSecret {
 /// Seals to a public key: `encapsulated key ‖ ciphertext`, 1,136 bytes longer than `text`.
 ///
 /// # Errors
-/// [`BadKey`] if it is no X-Wing key, or its X25519 half contributes nothing.
+/// [`BadKey`] if it is no X-Wing key.
 pub fn seal_to(
     public: &[u8; XWING_KEY],
     info: &[u8],

@@ -25,7 +25,7 @@ pub enum Refusal {
     /// The mailbox has no room.
     #[error("the mailbox is full")]
     Full,
-    /// The inbox has no room.
+    /// The inbox has no room: for what came, not for what still waits, which would tell when the owner reads.
     #[error("the inbox is full")]
     Quota,
     /// It keeps letters for less time.
@@ -46,7 +46,7 @@ pub enum Refusal {
     /// There is no such letter, or no such prekeys.
     #[error("it is not there")]
     Gone,
-    /// Prekeys with as high a revision are there.
+    /// Other prekeys with as high a revision are there.
     #[error("newer prekeys are there")]
     Stale,
 }
