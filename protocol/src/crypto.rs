@@ -1,7 +1,11 @@
 //! The algorithms, each behind the one form in which Trefoil uses it.
 //!
-//! Specification: docs/protocol.md, "Algorithms". This is the only file that names algorithm crates. Secrets are
-//! zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
+//! Specification: docs/protocol.md, "Algorithms". Only this file and those of its folder name algorithm crates. Secrets
+//! are zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
+
+mod blinding;
+mod once;
+mod xwing;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -18,6 +22,11 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
+pub use self::{
+    blinding::{BlindFactor, BlindedSigner},
+    once::{open_once, seal_once},
+    xwing::{XWingSecret, is_xwing_key, seal_to},
+};
 use crate::limits::{ARGON2_KIB, CELL, MLKEM_CIPHERTEXT, MLKEM_KEY, REKEY_CELLS, TAG, X25519_KEY};
 
 /// A 32-byte secret that is zeroized when dropped.
@@ -319,8 +328,17 @@ pub fn is_signing_key(public: &[u8; 32]) -> bool {
     VerifyingKey::from_bytes(public).is_ok_and(|key| !key.is_weak())
 }
 
+/// Whether these bytes are the canonical form of an Ed25519 public key of prime order: what can be blinded, and is the
+/// one name of its secret.
+pub fn is_prime_order_key(public: &[u8; 32]) -> bool {
+    VerifyingKey::from_bytes(public).is_ok_and(|key| {
+        let point = key.to_edwards();
+        !point.is_small_order() && point.is_torsion_free() && point.compress().to_bytes() == *public
+    })
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
     use proptest::prelude::*;
 
@@ -415,6 +433,12 @@ mod tests {
     fn a_low_order_point_is_refused() {
         let secret = X25519Secret::from_bytes(&Zeroizing::new([9; 32]));
         assert!(secret.agree(&[0; 32]).is_err());
+    }
+
+    /// This key, and a point of order 8 added to it.
+    pub(crate) fn with_torsion(public: &[u8; 32]) -> [u8; 32] {
+        let point = VerifyingKey::from_bytes(public).unwrap().to_edwards();
+        (point + curve25519_dalek::constants::EIGHT_TORSION[1]).compress().to_bytes()
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
+pub use crate::frame::FRAME_HEADER;
 use crate::{
     entry::RelayAddresses,
     epoch::Epoch,
+    frame,
     limits::{
         DIRECTORY_FRAME, DIRECTORY_LIST, DIRECTORY_MEMBERS, MAX_FRAUD, MAX_RECORD, MAX_SIGHTING, RECONCILE_FRAME,
     },
@@ -155,9 +157,6 @@ pub enum DirectoryError {
     Body(u8),
 }
 
-/// Bytes of a frame's length.
-pub const FRAME_HEADER: usize = 4;
-
 const REFUSED: u8 = 0;
 const HELLO: u8 = 1;
 const RECONCILE: u8 = 2;
@@ -174,9 +173,7 @@ const SIGHT: u8 = 9;
 /// # Errors
 /// [`DirectoryError::Length`] if no frame has that many.
 pub fn frame_length(header: [u8; FRAME_HEADER]) -> Result<usize, DirectoryError> {
-    let length = u32::from_le_bytes(header);
-    let fits = usize::try_from(length).ok().filter(|length| (1..=DIRECTORY_FRAME).contains(length));
-    fits.ok_or(DirectoryError::Length(length))
+    frame::length(header, DIRECTORY_FRAME).map_err(DirectoryError::Length)
 }
 
 /// The first of `items` (records, fraud proofs or sightings), as many as one frame takes.
@@ -203,8 +200,7 @@ impl<'a> Request<'a> {
     /// # Panics
     /// If it breaks the bounds that its parts are documented with.
     pub fn encode(&self) -> Vec<u8> {
-        let mut frame = vec![0; FRAME_HEADER];
-        frame.push(self.kind());
+        let mut frame = frame::begin(self.kind());
         match self {
             Self::Hello => {}
             Self::Reconcile { begin, message } => {
@@ -234,7 +230,7 @@ impl<'a> Request<'a> {
                 names.iter().for_each(|name| frame.extend(name.0));
             }
         }
-        finish(frame)
+        frame::finish(frame, DIRECTORY_FRAME)
     }
 
     fn kind(&self) -> u8 {
@@ -288,8 +284,7 @@ impl<'a> Answer<'a> {
     /// # Panics
     /// If it breaks the bounds that its parts are documented with.
     pub fn encode(&self) -> Vec<u8> {
-        let mut frame = vec![0; FRAME_HEADER];
-        frame.push(self.kind());
+        let mut frame = frame::begin(self.kind());
         match self {
             Self::Refused(refusal) => frame.push(*refusal as u8),
             Self::Hello(greeting) => greeting.encode(&mut frame),
@@ -307,7 +302,7 @@ impl<'a> Answer<'a> {
             }
             Self::Reach(outcomes) => frame.extend(outcomes.iter().map(|outcome| *outcome as u8)),
         }
-        finish(frame)
+        frame::finish(frame, DIRECTORY_FRAME)
     }
 
     fn kind(&self) -> u8 {
@@ -407,15 +402,6 @@ fn decode<'a, T>(
     let mut body = Reader::new(body);
     let said = decode_body(*kind, &mut body).filter(|_| body.is_empty());
     said.ok_or(DirectoryError::Body(*kind))
-}
-
-/// Puts the length where room was left for it.
-fn finish(mut frame: Vec<u8>) -> Vec<u8> {
-    let length = frame.len() - FRAME_HEADER;
-    assert!(length <= DIRECTORY_FRAME, "a frame of {length} bytes");
-    let length = u32::try_from(length).expect("a frame is bounded");
-    frame.iter_mut().zip(length.to_le_bytes()).for_each(|(byte, length)| *byte = length);
-    frame
 }
 
 fn message<'a>(body: &mut Reader<'a>) -> Option<&'a [u8]> {

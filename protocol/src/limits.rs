@@ -5,12 +5,13 @@
 
 mod bootstrap;
 mod client;
+mod letters;
 mod operator;
 mod settling;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::{bootstrap::*, client::*, operator::*, settling::*};
+pub use self::{bootstrap::*, client::*, letters::*, operator::*, settling::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

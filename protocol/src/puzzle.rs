@@ -8,7 +8,7 @@ use crate::{crypto, identity::RelayId, limits::X25519_KEY};
 const LABEL: &[u8] = b"trefoil/1 create";
 
 /// Hours since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hour(pub u32);
 
 /// How much work, and when.

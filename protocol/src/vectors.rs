@@ -1,10 +1,15 @@
-//! The vectors of `protocol/vectors/circuit.json`, made by an independent implementation in another language.
+//! The vectors of `protocol/vectors`, made by independent implementations.
 
 use serde_json::Value;
 
-/// All of them.
+/// Those of circuits.
 pub(crate) fn circuit() -> Value {
     serde_json::from_str(include_str!("../vectors/circuit.json")).unwrap()
+}
+
+/// That of HPKE with X-Wing.
+pub(crate) fn hpke() -> Value {
+    serde_json::from_str(include_str!("../vectors/hpke.json")).unwrap()
 }
 
 /// The bytes of a hexadecimal string.

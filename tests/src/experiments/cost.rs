@@ -12,12 +12,14 @@ use rand::RngExt;
 use trefoil_protocol::{
     crypto::MemoryHard,
     directory::{Answer, Request},
+    limits::{OBSERVERS, SETTLE_STEPS, SIGHTINGS_ENOUGH},
     params::NetworkParams,
+    sighting::SightingName,
 };
 
 use super::{
     Line, Outcome, Setup,
-    gossip::{Gossip, Rules},
+    gossip::{Gossip, NEIGHBOURS, Rules},
     queue::DAY,
     sessions::{Cost, Sessions},
     table::{Table, bytes},
@@ -40,6 +42,7 @@ pub fn run(setup: &Setup) -> Outcome {
             "records found",
             "handshakes",
             "to newcomers",
+            "sightings",
             "frames in all",
             "packets in all",
         ],
@@ -91,8 +94,9 @@ fn lines(all: &[(usize, f64, f64)]) -> Vec<Line> {
 
 /// What a day costs a node.
 struct Day {
-    /// Bytes of frames and of packets: pushes, reconciliations, records found, handshakes, downloads of newcomers.
-    parts: [(f64, f64); 5],
+    /// Bytes of frames and of packets: pushes, reconciliations, records found, handshakes, downloads of newcomers,
+    /// sightings.
+    parts: [(f64, f64); 6],
     /// Processor time, in words.
     processor: String,
     trace: u64,
@@ -114,7 +118,9 @@ impl Day {
             .map(|(kind, bytes)| traffic.of(*kind).0 as f64 * bytes)
             .sum();
         let found = together(traffic.of(Kind::Records));
-        let parts = [pushed, reconciled, found, (dials, dials), together(traffic.of(Kind::Whole))];
+        let sighted = sightings(rules.churn * relays as f64);
+        let sighted = (relays as f64 * sighted.frames, relays as f64 * sighted.packets);
+        let parts = [pushed, reconciled, found, (dials, dials), together(traffic.of(Kind::Whole)), sighted];
         let each = relays as f64;
         let count: u64 = traffic.sessions().map(|(_, times)| times).sum();
         let processor = processor(&mut gossip, sessions.seconds, count as f64 / each);
@@ -139,6 +145,24 @@ pub fn push(records: usize) -> Cost {
     let pushed = Request::Push { records: vec![&[0; 165]; records], frauds: vec![] }.encode().len();
     let answer = Answer::Taken(1).encode().len() as f64;
     Cost { frames: pushed as f64 + answer, packets: on_wire(pushed) + answer + 2.0 * PACKET }
+}
+
+/// What settling costs a node in a day in which so many relays come and as many leave, reckoned: each observer says in
+/// one sighting who came, or left with a word, within the four steps around a deadline; each node passes it on to its
+/// neighbours but the one that told it, and asks for what it lacks in each talk while sightings count.
+fn sightings(churn: f64) -> Cost {
+    let directory = NetworkParams::main().directory;
+    let (epoch, step) = (f64::from(directory.epoch.get()), f64::from(directory.settle) / SETTLE_STEPS as f64);
+    let epochs = 86_400.0 / epoch;
+    let doubted = (1.5 * churn * 4.0 * step / 86_400.0).ceil().max(1.0) as usize;
+    let said = vec![0; 100 + 32 * doubted];
+    let told = Request::Sight(vec![&said]).encode().len() as f64 + Answer::Taken(1).encode().len() as f64;
+    let names = vec![SightingName([0; 16]); OBSERVERS];
+    let asked = Request::Sightings(names).encode().len() as f64 + Answer::Sightings(vec![]).encode().len() as f64;
+    let tellings = epochs * (OBSERVERS * (NEIGHBOURS - 1)) as f64;
+    let askings = epochs * f64::from(2 * SIGHTINGS_ENOUGH) * step / f64::from(directory.reconcile);
+    let frames = tellings * told + askings * asked;
+    Cost { frames, packets: frames + 3.0 * PACKET * tellings + 2.0 * PACKET * askings }
 }
 
 /// Records in a full frame.

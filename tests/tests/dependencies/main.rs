@@ -30,7 +30,7 @@ const ACCEPTED: [&str; 10] = [
 
 /// Packages of cryptography that are here, in one version each: two would not share a trait, or would double what
 /// has to be trusted.
-const CRYPTOGRAPHY: [&str; 26] = [
+const CRYPTOGRAPHY: [&str; 29] = [
     "aead",
     "argon2",
     "aws-lc-rs",
@@ -46,6 +46,7 @@ const CRYPTOGRAPHY: [&str; 26] = [
     "ed25519-dalek",
     "hkdf",
     "hmac",
+    "hpke",
     "kem",
     "ml-kem",
     "poly1305",
@@ -53,8 +54,10 @@ const CRYPTOGRAPHY: [&str; 26] = [
     "rustls",
     "rustls-webpki",
     "sha2",
+    "sha3",
     "signature",
     "subtle",
+    "x-wing",
     "x25519-dalek",
     "zeroize",
 ];

@@ -1,0 +1,89 @@
+//! The sizes, counts and times of what people have and send: phrases, inboxes, mailboxes, letters.
+
+use std::ops::RangeInclusive;
+
+// phrase.rs
+
+/// Words of the list that a mistyped one is told to be near to.
+pub const PHRASE_NEAR: usize = 5;
+
+// ring.rs
+
+/// Ranks of a ring that anyone looks at: the 5 replicas, those that repair them, and where both sides look when a letter
+/// is not delivered.
+pub const RING_MAX: usize = 15;
+/// Netgroups in which relays of an age class must be before rings are made of that class: twice the ranks, so that a
+/// young network's few old relays do not keep everything.
+pub const RING_CHOICE: usize = 2 * RING_MAX;
+/// Seconds before a period begins from which on its owner may leave something for it: tickets and prekeys for three
+/// weeks without the owner.
+pub const PLACEMENT_AHEAD: u64 = 21 * 24 * 3600;
+
+// envelope.rs
+
+/// Bytes of an X-Wing public key: ML-KEM-768's and X25519's.
+pub const XWING_KEY: usize = 1184 + 32;
+/// Bytes of an X-Wing ciphertext: ML-KEM-768's and X25519's.
+pub const XWING_CIPHERTEXT: usize = 1088 + 32;
+
+/// Bytes of an envelope, by class: one message on a circuit; a long text; a piece of a file.
+pub const LETTER_SIZES: [usize; 3] = [1792, 8 * 1024, 64 * 1024];
+
+// stamp.rs
+
+/// What a stamp costs in zero bits: from about 10 ms of one core, up to about 10 s.
+pub const STAMP_BITS: RangeInclusive<u8> = 16..=26;
+/// Letters with stamps that come for one inbox on one day at the least price. Each doubling costs one bit more.
+pub const STAMPS_CHEAP: u32 = 64;
+
+// ticket.rs
+
+/// Hashes of one list of tickets: 64 KiB, one frame.
+pub const TICKETS_LISTED: usize = 4096;
+/// Lists of tickets of one inbox at one mailbox: room for the tickets of hundreds of contacts.
+pub const TICKET_LISTS: u8 = 8;
+
+// mailbox.rs
+
+/// Hours that a letter is kept, at most: 14 days.
+pub const LETTER_HOURS: u16 = 14 * 24;
+/// Most bytes of a frame on a mailbox stream, without its length: the longest letter, or a list of tickets, and what
+/// comes with it.
+pub const MAILBOX_FRAME: usize = 64 * 1024 + 512;
+/// Most letters, or tombstones, that one frame names.
+pub const MAILBOX_LIST: usize = 256;
+/// Most seconds that a mailbox is asked to wait for a letter before it says that there is none.
+pub const MAILBOX_PATIENCE: u16 = 600;
+
+// prekeys.rs
+
+/// Olm fallback keys of one record: the present one, and room for those that come.
+pub const FALLBACK_KEYS: usize = 4;
+
+// pass.rs, letter.rs
+
+/// Weeks that one pass is good for: the present one, and as long as a letter waits.
+pub const PASS_WEEKS: usize = 4;
+/// Most bytes of a text, in UTF-8.
+pub const LETTER_TEXT: usize = 16 * 1024;
+/// Most bytes of what a person wants to be called.
+pub const PERSON_NAME: usize = 64;
+/// Most bytes of the words that come with a request.
+pub const GREETING: usize = 1024;
+/// Most bytes of a file's name.
+pub const FILE_NAME: usize = 255;
+/// Most bytes of a file.
+pub const FILE_BYTES: u32 = 10 * 1024 * 1024;
+/// Bytes of a piece of a file: with all that comes around it, one long envelope.
+pub const FILE_PIECE: usize = 60 * 1024;
+/// Letters that one letter of receipts names, at most: it fits a short envelope.
+pub const RECEIPTS_LISTED: usize = 16;
+/// Most bytes of a message that Olm made.
+pub const RATCHET_MESSAGE: usize = 64_000;
+
+// conversation.rs
+
+/// Devices of one writer whose letters are still taken: letters of those before have expired long ago.
+pub const DEVICES_KEPT: usize = 8;
+/// Gaps in what one device said, at most; what would make more is not taken until some are filled.
+pub const GAPS_KEPT: usize = 1024;
