@@ -82,11 +82,15 @@ impl Placement {
         *self.span().start() <= now.plus(CLOCK_TOLERANCE) && *self.span().end() >= earliest
     }
 
+    /// When everything that came for it has expired, by a clock that may be wrong.
+    pub fn kept_until(&self) -> UnixSeconds {
+        self.span().end().plus(CLOCK_TOLERANCE + u64::from(LETTER_HOURS) * 3600)
+    }
+
     /// Whether anything is kept there: from [`PLACEMENT_AHEAD`] before its period begins until the last letter that came
     /// in it has expired.
     pub fn is_kept(&self, now: UnixSeconds) -> bool {
-        let earliest = UnixSeconds(now.0.saturating_sub(CLOCK_TOLERANCE + u64::from(LETTER_HOURS) * 3600));
-        *self.span().start() <= now.plus(CLOCK_TOLERANCE + PLACEMENT_AHEAD) && *self.span().end() >= earliest
+        *self.span().start() <= now.plus(CLOCK_TOLERANCE + PLACEMENT_AHEAD) && self.kept_until() >= now
     }
 
     /// How far from it a relay is: `BLAKE3("trefoil/1 ring" ‖ use 1 ‖ period 4 ‖ key 32 ‖ RelayId 32)`.

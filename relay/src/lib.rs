@@ -34,6 +34,7 @@ pub mod leave;
 pub mod link;
 pub mod links;
 pub mod log;
+pub mod mailbox;
 mod meet;
 mod memory;
 pub mod metrics;

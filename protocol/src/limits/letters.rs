@@ -55,6 +55,21 @@ pub const MAILBOX_LIST: usize = 256;
 /// Most seconds that a mailbox is asked to wait for a letter before it says that there is none.
 pub const MAILBOX_PATIENCE: u16 = 600;
 
+// relay/src/mailbox.rs
+
+/// Bytes of disk that a relay gives to mailboxes unless its operator says otherwise.
+pub const MAILBOX_SIZE: u64 = 1 << 30;
+/// Bytes of disk that one inbox has at a mailbox: room for three of the longest files, and a thirty-second of a mailbox.
+pub const INBOX_ROOM: u64 = 32 << 20;
+/// Bytes of memory in which a mailbox keeps pages of its file, whatever it holds.
+pub const MAILBOX_CACHE: usize = 32 << 20;
+/// Requests that wait to be written at one mailbox, and that one commit takes; further ones wait where they came in.
+pub const MAILBOX_QUEUE: usize = 256;
+/// Questions at one mailbox that wait for a letter to come.
+pub const MAILBOX_WATCHERS: usize = 8192;
+/// Things that one step of clearing away what has expired looks at, so that deposits wait for none longer.
+pub const MAILBOX_SWEEP: usize = 256;
+
 // prekeys.rs
 
 /// Olm fallback keys of one record: the present one, and room for those that come.

@@ -1,0 +1,283 @@
+//! Mailbox: the letters that a relay keeps for people who are away.
+//!
+//! Specification: docs/protocol.md, "Mailbox streams". It answers the requests of mailbox streams, from one file on disk:
+//! what it acknowledges is there, and survives a crash. Nothing is in memory for each letter or inbox, but for whoever
+//! waits for one. It does not know the network: whether this relay is in the ring of an inbox, and who may ask as a
+//! replica, its caller says. It never logs an inbox or a letter.
+
+mod changes;
+mod disk;
+mod expiry;
+mod ledger;
+mod reading;
+mod rows;
+mod watchers;
+mod writer;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use redb::Database;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+use trefoil_protocol::{
+    blind::BlindUse,
+    envelope::{LetterId, SizeClass},
+    epoch::UnixSeconds,
+    identity::RelaySecret,
+    inbox::Channel,
+    limits::LETTER_HOURS,
+    mailbox::{Answer, Ask, Deposit, Owned, Postage, Refusal, Request},
+    params::NetworkId,
+    puzzle::Hour,
+    receipt::Receipt,
+    ring::Placement,
+};
+
+pub use self::disk::MailboxOpenError;
+use self::{
+    changes::{Change, Done, Parcel, Way},
+    disk::{Disk, Place},
+    ledger::Stop,
+    reading::Page,
+    watchers::Watchers,
+    writer::Writer,
+};
+use crate::directory::aside;
+
+/// The file in a data directory.
+pub const MAILBOX_FILE: &str = "mailbox.redb";
+
+/// All mailboxes of a relay.
+#[derive(Debug)]
+pub struct Mailbox {
+    terms: Arc<Terms>,
+    disk: Arc<Disk>,
+    watchers: Arc<Watchers>,
+    writer: Writer,
+}
+
+/// On what terms letters are kept.
+#[derive(Debug)]
+pub struct Terms {
+    /// In which network.
+    pub network: NetworkId,
+    /// Who signs for letters.
+    pub identity: RelaySecret,
+    /// For how many bytes of disk: what all letters are reckoned at, with their rows. The file can be larger by what is
+    /// free in it.
+    pub size: u64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker<'a> {
+    /// Whoever is at the other end of a circuit whose handshake had this `binding`.
+    Circuit(&'a [u8; 32]),
+    /// A relay that is among the replicas of the inbox, by its link.
+    Replica,
+}
+
+/// A letter that was taken from a replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair<'a> {
+    /// Of which inbox.
+    pub inbox: Placement,
+    /// Until when the replica keeps it.
+    pub expiry: Hour,
+    /// What it had cost there.
+    pub postage: Postage,
+    /// The envelope: as many bytes as one of the classes has.
+    pub envelope: &'a [u8],
+}
+
+impl Mailbox {
+    /// Opens the mailboxes of this file, and makes it where there is none. All of the file is read: that can take some
+    /// seconds. A damaged one is set aside, with a warning.
+    ///
+    /// # Errors
+    /// [`MailboxOpenError`]; the file is then as it was.
+    pub fn open(file: &Path, terms: Terms) -> Result<Self, MailboxOpenError> {
+        Self::open_at(Place::File(file.to_owned()), terms)
+    }
+
+    fn open_at(place: Place, terms: Terms) -> Result<Self, MailboxOpenError> {
+        let (terms, watchers) = (Arc::new(terms), Arc::new(Watchers::default()));
+        let name = place.to_string();
+        let disk = Arc::new(Disk::open(place, &terms)?);
+        let started = Writer::start(Arc::clone(&disk), Arc::clone(&terms), Arc::clone(&watchers));
+        let writer = started
+            .map_err(|cause| MailboxOpenError::Unusable { place: name, cause: Box::new(redb::Error::Io(cause)) })?;
+        Ok(Self { terms, disk, watchers, writer })
+    }
+
+    /// The frame that answers a request. What it acknowledges is on disk. A `List` with patience takes as long as that.
+    /// Cancel-safe: what was asked for may be done all the same.
+    pub async fn answer(&self, request: Request<'_>, asker: Asker<'_>, now: UnixSeconds) -> Vec<u8> {
+        let answered = match request {
+            Request::Deposit(deposit) => self.deposit(&deposit, now).await,
+            Request::Owned(owned) => self.owned(owned, asker, now).await,
+            Request::Delete { inbox, tombstones } => {
+                let signed = tombstones.iter().all(|tombstone| tombstone.is_of(&self.terms.network, &inbox));
+                let delete = Change::Delete { inbox, tombstones };
+                self.signed(signed, &inbox, delete, now).await.map(|()| Answer::Deleted.encode())
+            }
+            Request::Publish { placement, stamp, record } => {
+                let signed = record.check(&self.terms.network, &placement).is_ok();
+                let publish = Change::Publish { placement, stamp, record };
+                self.signed(signed, &placement, publish, now).await.map(|()| Answer::Published.encode())
+            }
+            Request::Look { placement } => self
+                .read(&placement, now, |database, _| reading::look(database, &placement))
+                .map(|record| Answer::Prekeys(record).encode()),
+            Request::Pull { inbox, after } => self.pull(asker, &inbox, after, now),
+            Request::Take { inbox, letter } => self.take(asker, &inbox, &letter, now),
+        };
+        answered.unwrap_or_else(|refusal| Answer::Refused(refusal).encode())
+    }
+
+    /// Keeps a letter that was taken from a replica. One with a ticket gives way to those that are deposited here.
+    ///
+    /// # Errors
+    /// Why it is not kept.
+    pub async fn repair(&self, letter: Repair<'_>, now: UnixSeconds) -> Result<(), Refusal> {
+        let Repair { inbox, expiry, postage, envelope } = letter;
+        check_kept(&inbox, now)?;
+        let expiry = expiry.min(expiry_of(LETTER_HOURS, now));
+        let class = SizeClass::of(envelope.len()).filter(|_| postage.of() == inbox.of).ok_or(Refusal::NotForYou)?;
+        if expiry <= Hour::of_unix(now.0) {
+            return Err(Refusal::Gone);
+        }
+        let (letter, envelope) = (LetterId::of(envelope), envelope.to_vec());
+        let parcel = Parcel { inbox, letter, class, expiry, postage, envelope, way: Way::Repaired };
+        self.writer.change(Change::Keep(parcel), now).await.map(|_| ())
+    }
+
+    /// Clears away some of what has expired; whether there is more. To be asked each hour, and again while there is.
+    ///
+    /// # Errors
+    /// [`Refusal::Full`] while nothing can be written.
+    pub async fn sweep(&self, now: UnixSeconds) -> Result<bool, Refusal> {
+        let done = self.writer.change(Change::Sweep, now).await?;
+        Ok(done == Done::Swept { more: true })
+    }
+
+    async fn deposit(&self, deposit: &Deposit<'_>, now: UnixSeconds) -> Result<Vec<u8>, Refusal> {
+        let Deposit { inbox, hours, postage, envelope } = *deposit;
+        if !inbox.is_current(now) {
+            return Err(Refusal::Period);
+        }
+        let class = SizeClass::of(envelope.len()).filter(|_| postage.of() == inbox.of).ok_or(Refusal::NotForYou)?;
+        if hours > LETTER_HOURS {
+            return Err(Refusal::TooLong(LETTER_HOURS));
+        }
+        let (letter, expiry) = (LetterId::of(envelope), expiry_of(hours, now));
+        let parcel = Parcel { inbox, letter, class, expiry, postage, envelope: envelope.to_vec(), way: Way::Deposited };
+        let Done::Kept(expiry) = self.writer.change(Change::Keep(parcel), now).await? else {
+            return Err(Refusal::NotReady); // no other answer is given to it
+        };
+        let Terms { identity, network, .. } = &*self.terms;
+        Ok(Answer::Accepted(Receipt::sign(identity, network, &inbox, &letter, expiry)).encode())
+    }
+
+    async fn owned(&self, owned: Owned, asker: Asker<'_>, now: UnixSeconds) -> Result<Vec<u8>, Refusal> {
+        let Asker::Circuit(binding) = asker else { return Err(Refusal::BadClaim) };
+        let mailbox = self.terms.identity.id();
+        let channel = Channel { network: &self.terms.network, mailbox: &mailbox, binding };
+        let (claimed, inbox) = (owned.is_claimed(&channel), owned.inbox);
+        if !claimed {
+            return Err(Refusal::BadClaim);
+        }
+        match owned.ask {
+            Ask::List { after, patience } => {
+                let until = Instant::now() + Duration::from_secs(patience.into());
+                let Page { next, letters, .. } = self.list(&inbox, after, until, now).await?;
+                Ok(Answer::Letters { next, letters }.encode())
+            }
+            Ask::Fetch(letter) => {
+                let found = self.read(&inbox, now, |database, hour| reading::find(database, &inbox, &letter, hour))?;
+                Ok(Answer::Letter(&found.envelope).encode())
+            }
+            Ask::Register { .. } if inbox.of != BlindUse::PrivateInbox => Err(Refusal::BadTicket),
+            Ask::Register { list, tickets, stamp } => {
+                let register = Change::Register { inbox, list, tickets, stamp };
+                self.signed(claimed, &inbox, register, now).await.map(|()| Answer::Registered.encode())
+            }
+        }
+    }
+
+    async fn list(&self, inbox: &Placement, after: u64, until: Instant, now: UnixSeconds) -> Result<Page, Refusal> {
+        let look = || self.read(inbox, now, |database, hour| reading::list(database, inbox, after, hour));
+        if until <= Instant::now() {
+            return look();
+        }
+        let mut watcher = self.watchers.watch(*inbox).ok_or(Refusal::Limit)?;
+        loop {
+            let page = look()?;
+            if !page.letters.is_empty() || timeout_at(until, watcher.news()).await.is_err() {
+                return Ok(page);
+            }
+        }
+    }
+
+    fn pull(&self, asker: Asker<'_>, inbox: &Placement, after: u64, now: UnixSeconds) -> Result<Vec<u8>, Refusal> {
+        check_replica(asker)?;
+        let page = self.read(inbox, now, |database, hour| reading::pull(database, inbox, after, hour))?;
+        let Page { next, letters, tombstones } = page;
+        Ok(Answer::Pulled { next, letters, tombstones }.encode())
+    }
+
+    fn take(
+        &self,
+        asker: Asker<'_>,
+        inbox: &Placement,
+        letter: &LetterId,
+        now: UnixSeconds,
+    ) -> Result<Vec<u8>, Refusal> {
+        check_replica(asker)?;
+        let found = self.read(inbox, now, |database, hour| reading::find(database, inbox, letter, hour))?;
+        Ok(Answer::Taken { postage: found.postage, envelope: &found.envelope }.encode())
+    }
+
+    /// Changes what an owner has signed for, or did not.
+    async fn signed(&self, signed: bool, inbox: &Placement, change: Change, now: UnixSeconds) -> Result<(), Refusal> {
+        check_kept(inbox, now)?;
+        if !signed {
+            return Err(Refusal::BadClaim);
+        }
+        self.writer.change(change, now).await.map(|_| ())
+    }
+
+    /// Looks something up in an inbox that is kept.
+    fn read<T>(
+        &self,
+        inbox: &Placement,
+        now: UnixSeconds,
+        look: impl FnOnce(&Database, Hour) -> Result<T, Stop>,
+    ) -> Result<T, Refusal> {
+        check_kept(inbox, now)?;
+        let database = self.disk.database().ok_or(Refusal::NotReady)?;
+        aside(|| look(&database, Hour::of_unix(now.0))).map_err(|stop| match stop {
+            Stop::Refused(refusal) => refusal,
+            Stop::Failed(error) => {
+                debug!(%error, "cannot read the mailboxes");
+                Refusal::NotReady // the next one that writes finds out, and opens the file again
+            }
+        })
+    }
+}
+
+fn check_replica(asker: Asker<'_>) -> Result<(), Refusal> {
+    if matches!(asker, Asker::Replica) { Ok(()) } else { Err(Refusal::NotForYou) }
+}
+
+fn check_kept(inbox: &Placement, now: UnixSeconds) -> Result<(), Refusal> {
+    if inbox.is_kept(now) { Ok(()) } else { Err(Refusal::Period) }
+}
+
+/// The first hour that begins when a letter was kept for so many.
+fn expiry_of(hours: u16, now: UnixSeconds) -> Hour {
+    Hour::of_unix(now.plus(u64::from(hours) * 3600 + 3599).0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! How much is kept, and for how long.
+
+use std::sync::Arc;
+
+use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
+use tokio::task::JoinSet;
+use trefoil_protocol::limits::INBOX_ROOM;
+
+use super::*;
+use crate::mailbox::rows::{ROOM, TICKETS_ROOM, TOTALS, letter_room};
+
+/// Room for a private inbox's tickets and so many short letters.
+fn room_for(letters: u32) -> u64 {
+    u64::from(TICKETS_ROOM + letters * letter_room(SizeClass::Short))
+}
+
+impl Mailbox {
+    fn reckoned(&self) -> u64 {
+        let reading = self.disk.database().unwrap().begin_read().unwrap();
+        reading.open_table(TOTALS).unwrap().get(ROOM).unwrap().unwrap().value()
+    }
+
+    /// Rows of all tables but the totals.
+    fn rows(&self) -> u64 {
+        let reading = self.disk.database().unwrap().begin_read().unwrap();
+        let tables = reading.list_tables().unwrap().filter(|table| table.name() != TOTALS.name());
+        tables.map(|table| reading.open_untyped_table(table).unwrap().len().unwrap()).sum()
+    }
+
+    async fn sweep_all(&self, now: UnixSeconds) {
+        while self.sweep(now).await.unwrap() {}
+    }
+}
+
+#[tokio::test]
+async fn the_room_of_a_deleted_letter_is_free_when_it_would_have_expired_and_not_before() {
+    let (mailbox, inbox) = Mailbox::new(room_for(2)).await;
+    mailbox.keep(&inbox, 1, 1).await.unwrap();
+    let brief = Request::Deposit(Deposit { hours: 10, ..deposit(&inbox, ticket(2), short(2).leak()) });
+    mailbox.must(brief).await;
+    mailbox.must(deletion(&inbox, [1, 2])).await;
+    assert_eq!(mailbox.keep(&inbox, 3, 3).await, Err(Refusal::Full));
+    for (hours, free) in [(9, false), (11, true)] {
+        let later = NOW.plus(hours * HOUR);
+        mailbox.sweep_all(later).await;
+        assert_eq!(mailbox.keep_at(&inbox, 3, 3, later).await.is_ok(), free, "{hours}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_letter_is_not_there_whether_or_not_it_was_cleared_away() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    mailbox.keep(&inbox, 1, 1).await.unwrap();
+    let (last, over) = (NOW.plus(336 * HOUR - 1), NOW.plus(337 * HOUR));
+    assert_eq!(mailbox.letters_at(&inbox, last).await, [id(1)]);
+    assert_eq!(mailbox.letters_at(&inbox, over).await, []);
+    assert_eq!(mailbox.refusal_at(owned(&inbox, Ask::Fetch(id(1))), HERE, over).await, Some(Refusal::Gone));
+    let take = Request::Take { inbox: inbox.placement(), letter: id(1) };
+    assert_eq!(mailbox.refusal_at(take, Asker::Replica, over).await, Some(Refusal::Gone));
+}
+
+#[tokio::test]
+async fn nothing_at_all_is_left_when_all_has_expired() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    for number in 0..600 {
+        mailbox.keep(&inbox, number, u16::try_from(number).unwrap()).await.unwrap();
+    }
+    for number in 600..610 {
+        mailbox.repaired(&inbox, number, ticket(0)).await.unwrap();
+    }
+    mailbox.must(deletion(&inbox, 500..620)).await;
+    mailbox.keep(&inbox, 615, 615).await.unwrap();
+    mailbox.sweep_all(NOW).await;
+    assert_eq!(mailbox.letters(&inbox).await.len(), 256, "nothing is due yet");
+    let expired = NOW.plus(338 * HOUR);
+    mailbox.sweep_all(expired).await;
+    assert_eq!(mailbox.reckoned(), u64::from(TICKETS_ROOM));
+    mailbox.sweep_all(inbox.placement().kept_until().plus(3 * HOUR)).await;
+    assert_eq!((mailbox.rows(), mailbox.reckoned()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_sweep_is_done_in_steps() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    for number in 0..300 {
+        mailbox.keep(&inbox, number, u16::try_from(number).unwrap()).await.unwrap();
+    }
+    let over = NOW.plus(337 * HOUR);
+    assert_eq!((mailbox.sweep(over).await, mailbox.sweep(over).await), (Ok(true), Ok(false)));
+}
+
+#[tokio::test]
+async fn a_deleted_letter_stays_deleted_until_it_would_have_expired() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    mailbox.keep(&inbox, 1, 1).await.unwrap();
+    let tombstones = vec![tombstone(&inbox, id(1), Hour::of_unix(NOW.0))]; // less than the letter has
+    mailbox.must(Request::Delete { inbox: inbox.placement(), tombstones }).await;
+    mailbox.sweep_all(NOW.plus(335 * HOUR)).await;
+    assert_eq!(mailbox.repaired(&inbox, 1, ticket(1)).await, Ok(()));
+    assert_eq!(mailbox.letters(&inbox).await, []);
+}
+
+#[tokio::test]
+async fn what_came_by_repair_gives_way_to_what_is_deposited_until_it_is_deposited_itself() {
+    let (mailbox, inbox) = Mailbox::new(room_for(3)).await;
+    for number in [1, 2, 3] {
+        mailbox.repaired(&inbox, number, ticket(0)).await.unwrap();
+    }
+    assert_eq!(mailbox.repaired(&inbox, 4, ticket(0)).await, Err(Refusal::Full), "it drives nothing out");
+    assert_eq!(mailbox.keep(&inbox, 1, 9999).await, Err(Refusal::BadTicket), "nobody has paid for it here");
+    assert!(mailbox.keep(&inbox, 1, 1).await.is_ok());
+    assert!(mailbox.keep(&inbox, 5, 5).await.is_ok());
+    assert_eq!(mailbox.letters(&inbox).await, [1, 3, 5].map(id));
+    assert!(mailbox.keep(&inbox, 6, 6).await.is_ok());
+    assert_eq!(mailbox.keep(&inbox, 7, 7).await, Err(Refusal::Full));
+    assert_eq!(mailbox.letters(&inbox).await, [1, 5, 6].map(id));
+    mailbox.sweep_all(NOW.plus(101 * HOUR)).await;
+    assert_eq!(mailbox.letters(&inbox).await, [1, 5, 6].map(id), "each for its own time");
+}
+
+#[tokio::test]
+async fn a_strangers_letter_that_came_by_repair_is_checked_as_if_it_was_deposited_and_gives_way_to_none() {
+    let inbox = request(today());
+    let room = u64::from(letter_room(SizeClass::Short));
+    let mailbox = Mailbox::open_at(Place::Faulty(Faulty::default()), terms(room)).unwrap();
+    let stamped = |number| Postage::Stamp(mint(&inbox.placement(), id(number), 0, today()));
+    assert_eq!(mailbox.repaired(&inbox, 1, stamped(2)).await, Err(Refusal::Price(16)));
+    assert_eq!(mailbox.repaired(&inbox, 1, ticket(1)).await, Err(Refusal::NotForYou));
+    assert_eq!(mailbox.repaired(&inbox, 1, stamped(1)).await, Ok(()));
+    let refusal = mailbox.refusal(Request::Deposit(deposit(&inbox, stamped(2), &short(2)))).await;
+    assert_eq!((refusal, mailbox.letters(&inbox).await), (Some(Refusal::Full), vec![id(1)]));
+}
+
+#[tokio::test]
+async fn a_full_mailbox_refuses_all_that_needs_room_and_still_acknowledges_deletes_and_lists() {
+    let (mailbox, inbox) = Mailbox::new(room_for(1)).await;
+    mailbox.keep(&inbox, 1, 1).await.unwrap();
+    assert_eq!(mailbox.keep(&inbox, 2, 2).await, Err(Refusal::Full));
+    assert_eq!(mailbox.refusal(registering(&inbox, 1, tickets())).await, Some(Refusal::Full));
+    assert_eq!(mailbox.refusal(deletion(&inbox, [9])).await, Some(Refusal::Full));
+    assert_eq!(mailbox.refusal(registering(&inbox, 0, tickets())).await, None, "in the place of the one before");
+    assert!(mailbox.keep(&inbox, 1, 2).await.is_ok());
+    assert_eq!(mailbox.letters(&inbox).await, [id(1)]);
+    mailbox.must(deletion(&inbox, [1])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_bomb_fills_its_inbox_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let mailbox = Arc::new(Mailbox::open(&directory.path().join(MAILBOX_FILE), terms(MAILBOX_SIZE)).unwrap());
+    let (inbox, other) = (private(1), private(2));
+    mailbox.must(registering(&inbox, 0, tickets())).await;
+    mailbox.must(registering(&other, 0, tickets())).await;
+    let mut bomb = JoinSet::new();
+    let placement = inbox.placement();
+    for number in 0..600u16 {
+        let mailbox = Arc::clone(&mailbox);
+        bomb.spawn(async move {
+            let envelope = envelope(number.into(), SizeClass::Long);
+            let postage = ticket(number);
+            let deposit = Deposit { inbox: placement, hours: 336, postage, envelope: &envelope };
+            mailbox.refusal(Request::Deposit(deposit)).await
+        });
+    }
+    let refusals = bomb.join_all().await;
+    let most = (INBOX_ROOM - u64::from(TICKETS_ROOM)) / u64::from(letter_room(SizeClass::Long));
+    assert_eq!(refusals.iter().filter(|refusal| refusal.is_none()).count() as u64, most);
+    assert!(refusals.iter().flatten().all(|refusal| *refusal == Refusal::Quota));
+    assert!(mailbox.keep(&other, 1, 1).await.is_ok());
+}
