@@ -13,6 +13,7 @@ use crate::{
     frame,
     limits::{
         DIRECTORY_FRAME, DIRECTORY_LIST, DIRECTORY_MEMBERS, MAX_FRAUD, MAX_RECORD, MAX_SIGHTING, RECONCILE_FRAME,
+        SIGHTINGS_MAX,
     },
     params::NetworkId,
     reconcile::{Salt, SaltedId},
@@ -58,7 +59,7 @@ pub enum Request<'a> {
     },
     /// Sightings that the asker thinks are new to the other, at most [`DIRECTORY_LIST`]. Only relays may push.
     Sight(Vec<&'a [u8]>),
-    /// The sightings that you have and I have not: I have these, at most [`DIRECTORY_LIST`].
+    /// The sightings that you have and I have not: I have these, at most [`SIGHTINGS_MAX`].
     Sightings(Vec<SightingName>),
 }
 
@@ -226,7 +227,7 @@ impl<'a> Request<'a> {
             Self::Frauds { offset } => frame.extend(offset.to_le_bytes()),
             Self::Sight(sightings) => put_list(&mut frame, sightings),
             Self::Sightings(names) => {
-                put_count(&mut frame, names.len());
+                assert!(names.len() <= SIGHTINGS_MAX, "{} names", names.len());
                 names.iter().for_each(|name| frame.extend(name.0));
             }
         }
@@ -258,7 +259,10 @@ impl<'a> Request<'a> {
                 };
                 Self::Reconcile { begin, message: message(body)? }
             }
-            WANT => Self::Want(names(body)?.into_iter().map(SaltedId).collect()),
+            WANT => {
+                let count = count(body)?;
+                Self::Want((0..count).map(|_| body.array().map(SaltedId)).collect::<Option<_>>()?)
+            }
             PUSH => {
                 let (records, frauds) = (list(body, 1..=MAX_RECORD)?, list(body, 1..=MAX_FRAUD)?);
                 Self::Push { records, frauds }
@@ -267,7 +271,11 @@ impl<'a> Request<'a> {
             REACH => Self::Reach(addresses(body)?),
             FRAUDS => Self::Frauds { offset: body.u16()? },
             SIGHT => Self::Sight(list(body, 1..=MAX_SIGHTING)?),
-            SIGHTINGS => Self::Sightings(names(body)?.into_iter().map(SightingName).collect()),
+            SIGHTINGS => {
+                let (names, []) = body.rest().as_chunks() else { return None };
+                (names.len() <= SIGHTINGS_MAX)
+                    .then(|| Self::Sightings(names.iter().copied().map(SightingName).collect()))?
+            }
             _ => return None,
         })
     }
@@ -421,11 +429,6 @@ fn list<'a>(body: &mut Reader<'a>, lengths: std::ops::RangeInclusive<usize>) -> 
         lengths.contains(&length).then(|| body.take(length))?
     };
     (0..count).map(|_| item()).collect()
-}
-
-fn names<const LENGTH: usize>(body: &mut Reader<'_>) -> Option<Vec<[u8; LENGTH]>> {
-    let count = count(body)?;
-    (0..count).map(|_| body.array()).collect()
 }
 
 fn members(body: &mut Reader<'_>) -> Option<Vec<Member>> {

@@ -41,7 +41,7 @@ pub struct NetworkParams {
 pub struct DirectoryParams {
     /// Seconds of an epoch.
     pub epoch: NonZeroU32,
-    /// A relay is usable in an epoch if it was first seen so many seconds before the epoch's start.
+    /// A relay is usable in an epoch if it was there so many seconds before the epoch's start (`settling.rs`).
     pub settle: u32,
     /// Epochs that a record is valid for, at most; 1 to [`LIFETIME_MAX`].
     pub lifetime: u8,

@@ -10,8 +10,8 @@
 //! Byzantine agreement under corrupt majority", 2020.)
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    mem,
 };
 
 use crate::{
@@ -39,6 +39,8 @@ pub struct Settling {
     looks: Looks,
     /// Whom observers saw, by their places in `observers`.
     seen_by: BTreeMap<RelayId, u32>,
+    /// What each observer has said, by its place.
+    said: [Said; OBSERVERS],
     sightings: BTreeMap<SightingName, Sighting>,
     /// Those who were in time by what observers say.
     accepted: BTreeSet<RelayId>,
@@ -60,10 +62,18 @@ struct Looks {
     late: BTreeSet<RelayId>,
 }
 
+/// How much an observer has said.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    sightings: usize,
+    relays: usize,
+}
+
 /// What this node has to say as an observer.
 #[derive(Clone, Debug, Default)]
 struct Own {
-    waiting: BTreeSet<RelayId>,
+    /// Those whom others have convinced it of.
+    convinced: BTreeSet<RelayId>,
     signed: BTreeSet<RelayId>,
     /// When it may sign again.
     next: UnixSeconds,
@@ -89,6 +99,7 @@ impl Settling {
             observes: false,
             looks: Looks::default(),
             seen_by: BTreeMap::new(),
+            said: [Said::default(); OBSERVERS],
             sightings: BTreeMap::new(),
             accepted: BTreeSet::new(),
             own: Own::default(),
@@ -113,29 +124,23 @@ impl Settling {
     /// Takes note of the candidates there are now, if it is the time.
     pub fn look(&mut self, now: UnixSeconds, candidates: impl Fn() -> BTreeSet<RelayId>) {
         while let Some(moment) = self.next_look().filter(|moment| *moment <= now) {
-            let is_late = now.since(moment) > self.step;
-            self.looks.missed |= is_late;
+            self.looks.missed |= self.step == 0 || now.since(moment) > self.step;
             if !self.looks.missed {
                 self.looks.note(candidates());
             }
             self.looks.over += 1;
-            if self.looks.over == LOOKS && !self.looks.missed {
-                let (late, throughout) = (mem::take(&mut self.looks.late), mem::take(&mut self.looks.throughout));
-                self.own.waiting.extend(late.difference(&throughout));
-            }
         }
     }
 
     /// Whether [`Self::take`] would take this sighting if it is signed: to be asked before its signature is checked.
     pub fn would_take(&self, sighting: &Sighting, now: UnixSeconds) -> bool {
-        let of_observer = || self.sightings.values().filter(|held| held.observer() == sighting.observer());
-        let relays = sighting.relays().len() + of_observer().map(|held| held.relays().len()).sum::<usize>();
+        let said = self.place(&sighting.observer()).and_then(|place| self.said.get(place));
         sighting.epoch() == self.epoch
-            && self.place(&sighting.observer()).is_some()
             && self.needed(now).is_some()
+            && said.is_some_and(|said| {
+                said.sightings < SIGHTINGS_EACH && said.relays + sighting.relays().len() <= SIGHTED_EACH
+            })
             && !self.sightings.contains_key(&sighting.name())
-            && of_observer().count() < SIGHTINGS_EACH
-            && relays <= SIGHTED_EACH
     }
 
     /// Takes a sighting, whose signature the caller has checked; whether it is news.
@@ -143,38 +148,55 @@ impl Settling {
         let Some(place) = self.place(&sighting.observer()).filter(|_| self.would_take(&sighting, now)) else {
             return false;
         };
+        if let Some(said) = self.said.get_mut(place) {
+            said.sightings += 1;
+            said.relays += sighting.relays().len();
+        }
         for relay in sighting.relays() {
-            *self.seen_by.entry(*relay).or_default() |= 1 << place;
+            let places = self.seen_by.entry(*relay).or_default();
+            *places |= 1 << place;
+            let seen = places.count_ones();
+            self.accept(relay, seen, now, &is_known);
         }
         self.sightings.insert(sighting.name(), sighting);
-        self.weigh(now, is_known);
         true
     }
 
     /// Accepts those who are known and whom enough observers have seen by now. To be called now and then, since a record
     /// may come after what observers say of its relay. That it leaves is no matter here: others may hear of it later.
     pub fn weigh(&mut self, now: UnixSeconds, is_known: impl Fn(&RelayId) -> bool) {
-        let Some(needed) = self.needed(now) else { return };
-        for (relay, places) in &self.seen_by {
-            if places.count_ones() >= needed && !self.accepted.contains(relay) && is_known(relay) {
-                self.accepted.insert(*relay);
-                self.own.waiting.insert(*relay);
-            }
+        let seen: Vec<_> = self.seen_by.iter().filter(|(relay, _)| !self.accepted.contains(relay)).collect();
+        let seen: Vec<_> = seen.into_iter().map(|(relay, places)| (*relay, places.count_ones())).collect();
+        seen.iter().for_each(|(relay, seen)| self.accept(relay, *seen, now, &is_known));
+    }
+
+    fn accept(&mut self, relay: &RelayId, seen: u32, now: UnixSeconds, is_known: impl Fn(&RelayId) -> bool) {
+        let enough = self.needed(now).is_some_and(|needed| seen >= needed);
+        if enough && !self.accepted.contains(relay) && is_known(relay) {
+            self.accepted.insert(*relay);
+            self.own.convinced.insert(*relay);
         }
     }
 
-    /// The relays that this node should sign now that it saw, if it is an observer; they count as signed.
-    pub fn to_sign(&mut self, now: UnixSeconds) -> Vec<RelayId> {
-        let is_time = self.looks.over == LOOKS && now >= self.own.next && self.needed(now).is_some();
-        if !(self.observes && is_time) {
+    /// The relays that this node should sign now that it saw, if it is an observer, each list in a sighting of its own;
+    /// they count as signed. First those that it saw itself, then those that most observers saw; and nobody who was
+    /// there throughout, since all others have seen that, too.
+    pub fn to_sign(&mut self, now: UnixSeconds) -> Vec<Vec<RelayId>> {
+        let has_looked = self.looks.over == LOOKS && !self.looks.missed;
+        if !(self.observes && has_looked && now >= self.own.next && self.needed(now).is_some()) {
             return vec![];
         }
-        let new: Vec<_> = self.own.waiting.difference(&self.own.signed).copied().take(SIGHTED_MAX).collect();
+        let late = &self.looks.late;
+        let doubted = late.union(&self.own.convinced).filter(|relay| !self.looks.throughout.contains(relay));
+        let mut new: Vec<_> = doubted.filter(|relay| !self.own.signed.contains(relay)).copied().collect();
+        let seen = |relay: &RelayId| self.seen_by.get(relay).map_or(0, |places| places.count_ones());
+        new.sort_by_key(|relay| (!late.contains(relay), Reverse(seen(relay))));
+        new.truncate(SIGHTED_EACH.saturating_sub(self.own.signed.len()));
         if !new.is_empty() {
             self.own.signed.extend(&new);
             self.own.next = now.plus(self.step / SIGHTING_PARTS);
         }
-        new
+        new.chunks(SIGHTED_MAX).map(<[_]>::to_vec).collect()
     }
 
     /// Whether this relay was in time: by what observers say, or by what this node saw itself. Where this node did not

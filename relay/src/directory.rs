@@ -403,6 +403,7 @@ pub(crate) async fn keep_time(node: Arc<Node>) {
         let kept: Vec<_> = node.neighbours.all().iter().map(|entry| entry.id).collect();
         node.links.let_go_of_idle(&kept);
         if !directory.judge_clock() {
+            sleep(DIRECTORY_TICK).await; // what is overdue stays so until the clock is right
             continue;
         }
         if directory.epoch() != usable.epoch() {

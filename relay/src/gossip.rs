@@ -30,8 +30,8 @@ use trefoil_protocol::{
     identity::RelayId,
     ip::IpNet,
     limits::{
-        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN, SIGHTINGS_AT_ONCE,
-        TALK_ALONE, TALK_TIMEOUT, WANTS_AT_ONCE,
+        FIRST_ASKED, FRAUDS_MAX, NEIGHBOURS, PUSHES_RUNNING, PUSHES_RUNNING_EACH, RETRY_MIN, SIGHTINGS_ASKED,
+        SIGHTINGS_AT_ONCE, TALK_ALONE, TALK_TIMEOUT, WANTS_AT_ONCE,
     },
     reconcile::{Held, ReconcileError, Reconciler, Salt, SaltedId},
 };
@@ -406,12 +406,19 @@ async fn pull_frauds(node: &Node, relay: RelayId, link: &Link, questions: &mut Q
 }
 
 async fn pull_sightings(node: &Node, relay: RelayId, link: &Link, questions: &mut Questions) -> Result<(), TalkError> {
-    let Some(names) = node.directory.sighting_names() else { return Ok(()) };
-    let answered = questions.ask(&Request::Sightings(names)).await?;
-    let sightings = answered.read(|answer| if let Answer::Sightings(all) = answer { Some(all) } else { None })?;
-    for sighting in sightings {
-        if let Err(cause) = node.directory.take_sighting(sighting, relay) {
-            bear(node, link, cause)?;
+    for _ in 0..SIGHTINGS_ASKED {
+        let Some(names) = node.directory.sighting_names() else { break };
+        let answered = questions.ask(&Request::Sightings(names)).await?;
+        let sightings = answered.read(|answer| if let Answer::Sightings(all) = answer { Some(all) } else { None })?;
+        let mut is_news = false;
+        for sighting in sightings {
+            match node.directory.take_sighting(sighting, relay) {
+                Ok(new) => is_news |= new,
+                Err(cause) => bear(node, link, cause)?,
+            }
+        }
+        if !is_news {
+            break;
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ fn requests() -> Vec<Request<'static>> {
         Request::Frauds { offset: 256 },
         Request::Sight(vec![&[5; MAX_SIGHTING], b"a sighting"]),
         Request::Sightings(vec![]),
-        Request::Sightings((0..DIRECTORY_LIST).map(|n| SightingName([u8::try_from(n).unwrap(); 16])).collect()),
+        Request::Sightings((0..SIGHTINGS_MAX).map(|n| SightingName([u8::try_from(n % 256).unwrap(); 16])).collect()),
     ]
 }
 

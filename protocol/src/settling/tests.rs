@@ -62,7 +62,7 @@ fn who_was_there_well_before_the_deadline_and_at_it_is_in_time_without_a_word() 
     let in_time: Vec<_> = (100..105).filter(|relay| settling.is_settled(&id(*relay), at(0), true)).collect();
     assert_eq!(in_time, [100, 103]);
     // About all others, and about who went right after it, observers say what they saw.
-    let signed = settling.to_sign(at(STEP));
+    let signed = settling.to_sign(at(STEP)).concat();
     assert_eq!(signed.into_iter().collect::<BTreeSet<_>>(), [101, 102, 103, 104].map(id).into());
     assert!(settling.to_sign(at(3 * STEP)).is_empty(), "it said so before");
 }
@@ -72,7 +72,7 @@ fn who_is_no_observer_signs_nothing() {
     for (own, signed) in [(11, vec![]), (9, vec![id(100)])] {
         let mut settling = settling(own, 10);
         look(&mut settling, |number| if number < 3 { vec![] } else { vec![100] });
-        assert_eq!(settling.to_sign(at(STEP)), signed);
+        assert_eq!(settling.to_sign(at(STEP)).concat(), signed);
     }
 }
 
@@ -126,10 +126,45 @@ fn an_observer_that_is_convinced_says_so_too_and_not_too_often() {
     let mut settling = settling(5, 16);
     look(&mut settling, |_| vec![]);
     assert!(settling.take(says(1, 100), at(STEP + 1), |_| true));
-    assert_eq!(settling.to_sign(at(STEP + 2)), [id(100)]);
+    assert_eq!(settling.to_sign(at(STEP + 2)), [[id(100)]]);
     assert!(settling.take(says(1, 101), at(STEP + 3), |_| true));
     assert!(settling.to_sign(at(STEP + 2 + STEP / 3 - 1)).is_empty());
-    assert_eq!(settling.to_sign(at(STEP + 2 + STEP / 3)), [id(101)]);
+    assert_eq!(settling.to_sign(at(STEP + 2 + STEP / 3)), [[id(101)]]);
+}
+
+#[test]
+fn an_observer_signs_first_whom_it_saw_itself_and_nobody_who_was_there_throughout() {
+    let mut settling = settling(5, 16);
+    look(&mut settling, |number| if number < 3 { vec![100, 101] } else { vec![99, 100, 101] });
+    for (observer, relays) in [(1, vec![100, 101, 30, 31]), (2, vec![31])] {
+        let relays = relays.into_iter().map(id).collect();
+        let sighting = Sighting::sign(EPOCH, relays, &NetworkParams::main().id(), &secret(observer));
+        assert!(settling.take(sighting, at(10), |_| true));
+    }
+    assert_eq!(settling.to_sign(at(STEP + 1)), [[id(99), id(31), id(30)]]);
+}
+
+#[test]
+fn an_observer_signs_all_that_waits_at_once_and_no_more_than_others_take_from_it() {
+    let mut settling = settling(5, 16);
+    look(&mut settling, |_| vec![]);
+    let number = |number: u32| RelayId::from_bytes([number.to_be_bytes(); 8].concat().try_into().unwrap());
+    for observer in 0..2 {
+        for first in (0..u32::try_from(SIGHTED_EACH).unwrap()).step_by(64) {
+            let relays = (first..first + 64).map(|relay| number(relay + u32::from(observer) * 2048)).collect();
+            let sighting = Sighting::sign(EPOCH, relays, &NetworkParams::main().id(), &secret(observer));
+            assert!(settling.take(sighting, at(10), |_| true));
+        }
+    }
+    let signed = settling.to_sign(at(STEP + 1));
+    assert!(signed.len() == SIGHTED_EACH / 64 && signed.iter().all(|relays| relays.len() == 64));
+    let both: BTreeSet<_> = signed.concat().into_iter().collect();
+    assert!((2048..4096).all(|relay| both.contains(&number(relay))), "those first that two have seen");
+    for relays in signed {
+        let own = Sighting::sign(EPOCH, relays, &NetworkParams::main().id(), &secret(5));
+        assert!(settling.take(own, at(STEP + 1), |_| true), "others take it, too");
+    }
+    assert!(settling.to_sign(at(10 * STEP)).is_empty());
 }
 
 #[test]
@@ -146,7 +181,7 @@ fn sightings_of_others_or_of_another_epoch_and_more_than_enough_are_not_taken() 
     let many = |first: u32| Sighting::sign(EPOCH, (first..first + 64).map(number).collect(), &network, &secret(1));
     let taken = (0..96).filter(|first| settling.take(many(first * 64), at(10), |_| true)).count();
     assert_eq!(taken, (SIGHTED_EACH - 1) / 64);
-    let small = (0..100).filter(|relay| settling.take(says(2, 100 + relay), at(10), |_| true)).count();
+    let small = (0..200).filter(|relay| settling.take(says(2, 50 + relay), at(10), |_| true)).count();
     assert_eq!(small, SIGHTINGS_EACH);
     assert!(settling.take(says(3, 100), at(10), |_| true), "another observer has room");
 }
@@ -193,7 +228,7 @@ fn observers_are_drawn_anew_for_each_epoch_and_old_where_there_are_enough() {
 }
 
 #[test]
-fn a_network_without_time_to_settle_takes_who_is_there_at_the_deadline() {
+fn a_network_without_time_to_settle_goes_by_when_a_relay_was_heard_of() {
     let mut params = params();
     params.settle = 20;
     let mut settling = Settling::after(&set(10, AgeClass::Old), &id(3), &params);
@@ -201,7 +236,9 @@ fn a_network_without_time_to_settle_takes_who_is_there_at_the_deadline() {
     assert_eq!(settling.next_look(), Some(deadline));
     settling.look(deadline, || [id(100)].into());
     assert!(settling.next_look().is_none() && settling.to_sign(deadline).is_empty());
-    assert!(settling.is_settled(&id(100), deadline, true) && !settling.is_settled(&id(101), deadline, true));
+    for (first_seen, settled) in [(deadline, true), (deadline.plus(1), false)] {
+        assert_eq!(settling.is_settled(&id(100), first_seen, true), settled);
+    }
     assert!(settling.would_take(&says(1, 100), deadline) && !settling.would_take(&says(1, 100), deadline.plus(1)));
 }
 

@@ -9,7 +9,7 @@ use tracing::debug;
 use trefoil_protocol::{
     epoch::UnixSeconds,
     identity::{RelayId, RelaySecret},
-    limits::DIRECTORY_LIST,
+    limits::DIRECTORY_FRAME,
     settling::Settling,
     sighting::{Sighting, SightingName},
     view::{Known, View},
@@ -27,9 +27,11 @@ impl Directory {
             let view = self.view();
             view.iter().filter(|(_, known)| is_candidate(&view, known, now)).map(|(relay, _)| *relay).collect()
         });
-        settling.weigh(now, |relay| self.view().get(relay).is_some());
-        let relays = settling.to_sign(now);
-        if !relays.is_empty() {
+        {
+            let view = self.view();
+            settling.weigh(now, |relay| view.get(relay).is_some());
+        }
+        for relays in settling.to_sign(now) {
             let sighting = Sighting::sign(settling.epoch(), relays, &self.params.id(), identity);
             self.keep_sighting(&mut settling, sighting, None);
         }
@@ -60,7 +62,9 @@ impl Directory {
 
     fn keep_sighting(&self, settling: &mut Settling, sighting: Sighting, from: Option<RelayId>) -> bool {
         let now = self.now();
-        let is_news = settling.take(sighting.clone(), now, |relay| self.view().get(relay).is_some());
+        let view = self.view();
+        let is_news = settling.take(sighting.clone(), now, |relay| view.get(relay).is_some());
+        drop(view);
         if is_news {
             debug!(relays = sighting.relays().len(), "a sighting is news");
             self.news.add(Item::Sighting(sighting), from);
@@ -71,12 +75,21 @@ impl Directory {
     /// The names of the sightings that are here, while they count.
     pub(crate) fn sighting_names(&self) -> Option<Vec<SightingName>> {
         let settling = self.settling();
-        settling.is_open(self.now()).then(|| settling.names().take(DIRECTORY_LIST).collect())
+        settling.is_open(self.now()).then(|| settling.names().collect())
     }
 
-    /// The sightings that are not among these.
+    /// The sightings that are not among these, as many as one frame may take, while they count.
     pub(crate) fn sightings_but(&self, names: &[SightingName]) -> Vec<Vec<u8>> {
-        self.settling().others(names).map(Sighting::encode).collect()
+        let settling = self.settling();
+        if !settling.is_open(self.now()) {
+            return vec![];
+        }
+        let mut room = DIRECTORY_FRAME;
+        let fits = |sighting: &Vec<u8>| {
+            room = room.saturating_sub(sighting.len());
+            room > 0
+        };
+        settling.others(names).map(Sighting::encode).take_while(fits).collect()
     }
 
     pub(super) fn settling(&self) -> MutexGuard<'_, Settling> {

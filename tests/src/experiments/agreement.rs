@@ -240,18 +240,23 @@ impl Attacker {
         }
     }
 
-    /// So many of its observers say that they saw the relay that is kept for as many.
+    /// So many of its observers say that they saw the relay that is kept for as many, if it has them, to half of those who
+    /// are no observers: the others cannot say so too before their turn.
     fn say(&self, gossip: &mut Gossip, count: usize) {
-        let observers =
-            gossip.nodes.iter().filter_map(|node| node.settling.as_ref()).find(|one| !one.observers().is_empty());
-        let Some(observers) = observers.map(|settling| settling.observers().to_vec()) else { return };
+        let settlings = || gossip.nodes.iter().filter_map(|node| node.settling.as_ref());
+        let observers = settlings().map(|settling| settling.observers().to_vec()).find(|all| !all.is_empty());
+        let observers = observers.unwrap_or_default();
         let is_its = |node: &&Node| node.habit == Habit::Silent && observers.contains(&node.relay.id);
         let (epoch, network) = (gossip.epoch().next(), gossip.world.params.id());
         let says = |node: &Node| Sighting::sign(epoch, vec![self.brought[count]], &network, &node.relay.secret);
         let said: Vec<_> = gossip.nodes.iter().filter(is_its).take(count).map(says).collect();
+        if said.len() < count {
+            return;
+        }
         let first = gossip.sightings.len();
         gossip.sightings.extend(said);
-        for victim in half(gossip) {
+        let victims = half(gossip).into_iter();
+        for victim in victims.filter(|node| !observers.contains(&gossip.nodes[*node].relay.id)).collect::<Vec<_>>() {
             (first..gossip.sightings.len())
                 .for_each(|sighting| gossip.queue.put(gossip.now, Event::Sighting { to: victim, sighting }));
         }

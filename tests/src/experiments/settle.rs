@@ -54,11 +54,10 @@ impl Gossip {
                 view.iter().map(|(relay, _)| *relay).filter(|relay| is_candidate(view, relay, now)).collect()
             });
             settling.weigh(now, |relay| view.get(relay).is_some());
-            let relays = settling.to_sign(now);
-            if !relays.is_empty() {
-                self.sightings.push(Sighting::sign(epoch, relays, &network, &at.relay.secret));
-                self.handle_sighting(node, self.sightings.len() - 1);
-            }
+            let signed = settling.to_sign(now).into_iter();
+            let first = self.sightings.len();
+            self.sightings.extend(signed.map(|relays| Sighting::sign(epoch, relays, &network, &at.relay.secret)));
+            (first..self.sightings.len()).for_each(|sighting| self.handle_sighting(node, sighting));
         }
     }
 
