@@ -117,7 +117,7 @@ impl Mailbox {
             Request::Deposit(deposit) => self.deposit(&deposit, now).await,
             Request::Owned(owned) => self.owned(owned, asker, now).await,
             Request::Delete { inbox, tombstones } => {
-                let signed = tombstones.iter().all(|tombstone| tombstone.is_of(&self.terms.network, &inbox));
+                let signed = aside(|| tombstones.iter().all(|stone| stone.is_of(&self.terms.network, &inbox)));
                 let delete = Change::Delete { inbox, tombstones };
                 self.signed(signed, &inbox, delete, now).await.map(|()| Answer::Deleted.encode())
             }
@@ -152,7 +152,8 @@ impl Mailbox {
         self.writer.change(Change::Keep(parcel), now).await.map(|_| ())
     }
 
-    /// Clears away some of what has expired; whether there is more. To be asked each hour, and again while there is.
+    /// Clears away some of what has expired; whether there is more. To be asked each hour, and again while there is; not with
+    /// a time that may be wrong, since what has expired by it is lost.
     ///
     /// # Errors
     /// [`Refusal::Full`] while nothing can be written.

@@ -168,7 +168,8 @@ impl<'t> Ledger<'t> {
         Ok(self.inbox(inbox)?.map_or(0, |row| row.room))
     }
 
-    fn reckon(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
+    /// Counts so much room, whether or not it is there.
+    pub(super) fn reckon(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
         self.room += u64::from(room);
         self.change(inbox, |row| row.room += u64::from(room))
     }
