@@ -18,7 +18,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use redb::Database;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::warn;
 use trefoil_protocol::{
     blind::BlindUse,
     envelope::{LetterId, SizeClass},
@@ -260,8 +260,9 @@ impl Mailbox {
         aside(|| look(&database, Hour::of_unix(now.0))).map_err(|stop| match stop {
             Stop::Refused(refusal) => refusal,
             Stop::Failed(error) => {
-                debug!(%error, "cannot read the mailboxes");
-                Refusal::NotReady // the next one that writes finds out, and opens the file again
+                self.disk.close(); // whoever writes next opens it again, and then all of it is checked
+                warn!(%error, "cannot read the mailboxes");
+                Refusal::NotReady
             }
         })
     }

@@ -1,7 +1,7 @@
 //! How many letters a mailbox takes in a second, and what they cost in memory and on disk.
 //!
 //! `cargo bench -p trefoil-tests --bench mailbox [-- LETTERS...]`, 20,000 and 100,000 unless named. Short letters with
-//! tickets, in inboxes of 4,000, from 256 tasks at once; each is acknowledged when it is on disk. The file is made in a
+//! tickets, 4,000 for each inbox in turns, from 256 tasks at once; each is acknowledged when it is on disk. The file is made in a
 //! directory of its own under `TMPDIR`: on a disk in memory the figures say nothing. docs/benchmarks.md has some.
 
 use std::{
@@ -99,7 +99,7 @@ async fn deposit_all(
     letters: u64,
 ) -> Result<Duration> {
     let (start, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    let mut tasks = JoinSet::new();
+    let mut tasks = JoinSet::<Result<()>>::new();
     for _ in 0..TASKS {
         let (mailbox, owner, inboxes, next) =
             (Arc::clone(mailbox), Arc::clone(owner), Arc::clone(inboxes), Arc::clone(&next));
@@ -109,8 +109,10 @@ async fn deposit_all(
                 if number >= letters {
                     return Ok(());
                 }
-                let inbox = usize::try_from(number / OF_INBOX)?;
-                owner.deposit(&mailbox, inboxes.get(inbox).context("there is such an inbox")?, number).await?;
+                let count = inboxes.len() as u64;
+                let (inbox, ticket) = (usize::try_from(number % count)?, u16::try_from(number / count)?);
+                let inbox = inboxes.get(inbox).context("there is such an inbox")?;
+                owner.deposit(&mailbox, inbox, number, ticket).await?;
             }
         });
     }
@@ -153,9 +155,9 @@ impl Owner {
         Ok(self.owned(inbox, Ask::Register { list: 0, tickets, stamp }))
     }
 
-    async fn deposit(&self, mailbox: &Mailbox, inbox: &Inbox, number: u64) -> Result<()> {
+    async fn deposit(&self, mailbox: &Mailbox, inbox: &Inbox, number: u64, ticket: u16) -> Result<()> {
         let envelope: Vec<_> = number.to_le_bytes().into_iter().cycle().take(SizeClass::Short.bytes()).collect();
-        let ticket = self.tickets.ticket(Week(1), u16::try_from(number % OF_INBOX)?, &self.mailbox);
+        let ticket = self.tickets.ticket(Week(1), ticket, &self.mailbox);
         let deposit =
             Deposit { inbox: inbox.placement(), hours: 336, postage: Postage::Ticket(ticket), envelope: &envelope };
         let frame = mailbox.answer(Request::Deposit(deposit), HERE, NOW).await;

@@ -168,3 +168,25 @@ async fn a_letter_bomb_fills_its_inbox_and_no_other() {
     assert!(refusals.iter().flatten().all(|refusal| *refusal == Refusal::Quota));
     assert!(mailbox.keep(&other, 1, 1).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_letter_is_reckoned_at_no_less_than_it_takes_on_disk() {
+    for (class, count) in [(SizeClass::Short, 1500), (SizeClass::Middle, 200), (SizeClass::Long, 60)] {
+        let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+        let used = || {
+            let transaction = mailbox.disk.database().unwrap().begin_write().unwrap();
+            let stats = transaction.stats().unwrap();
+            let used = stats.allocated_pages() * stats.page_size() as u64;
+            transaction.abort().unwrap();
+            used
+        };
+        let before = used();
+        for number in 0..count {
+            let envelope = envelope(number.into(), class);
+            mailbox.must(Request::Deposit(deposit(&inbox, ticket(number), &envelope))).await;
+        }
+        let (each, reckoned) = ((used() - before) / u64::from(count), letter_room(class) + SPENT_ROOM);
+        assert!(each <= reckoned.into(), "{class:?}: {each} bytes, reckoned at {reckoned}");
+        assert!(each * 2 > reckoned.into(), "{class:?}: {each} bytes, reckoned at {reckoned}");
+    }
+}
