@@ -13,10 +13,7 @@ use redb::{Database, backends::FileBackend};
 use tracing::warn;
 use trefoil_protocol::limits::MAILBOX_CACHE;
 
-use super::{
-    Terms,
-    ledger::{Ledger, Stop},
-};
+use super::{Terms, ledger::Ledger};
 use crate::file;
 
 /// Where a mailbox is kept.
@@ -105,10 +102,7 @@ impl Place {
             Self::Faulty(faulty) => builder.create_with_backend(faulty.clone())?,
         };
         let transaction = database.begin_write()?;
-        Ledger::open(&transaction, terms).and_then(Ledger::close).map_err(|stop| match stop {
-            Stop::Failed(error) => *error,
-            Stop::Refused(refusal) => redb::Error::Corrupted(refusal.to_string()),
-        })?;
+        Ledger::open(&transaction, terms)?.close()?;
         transaction.commit()?;
         Ok(database)
     }

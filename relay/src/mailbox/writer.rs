@@ -116,29 +116,17 @@ impl Desk {
 fn write(database: &Database, terms: &Terms, group: &[Job]) -> Result<Vec<Result<Done, Refusal>>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
-    let written = in_ledger(&transaction, terms, group).map_err(|stop| match stop {
-        Stop::Failed(error) => *error,
-        Stop::Refused(refusal) => redb::Error::Corrupted(refusal.to_string()),
-    })?;
-    transaction.commit()?;
-    Ok(written)
-}
-
-fn in_ledger(
-    transaction: &redb::WriteTransaction,
-    terms: &Terms,
-    group: &[Job],
-) -> Result<Vec<Result<Done, Refusal>>, Stop> {
-    let mut ledger = Ledger::open(transaction, terms)?;
+    let mut ledger = Ledger::open(&transaction, terms)?;
     let mut results = Vec::with_capacity(group.len());
     for job in group {
         results.push(match ledger.change_by(&job.change, job.now) {
             Ok(done) => Ok(done),
             Err(Stop::Refused(refusal)) => Err(refusal),
-            Err(failed) => return Err(failed),
+            Err(Stop::Failed(error)) => return Err(*error),
         });
     }
     ledger.close()?;
+    transaction.commit()?;
     Ok(results)
 }
 
