@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redb::{Database, backends::FileBackend};
@@ -50,7 +50,7 @@ pub enum MailboxOpenError {
 }
 
 impl Disk {
-    /// Opens it, and makes it where there is none. After a crash, or a change by others, all of it is read.
+    /// Opens it, and makes it where there is none. All of it is read.
     pub(super) fn open(place: Place, terms: &Terms) -> Result<Self, MailboxOpenError> {
         let disk = Self { place, database: Mutex::default() };
         disk.reopen(terms)?;
@@ -81,10 +81,11 @@ impl Disk {
 
     /// It has failed: it must be opened again.
     pub(super) fn close(&self) {
-        drop(self.lock().take());
+        let failed = self.lock().take();
+        drop(failed); // without the lock: it still writes what it can
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Database>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 }
@@ -96,6 +97,7 @@ impl Place {
         let database = match self {
             Self::File(path) => {
                 let file = file::open_or_create_private(path)?;
+                file::sync_name(path)?;
                 builder.create_with_backend(FileBackend::new(file)?)?
             }
             #[cfg(test)]

@@ -11,7 +11,10 @@ use std::{
 };
 
 use redb::Database;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, oneshot},
+};
 use tracing::{info, warn};
 use trefoil_protocol::{epoch::UnixSeconds, limits::MAILBOX_QUEUE, mailbox::Refusal, ring::Placement};
 
@@ -59,7 +62,16 @@ impl Writer {
         let (done, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(Refusal::NotReady)?;
         jobs.send(Job { change, now, done }).await.map_err(|_| Refusal::NotReady)?;
-        answered.await.unwrap_or(Err(Refusal::NotReady))
+        wait(answered).await.unwrap_or(Err(Refusal::NotReady))
+    }
+}
+
+/// Waits for the thread's answer. On a runtime of one thread, as in simulations, no time passes meanwhile: a clock that
+/// is paused would jump, since it cannot see that something is under way.
+async fn wait<T: Send + 'static>(answered: oneshot::Receiver<T>) -> Option<T> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => tokio::task::spawn_blocking(move || answered.blocking_recv()).await.ok()?.ok(),
+        _ => answered.await.ok(),
     }
 }
 
