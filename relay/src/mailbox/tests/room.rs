@@ -15,19 +15,19 @@ fn room_for(letters: u32) -> u64 {
 }
 
 impl Mailbox {
-    fn reckoned(&self) -> u64 {
+    pub(super) fn reckoned(&self) -> u64 {
         let reading = self.disk.database().unwrap().begin_read().unwrap();
         reading.open_table(TOTALS).unwrap().get(ROOM).unwrap().unwrap().value()
     }
 
     /// Rows of all tables but the totals.
-    fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         let reading = self.disk.database().unwrap().begin_read().unwrap();
         let tables = reading.list_tables().unwrap().filter(|table| table.name() != TOTALS.name());
         tables.map(|table| reading.open_untyped_table(table).unwrap().len().unwrap()).sum()
     }
 
-    async fn sweep_all(&self, now: UnixSeconds) {
+    pub(super) async fn sweep_all(&self, now: UnixSeconds) {
         while self.sweep(now).await.unwrap() {}
     }
 }
