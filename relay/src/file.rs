@@ -46,7 +46,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], access: Access) -> io::Result<()>
         let _ = fs::remove_file(&temporary); // what failed first is the news
     }
     written?;
-    platform::sync_directory(directory(path))
+    sync_name(path)
 }
 
 /// Opens a file for reading and writing, made with mode 0600 if there is none.
@@ -56,6 +56,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8], access: Access) -> io::Result<()>
 pub fn open_or_create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     platform::set_mode(options.read(true).write(true).create(true).truncate(false), Access::Private).open(path)
+}
+
+/// Has the name of a file that was made survive a crash of the machine.
+///
+/// # Errors
+/// Those of the file system.
+pub fn sync_name(path: &Path) -> io::Result<()> {
+    platform::sync_directory(directory(path))
 }
 
 /// Makes a directory with mode 0700 where there is none; parents too.

@@ -18,7 +18,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use redb::Database;
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
+use tracing::warn;
 use trefoil_protocol::{
     blind::BlindUse,
     envelope::{LetterId, SizeClass},
@@ -113,26 +113,32 @@ impl Mailbox {
     /// The frame that answers a request. What it acknowledges is on disk. A `List` with patience takes as long as that.
     /// Cancel-safe: what was asked for may be done all the same.
     pub async fn answer(&self, request: Request<'_>, asker: Asker<'_>, now: UnixSeconds) -> Vec<u8> {
-        let answered = match request {
+        let answered = self.answered(request, asker, now).await;
+        answered.unwrap_or_else(|refusal| Answer::Refused(refusal).encode())
+    }
+
+    async fn answered(&self, request: Request<'_>, asker: Asker<'_>, now: UnixSeconds) -> Result<Vec<u8>, Refusal> {
+        match request {
             Request::Deposit(deposit) => self.deposit(&deposit, now).await,
             Request::Owned(owned) => self.owned(owned, asker, now).await,
             Request::Delete { inbox, tombstones } => {
-                let signed = tombstones.iter().all(|tombstone| tombstone.is_of(&self.terms.network, &inbox));
-                let delete = Change::Delete { inbox, tombstones };
-                self.signed(signed, &inbox, delete, now).await.map(|()| Answer::Deleted.encode())
+                let signed = aside(|| tombstones.iter().all(|stone| stone.is_of(&self.terms.network, &inbox)));
+                let delete = signed.then_some(Change::Delete { inbox, tombstones }).ok_or(Refusal::BadClaim)?;
+                self.change(&inbox, delete, now).await?;
+                Ok(Answer::Deleted.encode())
             }
             Request::Publish { placement, stamp, record } => {
-                let signed = record.check(&self.terms.network, &placement).is_ok();
-                let publish = Change::Publish { placement, stamp, record };
-                self.signed(signed, &placement, publish, now).await.map(|()| Answer::Published.encode())
+                record.check(&self.terms.network, &placement).map_err(|_| Refusal::BadClaim)?;
+                self.change(&placement, Change::Publish { placement, stamp, record }, now).await?;
+                Ok(Answer::Published.encode())
             }
-            Request::Look { placement } => self
-                .read(&placement, now, |database, _| reading::look(database, &placement))
-                .map(|record| Answer::Prekeys(record).encode()),
+            Request::Look { placement } => {
+                let record = self.read(&placement, now, |database, _| reading::look(database, &placement))?;
+                Ok(Answer::Prekeys(record).encode())
+            }
             Request::Pull { inbox, after } => self.pull(asker, &inbox, after, now),
             Request::Take { inbox, letter } => self.take(asker, &inbox, &letter, now),
-        };
-        answered.unwrap_or_else(|refusal| Answer::Refused(refusal).encode())
+        }
     }
 
     /// Keeps a letter that was taken from a replica. One with a ticket gives way to those that are deposited here.
@@ -141,7 +147,6 @@ impl Mailbox {
     /// Why it is not kept.
     pub async fn repair(&self, letter: Repair<'_>, now: UnixSeconds) -> Result<(), Refusal> {
         let Repair { inbox, expiry, postage, envelope } = letter;
-        check_kept(&inbox, now)?;
         let expiry = expiry.min(expiry_of(LETTER_HOURS, now));
         let class = SizeClass::of(envelope.len()).filter(|_| postage.of() == inbox.of).ok_or(Refusal::NotForYou)?;
         if expiry <= Hour::of_unix(now.0) {
@@ -149,10 +154,11 @@ impl Mailbox {
         }
         let (letter, envelope) = (LetterId::of(envelope), envelope.to_vec());
         let parcel = Parcel { inbox, letter, class, expiry, postage, envelope, way: Way::Repaired };
-        self.writer.change(Change::Keep(parcel), now).await.map(|_| ())
+        self.change(&inbox, Change::Keep(parcel), now).await.map(|_| ())
     }
 
-    /// Clears away some of what has expired; whether there is more. To be asked each hour, and again while there is.
+    /// Clears away some of what has expired; whether there is more. To be asked each hour, and again while there is; not with
+    /// a time that may be wrong, since what has expired by it is lost.
     ///
     /// # Errors
     /// [`Refusal::Full`] while nothing can be written.
@@ -183,11 +189,11 @@ impl Mailbox {
         let Asker::Circuit(binding) = asker else { return Err(Refusal::BadClaim) };
         let mailbox = self.terms.identity.id();
         let channel = Channel { network: &self.terms.network, mailbox: &mailbox, binding };
-        let (claimed, inbox) = (owned.is_claimed(&channel), owned.inbox);
-        if !claimed {
+        if !owned.is_claimed(&channel) {
             return Err(Refusal::BadClaim);
         }
-        match owned.ask {
+        let Owned { inbox, ask, .. } = owned;
+        match ask {
             Ask::List { after, patience } => {
                 let until = Instant::now() + Duration::from_secs(patience.into());
                 let Page { next, letters, .. } = self.list(&inbox, after, until, now).await?;
@@ -199,8 +205,8 @@ impl Mailbox {
             }
             Ask::Register { .. } if inbox.of != BlindUse::PrivateInbox => Err(Refusal::BadTicket),
             Ask::Register { list, tickets, stamp } => {
-                let register = Change::Register { inbox, list, tickets, stamp };
-                self.signed(claimed, &inbox, register, now).await.map(|()| Answer::Registered.encode())
+                self.change(&inbox, Change::Register { inbox, list, tickets, stamp }, now).await?;
+                Ok(Answer::Registered.encode())
             }
         }
     }
@@ -238,13 +244,10 @@ impl Mailbox {
         Ok(Answer::Taken { postage: found.postage, envelope: &found.envelope }.encode())
     }
 
-    /// Changes what an owner has signed for, or did not.
-    async fn signed(&self, signed: bool, inbox: &Placement, change: Change, now: UnixSeconds) -> Result<(), Refusal> {
+    /// Changes something in an inbox that is kept.
+    async fn change(&self, inbox: &Placement, change: Change, now: UnixSeconds) -> Result<Done, Refusal> {
         check_kept(inbox, now)?;
-        if !signed {
-            return Err(Refusal::BadClaim);
-        }
-        self.writer.change(change, now).await.map(|_| ())
+        self.writer.change(change, now).await
     }
 
     /// Looks something up in an inbox that is kept.
@@ -259,8 +262,9 @@ impl Mailbox {
         aside(|| look(&database, Hour::of_unix(now.0))).map_err(|stop| match stop {
             Stop::Refused(refusal) => refusal,
             Stop::Failed(error) => {
-                debug!(%error, "cannot read the mailboxes");
-                Refusal::NotReady // the next one that writes finds out, and opens the file again
+                self.disk.close(); // whoever writes next opens it again, and then all of it is checked
+                warn!(%error, "cannot read the mailboxes");
+                Refusal::NotReady
             }
         })
     }

@@ -23,8 +23,8 @@ use trefoil_protocol::{
 use super::{
     ledger::{Ledger, Stop, end},
     rows::{
-        LetterKey, PREKEYS_ROOM, Row, State, TICKETS_PIECE, TICKETS_ROOM, TOMBSTONE_ROOM, TicketsKey, letter_key,
-        letter_room, listed, place_key, spent_key, tickets_key, tombstone,
+        LetterKey, PREKEYS_ROOM, Row, SPENT_ROOM, State, TICKETS_PIECE, TICKETS_ROOM, TOMBSTONE_ROOM, TicketsKey,
+        letter_key, letter_room, listed, place_key, spent_key, tickets_key, tombstone,
     },
 };
 
@@ -114,6 +114,7 @@ impl Ledger<'_> {
             Postage::Stamp(_) => self.count_stamp(&parcel.inbox, today)?,
             Postage::Ticket(ticket) if parcel.way == Way::Deposited => {
                 self.spent.insert(&spent_key(&parcel.inbox, &ticket.hash()), ())?;
+                self.reckon(&parcel.inbox, SPENT_ROOM)?;
             }
             Postage::Ticket(_) => {} // it is another mailbox's
         }

@@ -6,17 +6,14 @@
 use std::{
     fs, io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redb::{Database, backends::FileBackend};
 use tracing::warn;
 use trefoil_protocol::limits::MAILBOX_CACHE;
 
-use super::{
-    Terms,
-    ledger::{Ledger, Stop},
-};
+use super::{Terms, ledger::Ledger};
 use crate::file;
 
 /// Where a mailbox is kept.
@@ -53,7 +50,7 @@ pub enum MailboxOpenError {
 }
 
 impl Disk {
-    /// Opens it, and makes it where there is none. After a crash, or a change by others, all of it is read.
+    /// Opens it, and makes it where there is none. All of it is read.
     pub(super) fn open(place: Place, terms: &Terms) -> Result<Self, MailboxOpenError> {
         let disk = Self { place, database: Mutex::default() };
         disk.reopen(terms)?;
@@ -84,10 +81,11 @@ impl Disk {
 
     /// It has failed: it must be opened again.
     pub(super) fn close(&self) {
-        drop(self.lock().take());
+        let failed = self.lock().take();
+        drop(failed); // without the lock: it still writes what it can
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Database>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 }
@@ -99,16 +97,14 @@ impl Place {
         let database = match self {
             Self::File(path) => {
                 let file = file::open_or_create_private(path)?;
+                file::sync_name(path)?;
                 builder.create_with_backend(FileBackend::new(file)?)?
             }
             #[cfg(test)]
             Self::Faulty(faulty) => builder.create_with_backend(faulty.clone())?,
         };
         let transaction = database.begin_write()?;
-        Ledger::open(&transaction, terms).and_then(Ledger::close).map_err(|stop| match stop {
-            Stop::Failed(error) => *error,
-            Stop::Refused(refusal) => redb::Error::Corrupted(refusal.to_string()),
-        })?;
+        Ledger::open(&transaction, terms)?.close()?;
         transaction.commit()?;
         Ok(database)
     }

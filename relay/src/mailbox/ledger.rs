@@ -59,7 +59,7 @@ enum Whose<'a> {
 
 impl<'t> Ledger<'t> {
     /// Opens the tables, and makes those that are not there.
-    pub(super) fn open(transaction: &'t WriteTransaction, terms: &'t Terms) -> Result<Self, Stop> {
+    pub(super) fn open(transaction: &'t WriteTransaction, terms: &'t Terms) -> Result<Self, redb::Error> {
         let totals = transaction.open_table(TOTALS)?;
         let room = totals.get(ROOM)?.map_or(0, |total| total.value());
         let serial = totals.get(SERIAL)?.map_or(0, |total| total.value());
@@ -82,7 +82,7 @@ impl<'t> Ledger<'t> {
     }
 
     /// Writes the totals. Without it, nothing that was done may be committed.
-    pub(super) fn close(mut self) -> Result<(), Stop> {
+    pub(super) fn close(mut self) -> Result<(), redb::Error> {
         self.totals.insert(ROOM, self.room)?;
         self.totals.insert(SERIAL, self.serial)?;
         Ok(())
@@ -168,7 +168,8 @@ impl<'t> Ledger<'t> {
         Ok(self.inbox(inbox)?.map_or(0, |row| row.room))
     }
 
-    fn reckon(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
+    /// Counts so much room, whether or not it is there.
+    pub(super) fn reckon(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
         self.room += u64::from(room);
         self.change(inbox, |row| row.room += u64::from(room))
     }

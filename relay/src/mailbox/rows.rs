@@ -64,6 +64,8 @@ pub(super) const PIECE: usize = 4064;
 pub(super) const TICKETS_PIECE: usize = 248;
 /// Bytes of disk that a tombstone without a letter is reckoned at.
 pub(super) const TOMBSTONE_ROOM: u32 = 512;
+/// Bytes of disk that a spent ticket is reckoned at, for as long as its inbox is kept.
+pub(super) const SPENT_ROOM: u32 = 128;
 /// Bytes of disk that a list of tickets is reckoned at.
 pub(super) const TICKETS_ROOM: u32 = 80 << 10;
 /// Bytes of disk that prekeys are reckoned at.

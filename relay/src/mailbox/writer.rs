@@ -11,7 +11,10 @@ use std::{
 };
 
 use redb::Database;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, oneshot},
+};
 use tracing::{info, warn};
 use trefoil_protocol::{epoch::UnixSeconds, limits::MAILBOX_QUEUE, mailbox::Refusal, ring::Placement};
 
@@ -59,7 +62,16 @@ impl Writer {
         let (done, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(Refusal::NotReady)?;
         jobs.send(Job { change, now, done }).await.map_err(|_| Refusal::NotReady)?;
-        answered.await.unwrap_or(Err(Refusal::NotReady))
+        wait(answered).await.unwrap_or(Err(Refusal::NotReady))
+    }
+}
+
+/// Waits for the thread's answer. On a runtime of one thread, as in simulations, no time passes meanwhile: a clock that
+/// is paused would jump, since it cannot see that something is under way.
+async fn wait<T: Send + 'static>(answered: oneshot::Receiver<T>) -> Option<T> {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => tokio::task::spawn_blocking(move || answered.blocking_recv()).await.ok()?.ok(),
+        _ => answered.await.ok(),
     }
 }
 
@@ -116,29 +128,17 @@ impl Desk {
 fn write(database: &Database, terms: &Terms, group: &[Job]) -> Result<Vec<Result<Done, Refusal>>, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
-    let written = in_ledger(&transaction, terms, group).map_err(|stop| match stop {
-        Stop::Failed(error) => *error,
-        Stop::Refused(refusal) => redb::Error::Corrupted(refusal.to_string()),
-    })?;
-    transaction.commit()?;
-    Ok(written)
-}
-
-fn in_ledger(
-    transaction: &redb::WriteTransaction,
-    terms: &Terms,
-    group: &[Job],
-) -> Result<Vec<Result<Done, Refusal>>, Stop> {
-    let mut ledger = Ledger::open(transaction, terms)?;
+    let mut ledger = Ledger::open(&transaction, terms)?;
     let mut results = Vec::with_capacity(group.len());
     for job in group {
         results.push(match ledger.change_by(&job.change, job.now) {
             Ok(done) => Ok(done),
             Err(Stop::Refused(refusal)) => Err(refusal),
-            Err(failed) => return Err(failed),
+            Err(Stop::Failed(error)) => return Err(*error),
         });
     }
     ledger.close()?;
+    transaction.commit()?;
     Ok(results)
 }
 

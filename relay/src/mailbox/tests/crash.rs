@@ -15,7 +15,7 @@ struct Acknowledged {
     deleted: Vec<u64>,
 }
 
-/// Registers tickets, deposits letters, deletes one, and clears away; until something is refused.
+/// Registers tickets, deposits letters, deletes one, and clears away one that has expired; some of it may be refused.
 async fn run(mailbox: &Mailbox, inbox: &Inbox, register: &Request<'static>) -> Acknowledged {
     let registered = mailbox.refusal(register.clone()).await.is_none();
     let mut done = Acknowledged { registered, ..Acknowledged::default() };
@@ -27,7 +27,10 @@ async fn run(mailbox: &Mailbox, inbox: &Inbox, register: &Request<'static>) -> A
     if mailbox.refusal(deletion(inbox, [2])).await.is_none() {
         done.deleted.push(2);
     }
-    let _ = mailbox.sweep(NOW).await;
+    let envelope = short(7);
+    let brief = Deposit { hours: 1, ..deposit(inbox, ticket(7), &envelope) };
+    let _ = mailbox.refusal(Request::Deposit(brief)).await;
+    let _ = mailbox.sweep(NOW.plus(3 * HOUR)).await;
     if mailbox.keep(inbox, 4, 4).await.is_ok() {
         done.kept.push(4);
     }
@@ -57,6 +60,9 @@ async fn check(mailbox: &Mailbox, inbox: &Inbox, done: &Acknowledged, case: &str
     if done.registered {
         assert!(mailbox.keep(inbox, 50, 50).await.is_ok(), "{case}");
     }
+    mailbox.sweep_all(NOW.plus(338 * HOUR)).await;
+    mailbox.sweep_all(inbox.placement().kept_until().plus(3 * HOUR)).await;
+    assert_eq!((mailbox.rows(), mailbox.reckoned()), (0, 0), "something is left for ever: {case}");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! What is refused, and that it changes nothing.
 
-use trefoil_protocol::{limits::PLACEMENT_AHEAD, prekeys::PrekeysRecord};
+use trefoil_protocol::{
+    limits::{MAILBOX_WATCHERS, PLACEMENT_AHEAD},
+    prekeys::PrekeysRecord,
+};
 
 use super::*;
 
@@ -112,6 +115,18 @@ async fn a_stamp_counts_for_its_letter_inbox_and_day() {
     let stamp = mint(&here, LetterId::of(&tickets().encode()), 0, today());
     let register = owned(&inbox, Ask::Register { list: 0, tickets: tickets().clone(), stamp });
     assert_eq!(mailbox.refusal(register).await, Some(Refusal::BadTicket), "a request inbox has no tickets");
+}
+
+#[tokio::test]
+async fn whoever_would_wait_is_refused_when_too_many_do_and_whoever_would_not_is_answered() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    let waiting: Vec<_> = (0..MAILBOX_WATCHERS).map_while(|_| mailbox.watchers.watch(inbox.placement())).collect();
+    let patient = owned(&inbox, Ask::List { after: 0, patience: 1 });
+    assert_eq!(mailbox.refusal(patient.clone()).await, Some(Refusal::Limit));
+    assert_eq!(mailbox.letters(&inbox).await, []);
+    drop(waiting);
+    mailbox.keep(&inbox, 1, 1).await.unwrap();
+    assert_eq!(mailbox.refusal(patient).await, None);
 }
 
 #[tokio::test]

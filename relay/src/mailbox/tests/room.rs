@@ -7,27 +7,27 @@ use tokio::task::JoinSet;
 use trefoil_protocol::limits::INBOX_ROOM;
 
 use super::*;
-use crate::mailbox::rows::{ROOM, TICKETS_ROOM, TOTALS, letter_room};
+use crate::mailbox::rows::{ROOM, SPENT_ROOM, TICKETS_ROOM, TOTALS, letter_room};
 
-/// Room for a private inbox's tickets and so many short letters.
+/// Room for a private inbox's tickets, some of which are spent, and so many short letters.
 fn room_for(letters: u32) -> u64 {
-    u64::from(TICKETS_ROOM + letters * letter_room(SizeClass::Short))
+    u64::from(TICKETS_ROOM + 16 * SPENT_ROOM + letters * letter_room(SizeClass::Short))
 }
 
 impl Mailbox {
-    fn reckoned(&self) -> u64 {
+    pub(super) fn reckoned(&self) -> u64 {
         let reading = self.disk.database().unwrap().begin_read().unwrap();
         reading.open_table(TOTALS).unwrap().get(ROOM).unwrap().unwrap().value()
     }
 
     /// Rows of all tables but the totals.
-    fn rows(&self) -> u64 {
+    pub(super) fn rows(&self) -> u64 {
         let reading = self.disk.database().unwrap().begin_read().unwrap();
         let tables = reading.list_tables().unwrap().filter(|table| table.name() != TOTALS.name());
         tables.map(|table| reading.open_untyped_table(table).unwrap().len().unwrap()).sum()
     }
 
-    async fn sweep_all(&self, now: UnixSeconds) {
+    pub(super) async fn sweep_all(&self, now: UnixSeconds) {
         while self.sweep(now).await.unwrap() {}
     }
 }
@@ -74,7 +74,7 @@ async fn nothing_at_all_is_left_when_all_has_expired() {
     assert_eq!(mailbox.letters(&inbox).await.len(), 256, "nothing is due yet");
     let expired = NOW.plus(338 * HOUR);
     mailbox.sweep_all(expired).await;
-    assert_eq!(mailbox.reckoned(), u64::from(TICKETS_ROOM));
+    assert_eq!(mailbox.reckoned(), u64::from(TICKETS_ROOM + 601 * SPENT_ROOM));
     mailbox.sweep_all(inbox.placement().kept_until().plus(3 * HOUR)).await;
     assert_eq!((mailbox.rows(), mailbox.reckoned()), (0, 0));
 }
@@ -137,7 +137,7 @@ async fn a_full_mailbox_refuses_all_that_needs_room_and_still_acknowledges_delet
     mailbox.keep(&inbox, 1, 1).await.unwrap();
     assert_eq!(mailbox.keep(&inbox, 2, 2).await, Err(Refusal::Full));
     assert_eq!(mailbox.refusal(registering(&inbox, 1, tickets())).await, Some(Refusal::Full));
-    assert_eq!(mailbox.refusal(deletion(&inbox, [9])).await, Some(Refusal::Full));
+    assert_eq!(mailbox.refusal(deletion(&inbox, 9..14)).await, Some(Refusal::Full));
     assert_eq!(mailbox.refusal(registering(&inbox, 0, tickets())).await, None, "in the place of the one before");
     assert!(mailbox.keep(&inbox, 1, 2).await.is_ok());
     assert_eq!(mailbox.letters(&inbox).await, [id(1)]);
@@ -163,8 +163,30 @@ async fn a_letter_bomb_fills_its_inbox_and_no_other() {
         });
     }
     let refusals = bomb.join_all().await;
-    let most = (INBOX_ROOM - u64::from(TICKETS_ROOM)) / u64::from(letter_room(SizeClass::Long));
+    let most = (INBOX_ROOM - u64::from(TICKETS_ROOM)) / u64::from(letter_room(SizeClass::Long) + SPENT_ROOM);
     assert_eq!(refusals.iter().filter(|refusal| refusal.is_none()).count() as u64, most);
     assert!(refusals.iter().flatten().all(|refusal| *refusal == Refusal::Quota));
     assert!(mailbox.keep(&other, 1, 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_letter_is_reckoned_at_no_less_than_it_takes_on_disk() {
+    for (class, count) in [(SizeClass::Short, 1500), (SizeClass::Middle, 200), (SizeClass::Long, 60)] {
+        let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+        let used = || {
+            let transaction = mailbox.disk.database().unwrap().begin_write().unwrap();
+            let stats = transaction.stats().unwrap();
+            let used = stats.allocated_pages() * stats.page_size() as u64;
+            transaction.abort().unwrap();
+            used
+        };
+        let before = used();
+        for number in 0..count {
+            let envelope = envelope(number.into(), class);
+            mailbox.must(Request::Deposit(deposit(&inbox, ticket(number), &envelope))).await;
+        }
+        let (each, reckoned) = ((used() - before) / u64::from(count), letter_room(class) + SPENT_ROOM);
+        assert!(each <= reckoned.into(), "{class:?}: {each} bytes, reckoned at {reckoned}");
+        assert!(each * 2 > reckoned.into(), "{class:?}: {each} bytes, reckoned at {reckoned}");
+    }
 }

@@ -130,6 +130,17 @@ async fn whoever_waits_in_vain_is_told_so_in_time() {
     assert_eq!(start.elapsed().as_secs(), 77);
 }
 
+#[tokio::test(start_paused = true)]
+async fn in_a_simulation_no_time_passes_while_a_letter_is_written() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    let start = Instant::now();
+    for number in 0..100 {
+        let kept = timeout_at(start + Duration::from_millis(1), mailbox.keep(&inbox, number.into(), number)).await;
+        assert!(matches!(kept, Ok(Ok(_))), "{number}");
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn a_replica_pulls_letters_and_tombstones_and_takes_what_it_lacks() {
     let ((mailbox, inbox), (other, _)) = (Mailbox::new(MAILBOX_SIZE).await, Mailbox::new(MAILBOX_SIZE).await);
