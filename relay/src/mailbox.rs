@@ -147,7 +147,7 @@ impl Mailbox {
     /// Why it is not kept.
     pub async fn repair(&self, letter: Repair<'_>, now: UnixSeconds) -> Result<(), Refusal> {
         let Repair { inbox, expiry, postage, envelope } = letter;
-        let expiry = expiry.min(expiry_of(LETTER_HOURS, now));
+        let expiry = expiry.min(expiry_of(LETTER_HOURS, now)).min(Hour::of_unix(inbox.kept_until().0));
         let class = SizeClass::of(envelope.len()).filter(|_| postage.of() == inbox.of).ok_or(Refusal::NotForYou)?;
         if expiry <= Hour::of_unix(now.0) {
             return Err(Refusal::Gone);

@@ -196,8 +196,16 @@ impl Ledger<'_> {
         for stone in tombstones {
             let key = letter_key(inbox, &stone.letter);
             self.lapse(&key, hour)?;
-            let until = stone.until.min(latest);
-            match self.letter(&key)? {
+            let mut until = stone.until.min(latest);
+            let mut known = self.letter(&key)?;
+            if let Some(row) = known.filter(|row| row.state == State::Repaired) {
+                // nobody has deposited it here: whoever does finds what there is where a tombstone came alone
+                self.remove(inbox, &row)?;
+                self.letters.remove(&key)?;
+                self.release(inbox, row.room.into())?;
+                (known, until) = (None, until.max(row.expiry));
+            }
+            match known {
                 Some(row) if row.state == State::Deleted => {}
                 Some(row) => {
                     self.remove(inbox, &row)?;

@@ -154,12 +154,7 @@ impl std::fmt::Display for Place {
 fn is_damage(error: &redb::Error) -> bool {
     match error {
         redb::Error::Io(cause) => matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
-        redb::Error::Corrupted(_)
-        | redb::Error::RepairAborted
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableIsMultimap(_) => true,
-        _ => false,
+        redb::Error::Corrupted(_) | redb::Error::RepairAborted => true,
+        _ => false, // also what another version of this program made: that one can still read it
     }
 }

@@ -3,7 +3,7 @@
 //! Specification: docs/protocol.md, "Mailbox streams". Whoever may ask was checked before. Each question sees the file as
 //! one commit left it, while the next one is written. What has expired is not there, whether or not it was cleared away.
 
-use redb::{Database, ReadableDatabase, TransactionError};
+use redb::{Database, ReadTransaction, ReadableDatabase, TransactionError};
 use trefoil_protocol::{
     envelope::LetterId,
     limits::MAILBOX_LIST,
@@ -37,7 +37,10 @@ pub(super) struct Found {
 
 /// The letters that came after this place.
 pub(super) fn list(database: &Database, inbox: &Placement, after: u64, hour: Hour) -> Result<Page, Stop> {
-    let reading = database.begin_read()?;
+    letters(&database.begin_read()?, inbox, after, hour)
+}
+
+fn letters(reading: &ReadTransaction, inbox: &Placement, after: u64, hour: Hour) -> Result<Page, Stop> {
     let order = reading.open_table(ORDER)?;
     let mut page = Page { next: after, letters: vec![], tombstones: vec![] };
     let Some(first) = after.checked_add(1) else { return Ok(page) };
@@ -54,8 +57,8 @@ pub(super) fn list(database: &Database, inbox: &Placement, after: u64, hour: Hou
 
 /// The letters and tombstones that came after this place.
 pub(super) fn pull(database: &Database, inbox: &Placement, after: u64, hour: Hour) -> Result<Page, Stop> {
-    let letters = list(database, inbox, after, hour)?;
-    let reading = database.begin_read()?;
+    let reading = database.begin_read()?; // one for both: what comes between two would never be named
+    let letters = letters(&reading, inbox, after, hour)?;
     let table = reading.open_table(TOMBSTONES)?;
     let mut page = Page { next: after, ..letters.clone() };
     // where the letters go on, the tombstones that came after the last of these wait for the next page

@@ -64,6 +64,32 @@ async fn a_letter_that_is_there_or_was_deleted_is_acknowledged_in_the_same_way_a
 }
 
 #[tokio::test]
+async fn whoever_deposits_cannot_tell_whether_one_that_came_by_repair_was_read() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    for number in [1, 2] {
+        mailbox.repaired(&inbox, number, ticket(100)).await.unwrap();
+    }
+    mailbox.must(deletion(&inbox, [1])).await;
+    for number in [1, 2, 3] {
+        assert_eq!(mailbox.keep(&inbox, number, 9999).await, Err(Refusal::BadTicket), "read, waiting, or never here");
+    }
+    assert_eq!(mailbox.repaired(&inbox, 1, ticket(100)).await, Ok(()));
+    assert_eq!(mailbox.letters(&inbox).await, [id(2)], "what was deleted does not come back");
+}
+
+#[tokio::test]
+async fn a_letter_that_comes_by_repair_is_kept_no_longer_than_its_inbox() {
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
+    let last = Hour::of_unix(inbox.placement().kept_until().0);
+    let late = UnixSeconds(inbox.placement().kept_until().0 - 10 * HOUR);
+    let (postage, envelope) = (ticket(100), short(1));
+    let letter = Repair { inbox: inbox.placement(), expiry: Hour(last.0 + 300), postage, envelope: &envelope };
+    mailbox.repair(letter, late).await.unwrap();
+    let (_, listed) = mailbox.page(&inbox, 0, late).await;
+    assert_eq!(listed.iter().map(|listed| listed.expiry).collect::<Vec<_>>(), [last]);
+}
+
+#[tokio::test]
 async fn a_letter_that_was_deleted_before_it_came_costs_what_others_cost_and_is_not_there() {
     let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
     mailbox.must(deletion(&inbox, [1])).await;
