@@ -165,8 +165,8 @@ impl Settling {
     /// Accepts those who are known and whom enough observers have seen by now. To be called now and then, since a record
     /// may come after what observers say of its relay. That it leaves is no matter here: others may hear of it later.
     pub fn weigh(&mut self, now: UnixSeconds, is_known: impl Fn(&RelayId) -> bool) {
-        let seen: Vec<_> = self.seen_by.iter().filter(|(relay, _)| !self.accepted.contains(relay)).collect();
-        let seen: Vec<_> = seen.into_iter().map(|(relay, places)| (*relay, places.count_ones())).collect();
+        let doubted = self.seen_by.iter().filter(|(relay, _)| !self.accepted.contains(relay));
+        let seen: Vec<_> = doubted.map(|(relay, places)| (*relay, places.count_ones())).collect();
         seen.iter().for_each(|(relay, seen)| self.accept(relay, *seen, now, &is_known));
     }
 
