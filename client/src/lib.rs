@@ -11,6 +11,7 @@ pub mod forward;
 pub mod guards;
 pub mod http;
 pub mod invite;
+pub mod letters;
 mod listener;
 mod local;
 mod pool;

@@ -9,7 +9,7 @@ mod dispatch;
 use std::fmt;
 
 pub use self::{
-    content::{Contact, Content, FileOffer, Introduction, Receipts},
+    content::{Contact, Content, FileOffer, Introduction, InviteToken, Receipts},
     dispatch::{Dispatch, Form},
 };
 use crate::{puzzle::Hour, wire::Reader};

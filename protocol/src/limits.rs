@@ -6,12 +6,13 @@
 mod bootstrap;
 mod client;
 mod letters;
+mod letters_client;
 mod operator;
 mod settling;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::{bootstrap::*, client::*, letters::*, operator::*, settling::*};
+pub use self::{bootstrap::*, client::*, letters::*, letters_client::*, operator::*, settling::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

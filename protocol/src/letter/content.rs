@@ -78,13 +78,17 @@ pub struct Contact {
     pub pass: Pass,
 }
 
+/// What an invite is recognised by: 16 random bytes, which only its maker and whoever was invited know.
+pub type InviteToken = [u8; 16];
+
 /// How a stranger shows who it is: what the writer published, so that the reader need not ask for it.
-#[derive(Debug)]
 pub struct Introduction {
     /// The week of the record.
     pub week: Week,
     /// The writer's prekeys: their identity key is the one that the conversation began with.
     pub prekeys: PrekeysRecord,
+    /// The token of the invite that the writer has, if any; never zeros.
+    pub token: Option<InviteToken>,
     /// Words to be recognised by: at most [`GREETING`] bytes.
     pub greeting: String,
 }
@@ -230,13 +234,15 @@ impl Introduction {
         assert!(self.greeting.len() <= GREETING, "a greeting of {} bytes", self.greeting.len());
         bytes.extend(self.week.0.to_le_bytes());
         bytes.extend_from_slice(self.prekeys.as_bytes());
+        bytes.extend(self.token.unwrap_or_default());
         bytes.extend_from_slice(self.greeting.as_bytes());
     }
 
     fn read(body: &mut Reader<'_>) -> Option<Self> {
         let (week, prekeys) = (Week(body.u32()?), PrekeysRecord::from_bytes(body.take_array()?));
+        let token = Some(body.array()?).filter(|token| *token != InviteToken::default());
         let greeting = text(body.rest()).filter(|greeting| greeting.len() <= GREETING)?;
-        Some(Self { week, prekeys, greeting })
+        Some(Self { week, prekeys, token, greeting })
     }
 }
 
@@ -267,6 +273,12 @@ fn has_controls(text: &str) -> bool {
 fn is_piece(piece: u16, bytes: &[u8]) -> bool {
     let most = u64::from(FILE_BYTES).div_ceil(u64::try_from(FILE_PIECE).unwrap_or(u64::MAX));
     u64::from(piece) < most && (1..=FILE_PIECE).contains(&bytes.len())
+}
+
+impl fmt::Debug for Introduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Introduction({:?}, token: {})", self.week, self.token.is_some())
+    }
 }
 
 impl fmt::Debug for Content {

@@ -23,7 +23,8 @@ fn contact() -> Contact {
 }
 
 fn introduction(greeting: String) -> Box<Introduction> {
-    Box::new(Introduction { week: Week(2900), prekeys: prekeys::tests::record(), greeting })
+    let token = Some([9; 16]).filter(|_| greeting.len() > 5);
+    Box::new(Introduction { week: Week(2900), prekeys: prekeys::tests::record(), token, greeting })
 }
 
 fn contents() -> Vec<Content> {

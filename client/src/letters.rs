@@ -1,0 +1,492 @@
+//! Letters: a person's own program, without a network: who the person is, whom the person knows, what was said, and
+//! what has become of it.
+//!
+//! Specification: docs/protocol.md, from "Addresses of people" to "Delivery", and docs/architecture.md, "The client's
+//! letters". [`Letters`] says what is to be asked of which mailbox ([`Errand`]), and is told what came of it; all that it
+//! knows is in one encrypted file. It does no network, and reads no clock.
+
+mod agenda;
+mod chores;
+mod contacts;
+mod errand;
+mod file;
+mod history;
+mod inbox;
+pub mod invite;
+mod opening;
+mod outbox;
+mod person;
+mod receipts;
+mod rows;
+mod session;
+pub mod vault;
+mod work;
+
+use std::fmt;
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use trefoil_protocol::{
+    address::{Address, AddressSecret},
+    crypto::Secret,
+    epoch::UnixSeconds,
+    letter::MessageId,
+    limits::{DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, RECEIPT_DELAY, STAMP_BITS},
+    mailbox::{Answer, FRAME_HEADER},
+    params::NetworkId,
+    phrase::Phrase,
+};
+
+use self::{
+    agenda::{Agenda, Job},
+    errand::What,
+    inbox::Transit,
+    opening::Verdict,
+    rows::PersonRow,
+    vault::{Place, Shelf, Unlock, Vault, VaultError},
+    work::{Outcome, Work},
+};
+pub use self::{
+    contacts::{InviteUse, safety_number},
+    errand::Errand,
+    file::{FileRow, FileState},
+    history::{Gap, Known, Line},
+    rows::{Delivery, Failure, Said, Standing},
+    work::Ring,
+};
+
+/// See the file's head.
+pub struct Letters {
+    vault: Vault,
+    owner: AddressSecret,
+    network: NetworkId,
+    settings: Settings,
+    rng: StdRng,
+    agenda: Agenda,
+    transit: Transit,
+}
+
+/// How long things take. Those of a network for tests are shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Seconds between the deposits of a letter, on average.
+    pub spread: u64,
+    /// Seconds before a receipt, on average.
+    pub receipt: u64,
+    /// Seconds for which a letter is delivered.
+    pub delivery: u64,
+    /// Zero bits of the stamps that are tried first; a mailbox that asks for more says so.
+    pub stamps: u8,
+}
+
+/// Something that the person may want to know at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something has come, and stands in the conversation.
+    Letter {
+        /// Whose.
+        contact: u32,
+        /// Which.
+        letter: MessageId,
+    },
+    /// A letter of the person's is somewhere else than before.
+    Became {
+        /// To whom.
+        contact: u32,
+        /// Which.
+        letter: MessageId,
+        /// Where.
+        delivery: Delivery,
+    },
+    /// Somebody wants to be a contact.
+    Requested {
+        /// Who.
+        contact: u32,
+    },
+    /// Somebody is a contact from here on.
+    Accepted {
+        /// Who.
+        contact: u32,
+    },
+    /// A contact's device is another one.
+    Renewed {
+        /// Whose.
+        contact: u32,
+    },
+    /// Something came that this program is too old to read.
+    Unreadable {
+        /// Whose.
+        contact: u32,
+    },
+    /// A file has come further.
+    File {
+        /// Whose, or to whom.
+        contact: u32,
+        /// Which.
+        file: MessageId,
+    },
+}
+
+/// Why something was not done, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LettersError {
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Something in the vault is not what this program puts there.
+    #[error("what is kept of letters is damaged: restore the profile from a copy, or the person from the phrase")]
+    Damaged,
+    /// Nobody of this name.
+    #[error("there is no such contact")]
+    Unknown,
+    /// Somebody who is known already.
+    #[error("this address is a contact already, or was asked already")]
+    Known,
+    /// The person.
+    #[error("this is your own address")]
+    Oneself,
+    /// Too many contacts, or invites.
+    #[error("there are as many as there can be: remove some first")]
+    TooMany,
+    /// Too many letters wait for one contact.
+    #[error("{LETTERS_WAITING} letters to this contact wait to be delivered: no more until some are")]
+    TooManyLetters,
+    /// More bytes than a letter may have, or none.
+    #[error("1 to {0} bytes fit: write less, or send a file")]
+    TooLong(usize),
+    /// No name.
+    #[error("a name is short, and has no control characters, nor slashes where it is a file's")]
+    Name,
+    /// Another contact's name.
+    #[error("another contact has this name: choose another one")]
+    NameTaken,
+    /// Nobody waits for an answer.
+    #[error("this contact waits for no answer")]
+    NoRequest,
+    /// The contact was not accepted.
+    #[error("accept the contact's request before you write")]
+    NotAccepted,
+    /// The contact is blocked.
+    #[error("the contact is blocked: unblock it before you write")]
+    Blocked,
+    /// The contact is not blocked.
+    #[error("the contact is not blocked")]
+    NotBlocked,
+    /// No such invite.
+    #[error("there is no such invite")]
+    NoInvite,
+    /// No such file, or not in a state for this.
+    #[error("there is no such file, or it is not there yet, or was answered already")]
+    NoFile,
+    /// A file that is too large, or empty.
+    #[error("a file has 1 to {FILE_BYTES} bytes")]
+    FileSize,
+    /// A letter whose place cannot be.
+    #[error("a letter that has no place in the conversation")]
+    Unplaceable,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { spread: DEPOSIT_SPREAD, receipt: RECEIPT_DELAY, delivery: DELIVERY, stamps: *STAMP_BITS.start() }
+    }
+}
+
+impl Letters {
+    /// Makes a profile for the person of this phrase, on a new device: a new person, or one that is restored. The seed
+    /// makes all that is random here but Olm's keys.
+    ///
+    /// # Errors
+    /// [`LettersError::Vault`], also where there is a profile already.
+    pub fn create(
+        place: &Place,
+        unlock: &Unlock<'_>,
+        (phrase_entropy, name): (&Secret, &str),
+        (network, settings): (NetworkId, Settings),
+        (now, seed): (UnixSeconds, &Secret),
+    ) -> Result<Self, LettersError> {
+        let mut rng = StdRng::from_seed(**seed);
+        let vault = Vault::create(place, unlock, &drawn(&mut rng))?;
+        let person = PersonRow::new(phrase_entropy, name, now, &mut rng);
+        let mut draft = vault.draft()?;
+        draft.put(Shelf::Person, b"", &person)?;
+        draft.keep()?;
+        Self::with(vault, network, settings, (now, rng))
+    }
+
+    /// Opens a profile.
+    ///
+    /// # Errors
+    /// [`LettersError::Vault`] says what to do.
+    pub fn open(
+        place: &Place,
+        unlock: &Unlock<'_>,
+        (network, settings): (NetworkId, Settings),
+        (now, seed): (UnixSeconds, &Secret),
+    ) -> Result<Self, LettersError> {
+        let mut rng = StdRng::from_seed(**seed);
+        let vault = Vault::open(place, unlock, &drawn(&mut rng))?;
+        Self::with(vault, network, settings, (now, rng))
+    }
+
+    fn with(
+        vault: Vault,
+        network: NetworkId,
+        settings: Settings,
+        (now, rng): (UnixSeconds, StdRng),
+    ) -> Result<Self, LettersError> {
+        let person: Option<PersonRow> = vault.draft()?.get(Shelf::Person, b"")?;
+        let owner = person.ok_or(LettersError::Damaged)?.phrase().address_secret();
+        let (agenda, transit) = Default::default();
+        let mut letters = Self { vault, owner, network, settings, rng, agenda, transit };
+        letters.change(now, |work| {
+            work.upkeep()?;
+            for key in work.draft.keys(Shelf::Outgoing, b"")? {
+                work.wake(0, Job::Deliver(key.first_chunk().map_or(0, |key| u64::from_be_bytes(*key))));
+            }
+            for key in work.draft.keys(Shelf::Owed, b"")? {
+                work.wake(0, Job::Confirm(key.first_chunk().map_or(0, |key| u32::from_be_bytes(*key))));
+            }
+            work.wake(0, Job::Plan);
+            work.wake(0, Job::Tidy);
+            Ok(())
+        })?;
+        Ok(letters)
+    }
+
+    /// Locks the vault in another way.
+    ///
+    /// # Errors
+    /// [`LettersError::Vault`]; it is locked as before then.
+    pub fn relock(&self, before: &Unlock<'_>, after: &Unlock<'_>) -> Result<(), LettersError> {
+        Ok(self.vault.relock(before, after)?)
+    }
+
+    /// The person's address.
+    pub fn address(&self) -> Address {
+        self.owner.address()
+    }
+
+    /// The person's phrase.
+    ///
+    /// # Errors
+    /// [`LettersError::Vault`].
+    pub fn phrase(&self) -> Result<Phrase, LettersError> {
+        let person: Option<PersonRow> = self.vault.draft()?.get(Shelf::Person, b"")?;
+        Ok(person.ok_or(LettersError::Damaged)?.phrase())
+    }
+
+    /// What is to be asked of mailboxes now. Each errand has to be handed back, by [`Self::done`].
+    ///
+    /// # Errors
+    /// [`LettersError`]; nothing is forgotten then.
+    pub fn errands(
+        &mut self,
+        now: UnixSeconds,
+        ring: Ring<'_>,
+    ) -> Result<(Vec<Errand>, Vec<News>), LettersError> {
+        let (mut errands, mut news) = (vec![], vec![]);
+        while let Some(job) = self.agenda.take(now.0) {
+            let done = self.change_with(now, |work, transit| work.job(job, transit, ring));
+            if done.is_err() {
+                self.agenda.add([(now.0 + 1, job)]);
+            }
+            let (more, told) = done?;
+            more.iter().for_each(|errand| self.transit.begin(errand));
+            errands.extend(more);
+            news.extend(told);
+        }
+        let (more, told) = self.change_with(now, |work, transit| {
+            let mut errands = work.chores(transit)?;
+            errands.extend(work.visit(transit, ring));
+            Ok(errands)
+        })?;
+        more.iter().for_each(|errand| self.transit.begin(errand));
+        errands.extend(more);
+        news.extend(told);
+        Ok((errands, news))
+    }
+
+    /// When [`Self::errands`] has something again, as far as that is known.
+    pub fn next(&self) -> Option<UnixSeconds> {
+        self.agenda.next().into_iter().chain(self.transit.next()).min().map(UnixSeconds)
+    }
+
+    /// What came of an errand: the frame of the answer, with its length; `None` where there was none.
+    ///
+    /// # Errors
+    /// [`LettersError`]; the errand counts as unanswered then.
+    pub fn done(
+        &mut self,
+        errand: Errand,
+        frame: Option<&[u8]>,
+        now: UnixSeconds,
+        ring: Ring<'_>,
+    ) -> Result<Vec<News>, LettersError> {
+        self.transit.end(&errand);
+        let answer = frame.and_then(|frame| frame.get(FRAME_HEADER..)).and_then(|frame| Answer::decode(frame).ok());
+        let (_, news) = self.change_with(now, |work, transit| {
+            work.answered(&errand, answer.as_ref(), transit, ring)?;
+            Ok(vec![])
+        })?;
+        Ok(news)
+    }
+
+    /// Does something of the person's, in one change.
+    fn change<T>(
+        &mut self,
+        now: UnixSeconds,
+        act: impl FnOnce(&mut Work<'_>) -> Result<T, LettersError>,
+    ) -> Result<T, LettersError> {
+        let mut made = None;
+        self.change_with(now, |work, _| {
+            made = Some(act(work)?);
+            Ok(vec![])
+        })?;
+        made.ok_or(LettersError::Damaged)
+    }
+
+    fn change_with(
+        &mut self,
+        now: UnixSeconds,
+        act: impl FnOnce(&mut Work<'_>, &mut Transit) -> Result<Vec<Errand>, LettersError>,
+    ) -> Result<(Vec<Errand>, Vec<News>), LettersError> {
+        let draft = self.vault.draft()?;
+        let person = draft.get(Shelf::Person, b"")?.ok_or(LettersError::Damaged)?;
+        let (owner, network, settings, rng) = (&self.owner, &self.network, &self.settings, &mut self.rng);
+        let (news, jobs) = (vec![], vec![]);
+        let mut work = Work { draft, person, owner, network, settings, rng, now, news, jobs };
+        let errands = act(&mut work, &mut self.transit)?;
+        let Outcome { news, jobs } = work.keep()?;
+        self.agenda.add(jobs);
+        Ok((errands, news))
+    }
+}
+
+impl Work<'_> {
+    fn job(&mut self, job: Job, transit: &mut Transit, ring: Ring<'_>) -> Result<Vec<Errand>, LettersError> {
+        match job {
+            Job::Plan => {
+                self.upkeep()?;
+                self.plan_visits(transit, ring);
+                self.plan_chores(transit, ring)?;
+                self.wake(PLAN, Job::Plan);
+                Ok(vec![])
+            }
+            Job::Deliver(serial) => self.deliver(serial, transit, ring),
+            Job::Look(contact, week) => self.look((contact, week), transit, ring),
+            Job::Confirm(contact) => self.confirm(contact).map(|()| vec![]),
+            Job::Tidy => self.tidy().map(|()| vec![]),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        errand: &Errand,
+        answer: Option<&Answer<'_>>,
+        transit: &mut Transit,
+        ring: Ring<'_>,
+    ) -> Result<(), LettersError> {
+        match &errand.what {
+            What::Deposit { serial, .. } => self.deposited(errand, *serial, answer),
+            What::Look { contact, week } => {
+                self.look_answered((*contact, *week), transit, answer);
+                Ok(())
+            }
+            What::Register { .. } | What::Publish { .. } => self.chore_done(errand, transit, answer),
+            What::List { inbox, .. } => self.listed((*inbox, errand.mailbox), answer, transit, ring),
+            What::Fetch { inbox, letter, .. } => self.fetched((*inbox, errand.mailbox), (letter, answer), transit),
+            What::Delete { inbox, .. } => {
+                if !matches!(answer, Some(Answer::Deleted)) {
+                    transit.visits.get_mut(&(*inbox, errand.mailbox)).into_iter().for_each(|visit| visit.fail(self.now.0));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What waits at a mailbox: what is new is fetched, what has come before is deleted.
+    fn listed(
+        &mut self,
+        key: (person::InboxName, trefoil_protocol::identity::RelayId),
+        answer: Option<&Answer<'_>>,
+        transit: &mut Transit,
+        ring: Ring<'_>,
+    ) -> Result<(), LettersError> {
+        let Some(visit) = transit.visits.get_mut(&key) else { return Ok(()) };
+        let Some(Answer::Letters { next, letters }) = answer else {
+            visit.fail(self.now.0);
+            return Ok(());
+        };
+        let has_more = !letters.is_empty() && *next > visit.after;
+        visit.after = visit.after.max(*next);
+        for listed in letters {
+            if self.is_seen(&listed.letter)? {
+                visit.delete.push((listed.letter, listed.expiry));
+            } else {
+                visit.fetch.push_back(*listed);
+            }
+        }
+        let is_watched = self.is_watched(visit, &key.1, ring);
+        if has_more {
+            visit.due = self.now.0;
+        } else {
+            visit.rest(self.now.0, is_watched, self.rng);
+        }
+        Ok(())
+    }
+
+    fn fetched(
+        &mut self,
+        key: (person::InboxName, trefoil_protocol::identity::RelayId),
+        (letter, answer): (&trefoil_protocol::envelope::LetterId, Option<&Answer<'_>>),
+        transit: &mut Transit,
+    ) -> Result<(), LettersError> {
+        let Transit { visits, checked, .. } = transit;
+        let Some(visit) = visits.get_mut(&key) else { return Ok(()) };
+        let listed = visit.fetch.pop_front();
+        match answer {
+            Some(Answer::Letter(envelope)) if trefoil_protocol::envelope::LetterId::of(envelope) == *letter => {
+                let is_checked = |id: u32| checked.get(&id).is_some_and(|at| self.now.0 < at + CHECKED);
+                let later: Vec<u32> = checked.keys().copied().filter(|id| is_checked(*id)).collect();
+                match self.take(key.0, envelope, |id| later.contains(&id))? {
+                    Verdict::Done => visit.delete.extend(listed.map(|listed| (listed.letter, listed.expiry))),
+                    Verdict::Later { contact } => {
+                        let week = self.week_of(contact)?;
+                        self.wake(0, Job::Look(contact, week));
+                        visit.due = self.now.0 + CHECKED / 10;
+                        visit.after = 0;
+                    }
+                }
+            }
+            Some(Answer::Refused(trefoil_protocol::mailbox::Refusal::Gone)) => {}
+            _ => visit.fail(self.now.0),
+        }
+        Ok(())
+    }
+
+    fn week_of(&self, contact: u32) -> Result<u32, LettersError> {
+        let address = Address::from_bytes(self.contact(contact)?.address).map_err(|_| LettersError::Damaged)?;
+        let offset = trefoil_protocol::prekeys::offset(&address);
+        Ok(trefoil_protocol::period::Week::of(self.now, offset).0)
+    }
+}
+
+fn drawn(rng: &mut StdRng) -> Secret {
+    let mut seed = Secret::default();
+    rng.fill_bytes(&mut *seed);
+    seed
+}
+
+impl fmt::Debug for Letters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Letters of {:?}", self.owner.address())
+    }
+}
+
+/// Seconds between two looks at what there has to be.
+const PLAN: u64 = 3600;
+/// Seconds for which somebody's prekeys, once looked up, count as present.
+const CHECKED: u64 = 600;
+
+#[cfg(test)]
+mod tests;
