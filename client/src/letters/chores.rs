@@ -9,7 +9,7 @@ use trefoil_protocol::{
     address::Address,
     crypto,
     identity::RelayId,
-    limits::{REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKETS_EACH, TICKET_LISTS, WEEKS_AHEAD},
+    limits::{RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKETS_EACH, TICKET_LISTS, WEEKS_AHEAD},
     mailbox::{Answer, Refusal},
     period::Week,
     prekeys::{PrekeysOf, PrekeysRecord},
@@ -36,7 +36,12 @@ impl Work<'_> {
         for (key, row) in self.draft.scan::<RecordRow>(Shelf::Record, b"")? {
             let week = key.first_chunk().map_or(0, |key| u32::from_be_bytes(*key));
             let placement = PrekeysOf::new(self.network, self.address(), Week(week)).placement();
-            for relay in ring(&placement).into_iter().take(REPLICAS).filter(|relay| !row.at.contains(relay.as_bytes())) {
+            let is_present = week == self.prekeys_week().0;
+            let is_there = |relay: &RelayId| {
+                let mut last = row.at.iter().filter(|(at, _)| at == relay.as_bytes()).map(|(_, since)| *since);
+                last.any(|since| !is_present || self.now.0 < since + RENEW_CHORES)
+            };
+            for relay in ring(&placement).into_iter().take(REPLICAS).filter(|relay| !is_there(relay)) {
                 wanted.push((Busy::Publish(week, relay), placement));
             }
         }
@@ -44,8 +49,10 @@ impl Work<'_> {
         for (week, placement, width) in self.ticketed() {
             for relay in ring(&placement).into_iter().take(width) {
                 for list in &lists {
-                    let done: Option<u32> = self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
-                    if done != Some(self.person.tickets) {
+                    // A mailbox that has lost them says nothing: those of the present week are brought again.
+                    let done: Option<(u32, u64)> = self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
+                    let lasts = |since: u64| width == REPLICAS || self.now.0 < since + RENEW_CHORES;
+                    if !done.is_some_and(|(version, since)| version == self.person.tickets && lasts(since)) {
                         wanted.push((Busy::Register(week, *list, relay), placement));
                     }
                 }
@@ -151,7 +158,7 @@ impl Work<'_> {
         match &errand.what {
             What::Register { list, version, .. } => {
                 let key = kept_key(&errand.placement, &errand.mailbox, *list);
-                self.draft.put(Shelf::Kept, &key, version)?;
+                self.draft.put(Shelf::Kept, &key, &(*version, self.now.0))?;
                 if *version != self.person.tickets {
                     self.wake(0, Job::Plan);
                 }
@@ -159,7 +166,8 @@ impl Work<'_> {
             What::Publish { week, .. } => {
                 let key = week.to_be_bytes();
                 if let Some(mut row) = self.draft.get::<RecordRow>(Shelf::Record, &key)? {
-                    row.at.push(*errand.mailbox.as_bytes());
+                    row.at.retain(|(at, _)| at != errand.mailbox.as_bytes());
+                    row.at.push((*errand.mailbox.as_bytes(), self.now.0));
                     self.draft.put(Shelf::Record, &key, &row)?;
                 }
             }

@@ -153,7 +153,11 @@ const LABEL: &[u8] = b"trefoil/1 invite";
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::address::AddressSecret;
+    use trefoil_protocol::{
+        address::AddressSecret,
+        entry::Weight,
+        identity::{OnionSecret, RelaySecret},
+    };
     use zeroize::Zeroizing;
 
     use super::*;
@@ -161,8 +165,13 @@ mod tests {
     const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
 
     fn link() -> InviteLink {
-        let uri = format!("trefoil-relay:{0}@192.0.2.1:443?onion={0}", "aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaq");
-        let relays = uri.parse().into_iter().collect();
+        let secret = Zeroizing::new([1; 32]);
+        let relays = vec![RelayUri {
+            id: RelaySecret::from_bytes(&secret).id(),
+            addresses: "192.0.2.1:443".parse().unwrap(),
+            onion_key: OnionSecret::from_bytes(&secret).public(),
+            weight: Weight::One,
+        }];
         let address = AddressSecret::from_bytes(&Zeroizing::new([1; 32])).address();
         InviteLink { network: NETWORK, address, token: [7; 16], expires: Hour(500_000), relays }
     }

@@ -144,7 +144,7 @@ impl Work<'_> {
             return Ok(Some(Lacking::Prekeys(week.0)));
         };
         self.meet_device(&mut contact, theirs.identity, theirs.device)?;
-        let Some(inbox) = self.inbox_of(&contact, &address, out.errand) else { return Ok(Some(Lacking::Pass)) };
+        let Some(inbox) = self.inbox_of(&contact, &address, out) else { return Ok(Some(Lacking::Pass)) };
         let Some(message) = self.encrypt(&contact, &theirs, &out.letter)? else {
             self.became(serial, out, Delivery::Failed(Failure::Unsealable))?;
             return Ok(None);
@@ -202,12 +202,15 @@ impl Work<'_> {
     }
 
     /// Where a letter to them is left now; `None` before they have told it.
-    fn inbox_of(&self, contact: &ContactRow, address: &Address, purpose: Purpose) -> Option<Inbox> {
+    fn inbox_of(&self, contact: &ContactRow, address: &Address, out: &OutRow) -> Option<Inbox> {
         let request = || Inbox::request(self.network, *address, Day::of(self.now));
-        if purpose == Purpose::Request {
+        if out.errand == Purpose::Request {
             return Some(request());
         }
         let pass = contact.pass.as_ref()?;
+        if out.times > 1 && out.delivery == Delivery::Queued(0) {
+            return Some(request()); // no mailbox has taken it for two days, with whatever ticket
+        }
         let at: Whereabouts = pass.at();
         let week = Week::of(self.now, at.offset());
         let salt = week.0.checked_sub(pass.first).and_then(|weeks| pass.salts.get(usize::try_from(weeks).ok()?));

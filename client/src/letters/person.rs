@@ -30,8 +30,8 @@ use super::{
 #[derive(Serialize, Deserialize)]
 pub(super) struct RecordRow {
     pub(super) record: Vec<u8>,
-    /// The mailboxes that have it.
-    pub(super) at: Vec<[u8; 32]>,
+    /// The mailboxes that have it, and since when.
+    pub(super) at: Vec<([u8; 32], u64)>,
 }
 
 /// Which of the person's inboxes.

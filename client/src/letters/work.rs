@@ -10,7 +10,7 @@ use trefoil_protocol::{
     identity::RelayId,
     inbox::Whereabouts,
     letter::{Content, Letter, MessageId, Place},
-    limits::CONTACTS,
+    limits::{CONTACTS, TICKET_LISTS},
     params::NetworkId,
     puzzle::Hour,
     ring::Placement,
@@ -112,7 +112,7 @@ impl Work<'_> {
         let mut tickets = Hidden::new(&[0; 32]);
         rand::Rng::fill_bytes(self.rng, &mut tickets.0);
         let in_list = |list: u8| others.iter().filter(|other| other.list == list).count();
-        let list = (0..).min_by_key(|list| if *list < 8 { in_list(*list) } else { usize::MAX });
+        let list = (0..TICKET_LISTS).min_by_key(|list| in_list(*list));
         let id = self.person.next_contact;
         self.person.next_contact += 1;
         let row = ContactRow {

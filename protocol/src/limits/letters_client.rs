@@ -31,7 +31,13 @@ pub const XWING_WEEKS: u32 = 4;
 /// one on the last day that it was published for has expired when it goes.
 pub const FALLBACK_LIFE: u64 = 42 * 24 * 3600;
 
-// client/src/letters/contact.rs
+// client/src/letters/chores.rs
+
+/// Seconds after which tickets and prekeys of the present week are brought to mailboxes again: one that has lost them does
+/// not say so.
+pub const RENEW_CHORES: u64 = 24 * 3600;
+
+// client/src/letters/contacts.rs
 
 /// Tickets of one contact at each mailbox in a week.
 pub const TICKETS_EACH: u16 = 256;

@@ -1,5 +1,4 @@
 use super::world::{Faults, World, texts};
-use super::*;
 
 #[test]
 fn nothing_is_lost_or_shown_twice_however_often_processes_die_and_messages_are_lost() {

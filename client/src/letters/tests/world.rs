@@ -146,7 +146,7 @@ impl World {
     fn step_of(&mut self, at: usize) -> bool {
         let (now, ring) = (self.now, self.ring());
         let ring: Ring<'_> = &ring;
-        let snapshot = self.people[at].memory.copy();
+        let snapshot = self.snapshot(at);
         let (errands, news) = self.people[at].letters().errands(now, ring).unwrap();
         if self.crashes(at, snapshot) {
             return true;
@@ -166,7 +166,7 @@ impl World {
                 continue;
             }
             moved = true;
-            let snapshot = self.people[at].memory.copy();
+            let snapshot = self.snapshot(at);
             let news = self.people[at].letters().done(errand, frame.as_deref(), now, ring).unwrap();
             if self.crashes(at, snapshot) {
                 return true;
@@ -174,6 +174,11 @@ impl World {
             self.people[at].news.extend(news);
         }
         moved
+    }
+
+    /// The disk as it is before something is done, where that may not come about.
+    fn snapshot(&self, at: usize) -> vault::Memory {
+        if self.faults.crash > 0 { self.people[at].memory.copy() } else { vault::Memory::default() }
     }
 
     /// The process may die: before what it did last was on disk, or after, and nobody has heard of it.
