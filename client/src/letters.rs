@@ -279,12 +279,11 @@ impl Letters {
     ///
     /// # Errors
     /// [`LettersError`]; nothing is forgotten then.
-    pub fn errands(
-        &mut self,
-        now: UnixSeconds,
-        ring: Ring<'_>,
-    ) -> Result<(Vec<Errand>, Vec<News>), LettersError> {
+    pub fn errands(&mut self, now: UnixSeconds, ring: Ring<'_>) -> Result<(Vec<Errand>, Vec<News>), LettersError> {
         let (mut errands, mut news) = (vec![], vec![]);
+        if self.next().is_some_and(|next| next > now) {
+            return Ok((errands, news));
+        }
         while let Some(job) = self.agenda.take(now.0) {
             let done = self.change_with(now, |work, transit| work.job(job, transit, ring));
             if done.is_err() {
@@ -397,7 +396,11 @@ impl Work<'_> {
             What::Fetch { inbox, letter, .. } => self.fetched((*inbox, errand.mailbox), (letter, answer), transit),
             What::Delete { inbox, .. } => {
                 if !matches!(answer, Some(Answer::Deleted)) {
-                    transit.visits.get_mut(&(*inbox, errand.mailbox)).into_iter().for_each(|visit| visit.fail(self.now.0));
+                    transit
+                        .visits
+                        .get_mut(&(*inbox, errand.mailbox))
+                        .into_iter()
+                        .for_each(|visit| visit.fail(self.now.0));
                 }
                 Ok(())
             }
@@ -418,6 +421,7 @@ impl Work<'_> {
             return Ok(());
         };
         let has_more = !letters.is_empty() && *next > visit.after;
+        let is_odd = !letters.is_empty() && !has_more; // it says what it said before, and would do so for ever
         visit.after = visit.after.max(*next);
         for listed in letters {
             if self.is_seen(&listed.letter)? {
@@ -429,6 +433,8 @@ impl Work<'_> {
         let is_watched = self.is_watched(visit, &key.1, ring);
         if has_more {
             visit.due = self.now.0;
+        } else if is_odd {
+            visit.fail(self.now.0);
         } else {
             visit.rest(self.now.0, is_watched, self.rng);
         }

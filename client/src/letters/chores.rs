@@ -9,7 +9,7 @@ use trefoil_protocol::{
     address::Address,
     crypto,
     identity::RelayId,
-    limits::{RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKETS_EACH, TICKET_LISTS, WEEKS_AHEAD},
+    limits::{RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKET_LISTS, TICKETS_EACH, WEEKS_AHEAD},
     mailbox::{Answer, Refusal},
     period::Week,
     prekeys::{PrekeysOf, PrekeysRecord},
@@ -132,10 +132,7 @@ impl Work<'_> {
         transit: &mut Transit,
         answer: Option<&Answer<'_>>,
     ) -> Result<(), LettersError> {
-        let is_done = matches!(
-            answer,
-            Some(Answer::Registered | Answer::Published | Answer::Refused(Refusal::Stale))
-        );
+        let is_done = matches!(answer, Some(Answer::Registered | Answer::Published | Answer::Refused(Refusal::Stale)));
         let busy = errand.busy();
         if is_done {
             transit.chores.remove(&busy);
@@ -238,7 +235,11 @@ impl Work<'_> {
             let mut contact = self.contact(id)?;
             let is_another = contact.identity.is_some_and(|known| known != identity);
             self.meet_device(&mut contact, identity, device)?;
-            if is_another { self.reseal_all(id)? } else { self.wake_all(id)? }
+            if is_another {
+                self.reseal_all(id)?
+            } else {
+                self.wake_all(id)?
+            }
             return Ok(vec![]);
         }
         if before.is_none() {

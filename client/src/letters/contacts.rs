@@ -140,7 +140,12 @@ impl Work<'_> {
     }
 
     /// A new invite: whoever comes with it is a contact at once, under this name.
-    pub(super) fn invite(&mut self, name: &str, expires: UnixSeconds, use_: InviteUse) -> Result<InviteToken, LettersError> {
+    pub(super) fn invite(
+        &mut self,
+        name: &str,
+        expires: UnixSeconds,
+        use_: InviteUse,
+    ) -> Result<InviteToken, LettersError> {
         if self.draft.keys(Shelf::Invite, b"")?.len() >= INVITES {
             return Err(LettersError::TooMany);
         }

@@ -84,8 +84,7 @@ impl Errand {
     pub fn request(&self, binding: &[u8; 32]) -> Vec<u8> {
         let inbox = self.placement;
         let channel = Channel { network: &self.network, mailbox: &self.mailbox, binding };
-        let owned =
-            |secret: &BlindedSecret, ask| Request::Owned(Owned::sign(inbox, ask, &channel, secret)).encode();
+        let owned = |secret: &BlindedSecret, ask| Request::Owned(Owned::sign(inbox, ask, &channel, secret)).encode();
         match &self.what {
             What::Deposit { hours, postage, envelope, .. } => {
                 let postage = match postage {

@@ -116,7 +116,12 @@ impl Work<'_> {
     }
 
     /// What letters about files bring about.
-    pub(super) fn obey_file(&mut self, contact: &ContactRow, id: MessageId, content: Content) -> Result<(), LettersError> {
+    pub(super) fn obey_file(
+        &mut self,
+        contact: &ContactRow,
+        id: MessageId,
+        content: Content,
+    ) -> Result<(), LettersError> {
         match content {
             Content::FileOffer(offer) => self.put_file(contact.id, id, &offer, false),
             Content::FileAnswer { file, wanted } => self.file_answered(contact.id, file, wanted),

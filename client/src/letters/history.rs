@@ -208,7 +208,8 @@ impl Letters {
         let mut lines: Vec<Line> = vec![];
         for line in rows.into_iter().map(|(_, row)| Line::of(row)) {
             // What came late stands where its writer said it.
-            let is_after = |other: &Line| !other.is_ours && !line.is_ours && line.place.0 > 0 && other.place > line.place;
+            let is_after =
+                |other: &Line| !other.is_ours && !line.is_ours && line.place.0 > 0 && other.place > line.place;
             let at = lines.iter().position(is_after).unwrap_or(lines.len());
             lines.insert(at, line);
         }

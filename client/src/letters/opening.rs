@@ -70,7 +70,8 @@ impl Work<'_> {
         }
         let Some(dispatch) = self.unwrap(inbox, bytes) else { return self.drop_it(&envelope) };
         let contact = self.contact_of(&dispatch.writer)?;
-        let is_strange = contact.is_none() && (dispatch.form != Form::Beginning || matches!(inbox, InboxName::Private(..)));
+        let is_strange =
+            contact.is_none() && (dispatch.form != Form::Beginning || matches!(inbox, InboxName::Private(..)));
         let is_blocked = contact.as_ref().is_some_and(|contact| contact.standing == Standing::Blocked);
         if is_strange || is_blocked || dispatch.writer == self.address() {
             return self.drop_it(&envelope);
@@ -112,7 +113,11 @@ impl Work<'_> {
         let Some(contact) = &read.contact else { return self.drop_it(&read.envelope) };
         if read.opened.is_new && contact.identity != Some(read.opened.identity) {
             // Somebody with another key says to be them. Their prekeys tell.
-            return if checked(contact.id) { self.drop_it(&read.envelope) } else { Ok(Verdict::Later { contact: contact.id }) };
+            return if checked(contact.id) {
+                self.drop_it(&read.envelope)
+            } else {
+                Ok(Verdict::Later { contact: contact.id })
+            };
         }
         if contact.standing == Standing::RequestedByThem {
             return self.drop_it(&read.envelope); // they send it again, until the person has answered
@@ -214,7 +219,9 @@ impl Work<'_> {
 
     /// A letter of a contact.
     fn heard(&mut self, read: Read, letter: Letter) -> Result<Verdict, LettersError> {
-        let Read { contact: Some(mut contact), sessions, opened, envelope, .. } = read else { return Ok(Verdict::Done) };
+        let Read { contact: Some(mut contact), sessions, opened, envelope, .. } = read else {
+            return Ok(Verdict::Done);
+        };
         let key = contact.id.to_be_bytes();
         let is_confirmed = !matches!(letter.content, Content::Receipts(_) | Content::Pass(_));
         let confirm = is_confirmed.then_some((contact.id, letter.id.0));
@@ -278,11 +285,18 @@ impl Work<'_> {
                 let was_new = contact.standing == Standing::RequestedByMe;
                 contact.standing = Standing::Accepted;
                 contact.own_name = own.name;
-                let moved = contact.pass.as_ref().is_none_or(|pass| pass.whereabouts.0[..] != own.pass.whereabouts.encode()[..]);
+                let moved = contact
+                    .pass
+                    .as_ref()
+                    .is_none_or(|pass| pass.whereabouts.0[..] != own.pass.whereabouts.encode()[..]);
                 contact.pass = Some(PassRow::of(&own.pass));
                 self.put_contact(&contact)?;
                 self.requests_answered(contact.id)?;
-                if moved { self.reseal_all(contact.id)? } else { self.wake_all(contact.id)? }
+                if moved {
+                    self.reseal_all(contact.id)?
+                } else {
+                    self.wake_all(contact.id)?
+                }
                 if was_new {
                     self.news.push(News::Accepted { contact: contact.id });
                 }
@@ -341,4 +355,3 @@ impl Work<'_> {
         Ok(self.draft.put(Shelf::Seen, &key, &row)?)
     }
 }
-

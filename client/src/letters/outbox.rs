@@ -47,8 +47,15 @@ enum Lacking {
 
 impl Work<'_> {
     /// Does what is due for a letter.
-    pub(super) fn deliver(&mut self, serial: u64, transit: &Transit, ring: Ring<'_>) -> Result<Vec<Errand>, LettersError> {
-        let Some(mut out) = self.draft.get::<OutRow>(Shelf::Outgoing, &serial.to_be_bytes())? else { return Ok(vec![]) };
+    pub(super) fn deliver(
+        &mut self,
+        serial: u64,
+        transit: &Transit,
+        ring: Ring<'_>,
+    ) -> Result<Vec<Errand>, LettersError> {
+        let Some(mut out) = self.draft.get::<OutRow>(Shelf::Outgoing, &serial.to_be_bytes())? else {
+            return Ok(vec![]);
+        };
         let contact = match self.contact(out.contact) {
             Ok(contact) if contact.standing != Standing::Blocked => contact,
             Ok(_) => return self.fail(serial, &mut out, Failure::Blocked),

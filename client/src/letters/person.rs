@@ -162,8 +162,7 @@ impl Work<'_> {
     /// The person's prekeys of the present week.
     pub(super) fn own_record(&self) -> Result<(Week, PrekeysRecord), LettersError> {
         let week = self.prekeys_week();
-        let row: RecordRow =
-            self.draft.get(Shelf::Record, &week.0.to_be_bytes())?.ok_or(LettersError::Damaged)?;
+        let row: RecordRow = self.draft.get(Shelf::Record, &week.0.to_be_bytes())?.ok_or(LettersError::Damaged)?;
         let bytes = row.record.first_chunk().ok_or(LettersError::Damaged)?;
         Ok((week, PrekeysRecord::from_bytes(bytes)))
     }

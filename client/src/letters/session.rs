@@ -62,7 +62,8 @@ impl Sessions {
     /// Begins one with a device, by its prekeys.
     pub(crate) fn begin(&mut self, account: &Hidden, identity: [u8; 32], fallback: [u8; 32], now: u64) -> Option<()> {
         let keys = [identity, fallback].map(Curve25519PublicKey::from_bytes);
-        let session = account_of(account)?.create_outbound_session(SessionConfig::version_2(), keys[0], keys[1]).ok()?;
+        let session =
+            account_of(account)?.create_outbound_session(SessionConfig::version_2(), keys[0], keys[1]).ok()?;
         self.put(&session, identity, (0, now));
         Some(())
     }

@@ -77,7 +77,9 @@ fn a_letter_waits_thirteen_days_for_its_reader() {
     world.people[0].online = false;
     world.people[1].write(bob, "are you there?", world.now);
     world.run(13 * 86_400);
-    assert!(matches!(world.deliveries(1, bob)[..], [Delivery::Accepted(count)] if usize::from(count) >= REPLICAS_ENOUGH));
+    assert!(
+        matches!(world.deliveries(1, bob)[..], [Delivery::Accepted(count)] if usize::from(count) >= REPLICAS_ENOUGH)
+    );
     world.people[0].online = true;
     world.run(6 * 3600);
     assert_eq!(texts(&world, 0, alice), ["< are you there?"]);
@@ -172,7 +174,9 @@ fn letters_go_away_after_they_were_shown() {
 
 #[test]
 fn that_letters_were_read_is_told_where_both_tell_it() {
-    for (tells, expected) in [([true, true], Delivery::Read), ([true, false], Delivery::Delivered), ([false, true], Delivery::Delivered)] {
+    for (tells, expected) in
+        [([true, true], Delivery::Read), ([true, false], Delivery::Delivered), ([false, true], Delivery::Delivered)]
+    {
         let mut world = World::new(7, 2);
         let (bob, alice) = world.meet(1, 0);
         let now = world.now;

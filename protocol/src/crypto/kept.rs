@@ -117,7 +117,8 @@ mod tests {
         let first = key(cost, "word", 1);
         assert!(first.is_some());
         assert_eq!(key(cost, "word", 1), first);
-        for other in [key(cost, "Word", 1), key(cost, "word", 2), key(PassphraseCost { passes: 4, ..cost }, "word", 1)] {
+        for other in [key(cost, "Word", 1), key(cost, "word", 2), key(PassphraseCost { passes: 4, ..cost }, "word", 1)]
+        {
             assert!(other.is_some() && other != first);
         }
         for wrong in [PassphraseCost { kib: 1 << 30, ..cost }, PassphraseCost { passes: 0, ..cost }] {

@@ -31,10 +31,11 @@ pub(super) struct World {
     pub(super) boxes: Vec<Box_>,
     pub(super) people: Vec<Someone>,
     pub(super) faults: Faults,
+    pub(super) crashes: u32,
     rng: StdRng,
 }
 
-/// In a hundred.
+/// Messages in a hundred that are lost or come twice, and steps in a thousand after which a process dies.
 #[derive(Clone, Copy)]
 pub(super) struct Faults {
     pub(super) lost: u32,
@@ -87,12 +88,17 @@ pub(super) enum Lie {
 
 impl World {
     pub(super) fn new(boxes: u8, people: u8) -> Self {
+        Self::seeded(boxes, people, 5)
+    }
+
+    pub(super) fn seeded(boxes: u8, people: u8, seed: u64) -> Self {
         Self {
             now: START,
             boxes: (0..boxes).map(Box_::new).collect(),
             people: (0..people).map(|number| Someone::new(number, START)).collect(),
             faults: NONE,
-            rng: StdRng::seed_from_u64(5),
+            crashes: 0,
+            rng: StdRng::seed_from_u64(seed),
         }
     }
 
@@ -183,10 +189,11 @@ impl World {
 
     /// The process may die: before what it did last was on disk, or after, and nobody has heard of it.
     fn crashes(&mut self, at: usize, before: vault::Memory) -> bool {
-        if !self.rng.random_ratio(self.faults.crash, 100) {
+        if !self.rng.random_ratio(self.faults.crash, 1000) {
             return false;
         }
         let memory = if self.rng.random_ratio(1, 2) { before } else { self.people[at].memory.copy() };
+        self.crashes += 1;
         self.people[at].reopen(memory, self.now);
         true
     }
@@ -253,8 +260,13 @@ impl Someone {
         let (memory, entropy) = (vault::Memory::default(), Zeroizing::new([number + 1; 32]));
         let place = Place::Memory(memory.clone());
         let name = format!("person {number}");
-        let letters =
-            Letters::create(&place, &key(), (&entropy, &name), (NETWORK, settings()), (now, &Zeroizing::new([number; 32])));
+        let letters = Letters::create(
+            &place,
+            &key(),
+            (&entropy, &name),
+            (NETWORK, settings()),
+            (now, &Zeroizing::new([number; 32])),
+        );
         let letters = letters.unwrap();
         let address = letters.address();
         let (news, pending) = (vec![], vec![]);
@@ -419,8 +431,10 @@ impl Box_ {
         let found = self.letters.range((*inbox, from)..=(*inbox, u64::MAX)).filter(|(_, kept)| is_there(kept));
         let found: Vec<_> = found.take(3).collect();
         let next = found.last().map_or(after, |((_, serial), _)| *serial);
-        let letters = found.iter().map(|(_, kept)| {
-            Listed { letter: kept.id, class: SizeClass::of(kept.envelope.len()).unwrap(), expiry: kept.expiry }
+        let letters = found.iter().map(|(_, kept)| Listed {
+            letter: kept.id,
+            class: SizeClass::of(kept.envelope.len()).unwrap(),
+            expiry: kept.expiry,
         });
         Answer::Letters { next, letters: letters.collect() }
     }
