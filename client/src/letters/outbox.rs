@@ -276,7 +276,13 @@ impl Work<'_> {
             if !is_due || transit.is_busy(&Busy::Deposit(serial, mailbox)) {
                 continue;
             }
-            let Some(postage) = self.postage(serial, out.contact, &inbox, spot, (sealed.bits, transit))? else {
+            let postage = match inbox.of {
+                BlindUse::RequestInbox => {
+                    Some(Wanted::Stamp(sealed.bits, transit.stamp(serial, &inbox.encode(), sealed.bits)))
+                }
+                _ => self.ticket(out.contact, &inbox, spot)?,
+            };
+            let Some(postage) = postage else {
                 spot.due = self.now.plus(DEPOSIT_RETRY_MAX).0; // no ticket is left for this week
                 continue;
             };
@@ -291,34 +297,28 @@ impl Work<'_> {
         Ok(errands)
     }
 
-    fn postage(
-        &mut self,
-        serial: u64,
-        contact: u32,
-        inbox: &Placement,
-        spot: &mut SpotRow,
-        (bits, transit): (u8, &Transit),
-    ) -> Result<Option<Wanted>, LettersError> {
-        if inbox.of == BlindUse::RequestInbox {
-            return Ok(Some(Wanted::Stamp(bits, transit.stamp(serial, &inbox.encode(), bits))));
-        }
+    /// The ticket that is shown at this replica; `None` where all of this week are spent.
+    fn ticket(&mut self, contact: u32, inbox: &Placement, spot: &mut SpotRow) -> Result<Option<Wanted>, LettersError> {
         let contact = self.contact(contact)?;
         let pass = contact.pass.as_ref().ok_or(LettersError::Damaged)?;
-        if spot.ticket.is_none() {
-            // Taken, and on disk before it is shown to anyone: it counts once.
-            let week = inbox.period.to_be_bytes();
-            let key = self.draft.name(Shelf::Ticket, &[&pass.tickets.0, &week, &spot.relay]);
-            let next: u16 = self.draft.get(Shelf::Ticket, &key)?.unwrap_or(0);
-            if next >= pass.count {
-                return Ok(None);
+        let number = match spot.ticket {
+            Some(number) => number,
+            None => {
+                // Taken, and on disk before it is shown to anyone: it counts once.
+                let week = inbox.period.to_be_bytes();
+                let key = self.draft.name(Shelf::Ticket, &[&pass.tickets.0, &week, &spot.relay]);
+                let next: u16 = self.draft.get(Shelf::Ticket, &key)?.unwrap_or(0);
+                if next >= pass.count {
+                    return Ok(None);
+                }
+                self.draft.put(Shelf::Ticket, &key, &(next + 1))?;
+                spot.ticket = Some(next);
+                next
             }
-            self.draft.put(Shelf::Ticket, &key, &(next + 1))?;
-            spot.ticket = Some(next);
-        }
-        let ticket = TicketKey::from_bytes(&pass.tickets.array());
-        let number = spot.ticket.unwrap_or(0);
+        };
+        let key = TicketKey::from_bytes(&pass.tickets.array());
         let mailbox = RelayId::from_bytes(spot.relay);
-        Ok(Some(Wanted::Ticket(ticket.ticket(Week(inbox.period), number, &mailbox))))
+        Ok(Some(Wanted::Ticket(key.ticket(Week(inbox.period), number, &mailbox))))
     }
 
     pub(super) fn errand(&self, mailbox: RelayId, placement: Placement, what: What) -> Errand {

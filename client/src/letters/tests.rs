@@ -115,6 +115,7 @@ fn a_contact_that_is_blocked_reaches_nobody_and_all_others_do() {
     assert!(texts(&world, 0, carol).contains(&"< hello".to_owned()));
     assert!(matches!(world.deliveries(1, alice_of_bob)[..], [Delivery::Queued(_) | Delivery::Accepted(_)]));
     assert!(matches!(world.people[0].letters().write(bob, "x", UnixSeconds(0)), Err(LettersError::Blocked)));
+    [0, 2].into_iter().for_each(|at| world.people[at].online = false);
     world.run(14 * 86_400);
     assert_eq!(world.deliveries(1, alice_of_bob), [Delivery::Expired], "who is blocked sees it as never fetched");
 }

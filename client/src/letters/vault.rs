@@ -135,7 +135,7 @@ impl Vault {
             return Err(VaultError::Present(place.to_string()));
         }
         let mut rng = StdRng::from_seed(**seed);
-        let (row, key) = LockRow::new(unlock, &mut rng)?;
+        let (row, key) = LockRow::draw(unlock, &mut rng)?;
         write_lock(&database, &row)?;
         Ok(Self::with(place, database, lock, &key, rng))
     }

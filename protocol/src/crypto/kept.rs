@@ -111,6 +111,11 @@ mod tests {
     }
 
     #[test]
+    fn the_usual_cost_of_a_passphrase_is_within_its_bounds() {
+        assert!(PassphraseCost::USUAL.key(b"words", &[1; 16]).is_some());
+    }
+
+    #[test]
     fn a_passphrase_has_one_key_for_each_salt_and_cost() {
         let cost = PassphraseCost { kib: 1 << 10, passes: 3 };
         let key = |cost: PassphraseCost, word: &str, salt| cost.key(word.as_bytes(), &[salt; 16]).map(|key| *key);

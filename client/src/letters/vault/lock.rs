@@ -59,7 +59,7 @@ enum By {
 
 impl LockRow {
     /// A new store key, and its row.
-    pub(super) fn new(unlock: &Unlock<'_>, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, Secret), VaultError> {
+    pub(super) fn draw(unlock: &Unlock<'_>, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, Secret), VaultError> {
         let mut key = Secret::default();
         rng.fill_bytes(&mut *key);
         Ok((Self::seal(&key, unlock, rng)?, key))
