@@ -64,3 +64,18 @@ fn all_replicas_gone_at_once_lose_no_letter() {
     assert_eq!(texts(&world, 0, alice), ["< again"]);
     assert!(world.all_delivered());
 }
+
+#[test]
+fn a_letter_whose_receipt_was_lost_is_sealed_again_and_shown_once() {
+    let mut world = World::new(9, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.people[1].write(bob, "once", world.now);
+    world.run_until(60, |world| texts(world, 0, alice) == ["< once"]);
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::Drops);
+    world.run(600);
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::None);
+    assert!(!world.all_delivered(), "the receipt was lost");
+    world.run(3 * 86_400);
+    assert_eq!(texts(&world, 0, alice), ["< once"]);
+    assert!(world.all_delivered());
+}
