@@ -13,6 +13,7 @@ pub mod http;
 pub mod invite;
 mod listener;
 mod local;
+pub mod mailbox;
 mod pool;
 pub mod proxy;
 mod pulse;

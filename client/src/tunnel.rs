@@ -206,6 +206,10 @@ impl Client {
         self.0.directory.state()
     }
 
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.0.pool
+    }
+
     fn find_on_lan(&self, lan: Lan) {
         let Inner { pool, directory, .. } = &*self.0;
         let (params, hints) = (directory.network().0.clone(), Arc::clone(directory.hints()));

@@ -100,6 +100,14 @@ impl Mailbox {
         Self::open_at(Place::File(file.to_owned()), terms)
     }
 
+    /// Mailboxes that are gone with the process, for networks that are tried out.
+    ///
+    /// # Errors
+    /// [`MailboxOpenError`].
+    pub fn in_memory(terms: Terms) -> Result<Self, MailboxOpenError> {
+        Self::open_at(Place::Memory, terms)
+    }
+
     fn open_at(place: Place, terms: Terms) -> Result<Self, MailboxOpenError> {
         let (terms, watchers) = (Arc::new(terms), Arc::new(Watchers::default()));
         let name = place.to_string();

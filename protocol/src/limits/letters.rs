@@ -1,6 +1,6 @@
 //! The sizes, counts and times of what people have and send: phrases, inboxes, mailboxes, letters.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 // phrase.rs
 
@@ -69,6 +69,27 @@ pub const MAILBOX_QUEUE: usize = 256;
 pub const MAILBOX_WATCHERS: usize = 8192;
 /// Things that one step of clearing away what has expired looks at, so that deposits wait for none longer.
 pub const MAILBOX_SWEEP: usize = 256;
+
+// relay: mailbox_stream.rs, post.rs, rings.rs; client: mailbox.rs
+
+/// Mailbox streams of one circuit that a relay serves at once: one that waits for a letter, one for what is asked
+/// meanwhile, and as many again while they end.
+pub const MAILBOX_STREAMS: usize = 4;
+/// Requests on one mailbox stream; then whoever asks opens another.
+pub const MAILBOX_REQUESTS: usize = 4096;
+/// A mailbox stream on which nothing is asked for this long ends.
+pub const MAILBOX_IDLE: Duration = Duration::from_secs(120);
+/// For the rest of a frame on a mailbox stream, for writing one, and for an answer beyond the patience that was asked
+/// for.
+pub const MAILBOX_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two times at which a mailbox clears away what has expired.
+pub const MAILBOX_SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Hops of a circuit to a mailbox: three, and the mailbox.
+pub const MAILBOX_HOPS: usize = 4;
+/// Rings that a relay remembers, about 600 bytes each.
+pub const RINGS_KEPT: usize = 4096;
+/// For how long: within an epoch a relay may begin to keep mailboxes, or end it.
+pub const RINGS_FRESH: Duration = Duration::from_secs(60);
 
 // prekeys.rs
 

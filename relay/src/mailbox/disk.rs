@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use redb::{Database, backends::FileBackend};
+use redb::{
+    Database,
+    backends::{FileBackend, InMemoryBackend},
+};
 use tracing::warn;
 use trefoil_protocol::limits::MAILBOX_CACHE;
 
@@ -28,6 +31,7 @@ pub(super) struct Disk {
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     File(PathBuf),
+    Memory,
     /// One that fails when a test wants it to.
     #[cfg(test)]
     Faulty(super::tests::faulty::Faulty),
@@ -100,6 +104,7 @@ impl Place {
                 file::sync_name(path)?;
                 builder.create_with_backend(FileBackend::new(file)?)?
             }
+            Self::Memory => builder.create_with_backend(InMemoryBackend::new())?,
             #[cfg(test)]
             Self::Faulty(faulty) => builder.create_with_backend(faulty.clone())?,
         };
@@ -116,6 +121,7 @@ impl Place {
                 name.push(".damaged");
                 fs::rename(path, name)
             }
+            Self::Memory => Ok(()),
             #[cfg(test)]
             Self::Faulty(faulty) => {
                 faulty.set_aside();
@@ -144,6 +150,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
+            Self::Memory => f.write_str("memory"),
             #[cfg(test)]
             Self::Faulty(_) => f.write_str("a test's memory"),
         }
