@@ -13,8 +13,9 @@ use trefoil_protocol::{
     envelope::{LetterId, SizeClass},
     identity::RelayId,
     inbox::{Channel, Inbox, Whereabouts},
+    limits::MAILBOX_IDLE,
     mailbox::{Answer, Ask, Deposit, Listed, Owned, Postage, Refusal, Request},
-    message::Reason,
+    message::{Reason, Target},
     params::NetworkId,
     period::{Day, Week},
     puzzle::Hour,
@@ -22,11 +23,13 @@ use trefoil_protocol::{
     ticket::{TicketKey, TicketList},
     tombstone::Tombstone,
 };
+use trefoil_relay::pump::StreamError;
 use zeroize::Zeroizing;
 
 use super::{
-    gossip_tests::{await_all, plan, settled},
+    gossip_tests::{await_all, plan, settled, until},
     nodes::{Plan, START, SimNetwork},
+    transfer_tests::isolation,
 };
 
 /// Somebody with an inbox for strangers, and one for contacts.
@@ -136,7 +139,7 @@ async fn who_waits_for_a_letter_is_told_when_it_comes_and_after_its_patience_tha
     let network = network(2, 8).await;
     let (contact, owner) = (network.client().await, network.client().await);
     let (person, relay) = (Person::new(&network, 1), id(&network, 3));
-    let (mut theirs, mut ours) = (open(&contact, relay).await, open(&owner, relay).await);
+    let mut ours = open(&owner, relay).await;
     let (key, week) = (TicketKey::from_bytes(&[5; 32]), Week(1));
     let tickets = TicketList::new([(&key, 0..10)], week, &relay, &mut StdRng::seed_from_u64(1)).unwrap();
     let stamp = person.stamp(&person.private, LetterId::of(&tickets.encode()));
@@ -152,7 +155,7 @@ async fn who_waits_for_a_letter_is_told_when_it_comes_and_after_its_patience_tha
     };
     let depositing = async {
         sleep(Duration::from_secs(300)).await;
-        theirs.ask(&letter).await
+        open(&contact, relay).await.ask(&letter).await
     };
     let (((next, listed), took), deposited) = tokio::join!(waiting, depositing);
     assert!(deposited.is_ok(), "{deposited:?}");
@@ -200,6 +203,41 @@ async fn a_claim_counts_on_its_circuit_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_on_which_nothing_is_asked_ends_and_another_can_be_opened() {
+    let network = network(7, 8).await;
+    let client = network.client().await;
+    let person = Person::new(&network, 1);
+    let mut mailbox = open(&client, id(&network, 3)).await;
+    sleep(MAILBOX_IDLE - Duration::from_secs(2)).await;
+    assert_eq!(person.letters(&mut mailbox).await, []);
+    sleep(MAILBOX_IDLE + Duration::from_secs(2)).await;
+    let list = person.claimed(&person.requests, Ask::List { after: 0, patience: 0 }, &mailbox.channel());
+    let refused = mailbox.ask(&list).await;
+    assert!(matches!(refused, Err(MailboxError::Silent)), "{refused:?}");
+    assert_eq!(person.letters(&mut open(&client, id(&network, 3)).await).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_no_frame_or_one_that_is_too_long_loses_the_stream_and_nobody_else_does() {
+    let network = network(8, 8).await;
+    let (hostile, client) = (network.client().await, network.client().await);
+    let person = Person::new(&network, 1);
+    let mut mailboxes = Vec::new();
+    for relay in network.entries() {
+        mailboxes.push(open(&client, relay.id).await);
+    }
+    for frame in [&u32::MAX.to_le_bytes()[..], &[0; 4], &[1, 0, 0, 0, 77], &[2, 0, 0, 0, 1, 1]] {
+        let mut stream = hostile.open(&isolation(0), Target::Mailbox).await.unwrap();
+        stream.send(frame).await.unwrap();
+        let received = stream.receive(&mut Vec::new()).await;
+        assert!(matches!(received, Err(StreamError::Closed(Reason::Reset))), "{frame:?}: {received:?}");
+    }
+    for mailbox in &mut mailboxes {
+        assert_eq!(person.letters(mailbox).await, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_relay_without_mailboxes_says_so_and_one_that_is_gone_is_told_apart() {
     let mut network = settled(5, 8).await;
     let client = network.client().await;
@@ -221,7 +259,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     await_all(&network, 8).await;
     let (person, envelope) = (Person::new(&network, 1), envelope(1, SizeClass::Long));
     let client = network.client_of(network.entries().to_vec());
-    super::gossip_tests::until(Duration::from_secs(60), "the client knows all", || client.status().usable == 8).await;
+    until(Duration::from_secs(60), "the client knows all", || client.status().usable == 8).await;
     deposit(&mut open(&client, id(&network, 8)).await, &person, &envelope).await;
     network.stop(8).await;
     network.start_again(8, &[1]);
