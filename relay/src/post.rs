@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval_at, timeout};
 use tracing::debug;
 use trefoil_protocol::{
     limits::{MAILBOX_IDLE, MAILBOX_REQUESTS, MAILBOX_SWEEP_EVERY},
@@ -94,7 +94,8 @@ async fn answer_all(post: &Post, node: &Node, stream: &mut MailboxStream, asker:
 /// Clears away what has expired, by a clock that others agree with.
 pub(crate) async fn keep_clean(node: Arc<Node>) {
     let Some(post) = &node.post else { return };
-    let mut ticks = interval(MAILBOX_SWEEP_EVERY);
+    let first = Instant::now() + MAILBOX_SWEEP_EVERY; // others have been asked for the time by then
+    let mut ticks = interval_at(first, MAILBOX_SWEEP_EVERY);
     loop {
         ticks.tick().await;
         while !node.directory.is_clock_off() && post.mailbox.sweep(node.directory.now()).await == Ok(true) {}
