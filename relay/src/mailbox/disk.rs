@@ -5,12 +5,16 @@
 
 use std::{
     fs, io,
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use redb::{Database, backends::FileBackend};
-use tracing::warn;
+use tracing::{error, warn};
 use trefoil_protocol::limits::MAILBOX_CACHE;
 
 use super::{Terms, ledger::Ledger};
@@ -22,6 +26,7 @@ pub(super) struct Disk {
     place: Place,
     /// None while it cannot be used.
     database: Mutex<Option<Arc<Database>>>,
+    broken: AtomicBool,
 }
 
 /// What holds it.
@@ -39,6 +44,9 @@ pub enum MailboxOpenError {
     /// Another process has it, or this one has it already.
     #[error("the mailboxes in {0} are in use: is another relay running with this data directory?")]
     InUse(String),
+    /// They broke down since the relay was started.
+    #[error("the mailboxes in {0} broke down: restart the relay, and report this")]
+    Broken(String),
     /// It cannot be read or written.
     #[error("cannot open the mailboxes in {place}: {cause}")]
     Unusable {
@@ -52,7 +60,7 @@ pub enum MailboxOpenError {
 impl Disk {
     /// Opens it, and makes it where there is none. All of it is read.
     pub(super) fn open(place: Place, terms: &Terms) -> Result<Self, MailboxOpenError> {
-        let disk = Self { place, database: Mutex::default() };
+        let disk = Self { place, database: Mutex::default(), broken: AtomicBool::new(false) };
         disk.reopen(terms)?;
         Ok(disk)
     }
@@ -66,6 +74,9 @@ impl Disk {
     pub(super) fn reopen(&self, terms: &Terms) -> Result<Arc<Database>, MailboxOpenError> {
         if let Some(database) = self.database() {
             return Ok(database);
+        }
+        if self.is_broken() {
+            return Err(MailboxOpenError::Broken(self.place.to_string()));
         }
         let opened = self.place.open(terms).or_else(|error| match error {
             error if is_damage(&error) => {
@@ -83,6 +94,20 @@ impl Disk {
     pub(super) fn close(&self) {
         let failed = self.lock().take();
         drop(failed); // without the lock: it still writes what it can
+    }
+
+    /// What keeps the file has panicked: nobody knows what it would do next, and it is not used again.
+    pub(super) fn break_down(&self) {
+        if !self.broken.swap(true, Relaxed) {
+            error!("the mailboxes broke down, and are not offered any more: restart the relay, and report this");
+        }
+        let closed = panic::catch_unwind(AssertUnwindSafe(|| self.close()));
+        drop(closed); // a second panic says nothing new
+    }
+
+    /// Whether it has broken down.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
