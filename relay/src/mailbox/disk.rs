@@ -5,7 +5,6 @@
 
 use std::{
     fs, io,
-    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -101,8 +100,8 @@ impl Disk {
         if !self.broken.swap(true, Relaxed) {
             error!("the mailboxes broke down, and are not offered any more: restart the relay, and report this");
         }
-        let closed = panic::catch_unwind(AssertUnwindSafe(|| self.close()));
-        drop(closed); // a second panic says nothing new
+        // never dropped: that would panic, too, and who reads just now may be the last to have it
+        std::mem::forget(self.lock().take());
     }
 
     /// Whether it has broken down.
