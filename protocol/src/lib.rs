@@ -31,6 +31,7 @@ pub mod invite;
 pub mod ip;
 pub mod letter;
 pub mod limits;
+pub mod look;
 pub mod mailbox;
 pub mod majority;
 pub mod meeting;

@@ -156,7 +156,7 @@ impl DirectoryParams {
         argon2_kib: 64,
         argon2_bits: 1,
         reconcile: 2,
-        redraw: 30,
+        redraw: 5,
         min_usable: 12,
     };
 

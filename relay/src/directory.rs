@@ -238,11 +238,12 @@ impl Directory {
         unheard + view.len() - usize::from(view.get(&self.own).is_some())
     }
 
-    /// Relays of the view that this one has not reached, in the order of their ids.
+    /// Relays of the view that this one has not reached, in the order of their ids. Those that leave need not be.
     pub(crate) fn unreached(&self) -> Vec<RelayEntry> {
         let view = self.view();
         let unreached = view.iter().filter(|(relay, known)| !known.reached && **relay != self.own);
-        unreached.map(|(_, known)| known.record.record().entry()).collect()
+        let records = unreached.map(|(_, known)| known.record.record());
+        records.filter(|record| !record.is_leaving()).map(Record::entry).collect()
     }
 
     /// A link handshake with a relay at this address was completed, whoever dialled: it is there.

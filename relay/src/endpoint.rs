@@ -19,11 +19,13 @@ use trefoil_protocol::{
         HANDSHAKE_TIMEOUT, INCOMING_BUFFER, INCOMING_BUFFER_TOTAL, INCOMING_MAX, LINK_IDLE_TIMEOUT, LINK_KEEP_ALIVE,
         MTU_MAX, MTU_MIN, MTU_STEP, SEND_WINDOW_MIN, STREAM_WINDOW, STREAMS_RELAY, STREAMS_UNAUTHENTICATED,
     },
+    params::NetworkId,
 };
 
 use crate::{
     congestion::TolerantConfig,
     link::{Dialler, Link},
+    looks::Looks,
     reason::CloseReason,
     socket::{self, BindError, Load},
     sources::{Address, Loopback, Place, Sources, Verdict},
@@ -75,12 +77,22 @@ pub struct Endpoint {
     shared: Arc<Shared>,
 }
 
+/// How much is done to find out whether a relay is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// It is asked.
+    Ask,
+    /// It is asked, and if it does not answer, dialled.
+    Dial,
+}
+
 /// Everything about an endpoint but its socket.
 struct Shared {
     own: Option<RelayId>,
     tls: Tls,
     dialling: Arc<TransportConfig>,
     looking: Arc<TransportConfig>,
+    looks: Option<Arc<Looks>>,
     sources: Arc<Sources>,
 }
 
@@ -172,12 +184,13 @@ impl Endpoint {
         let mut config = EndpointConfig::default();
         config.rng_seed(seed);
         let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let (socket, looks) = with_looks(socket, options);
         let quinn = quinn::Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
             .map_err(|source| BindError::new(address, source))?;
         let dialling = Arc::new(dialling_transport(options.congestion));
         let looking = Arc::new(looking_transport(options.congestion));
         let sources = Sources::new(options.loopback);
-        Ok(Self { quinn, shared: Arc::new(Shared { own, tls, dialling, looking, sources }) })
+        Ok(Self { quinn, shared: Arc::new(Shared { own, tls, dialling, looking, looks, sources }) })
     }
 
     /// The relay that this endpoint is; `None` if it is anonymous.
@@ -202,11 +215,16 @@ impl Endpoint {
         Ok(Link::new(connection, Some(relay), Dialler::Us, None))
     }
 
-    /// Looks whether this relay is at this address, as [`Self::dial`] does, with as few packets as that takes.
+    /// Looks whether this relay is at this address. Anonymous endpoints cannot ask, and only dial.
     ///
     /// # Errors
-    /// As there.
-    pub async fn look(&self, relay: RelayId, address: SocketAddr) -> Result<(), DialError> {
+    /// [`DialError`]; [`DialError::Timeout`] where it was only asked, and did not answer.
+    pub async fn look(&self, relay: RelayId, address: SocketAddr, effort: Effort) -> Result<(), DialError> {
+        match &self.shared.looks {
+            Some(looks) if looks.look(relay, address).await => return Ok(()),
+            Some(_) if effort == Effort::Ask => return Err(DialError::Timeout),
+            _ => {}
+        }
         let connection = self.connect(self.shared.tls.client(relay), address, &self.shared.looking).await?;
         connection.close(CloseReason::Unspecified.code(), b"");
         Ok(())
@@ -322,6 +340,13 @@ impl DialError {
 /// An address as people write it: IPv4 where a dual-stack socket says IPv6.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The socket as QUIC gets it: a relay's without looks.
+fn with_looks(socket: Arc<dyn AsyncUdpSocket>, options: &LinkOptions) -> (Arc<dyn AsyncUdpSocket>, Option<Arc<Looks>>) {
+    let LinkIdentity::Relay(secret) = &options.identity else { return (socket, None) };
+    let looks = Arc::new(Looks::new(socket, NetworkId::from_bytes(options.network), Arc::clone(secret)));
+    (Arc::clone(&looks) as Arc<dyn AsyncUdpSocket>, Some(looks))
 }
 
 fn server_config(tls: Arc<quinn::crypto::rustls::QuicServerConfig>, congestion: Congestion) -> quinn::ServerConfig {

@@ -34,6 +34,7 @@ pub mod leave;
 pub mod link;
 pub mod links;
 pub mod log;
+mod looks;
 pub mod mailbox;
 mod meet;
 mod memory;

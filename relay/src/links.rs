@@ -21,7 +21,7 @@ use trefoil_protocol::{
 };
 
 use crate::{
-    endpoint::{DialError, Endpoint},
+    endpoint::{DialError, Effort, Endpoint},
     link::{Dialler, Link},
     reason::CloseReason,
 };
@@ -130,15 +130,15 @@ impl Links {
         self.table().open(relay).is_some_and(|link| link.remote_address() == address)
     }
 
-    /// Whether this relay is at this address: an open link says so, or a dial, whose link is not kept.
+    /// Whether this relay is at this address: an open link says so, or the relay itself.
     ///
     /// # Errors
     /// As [`Endpoint::look`].
-    pub async fn look(&self, relay: RelayId, address: SocketAddr) -> Result<(), DialError> {
+    pub async fn look(&self, relay: RelayId, address: SocketAddr, effort: Effort) -> Result<(), DialError> {
         if self.is_open(relay, address) {
             return Ok(());
         }
-        self.0.endpoint.look(relay, address).await
+        self.0.endpoint.look(relay, address, effort).await
     }
 
     /// Dials whoever is at this address. The peer's circuits are accepted, and its link is nobody's until it is

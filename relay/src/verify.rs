@@ -1,7 +1,7 @@
-//! Verification: a relay uses another only after it has dialled it itself.
+//! Verification: a relay uses another only after it has found it itself where it says that it is.
 //!
-//! Specification: docs/protocol.md, "Gossip". Each address is dialled rarely, whatever records list it, so that nobody
-//! can turn relays against it. A newcomer dials everyone itself: whoever waits for that need not dial it.
+//! Specification: docs/protocol.md, "Gossip". Each address is tried rarely, whatever records list it, so that nobody can
+//! turn relays against it; and a newcomer not by all at once.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,18 +13,20 @@ use tokio::{
 use trefoil_protocol::{
     entry::RelayEntry,
     identity::RelayId,
-    limits::{VERIFY_BACKOFF_MAX, VERIFY_PATIENCE_PART, VERIFY_PAUSE, VERIFY_RUNNING},
+    limits::{VERIFY_BACKOFF_MAX, VERIFY_DIALS_EVERY, VERIFY_PATIENCE_PART, VERIFY_PAUSE, VERIFY_RUNNING},
 };
 
-use crate::node::Node;
+use crate::{endpoint::Effort, node::Node};
 
-/// When a relay is dialled, and how much later again if it does not answer.
+/// When a relay is looked for, and how much later again if it does not answer.
 struct Later {
     at: Instant,
     backoff: Duration,
+    /// How often it did not answer.
+    failures: u32,
 }
 
-/// Dials the relays of the view that nobody here has dialled, until the node stops.
+/// Looks for the relays of the view that were not found yet, until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut later: HashMap<RelayId, Later> = HashMap::new();
     loop {
@@ -33,7 +35,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         let (now, patience) = (Instant::now(), patience(&node));
         for entry in &unreached {
             let at = || now + patience.mul_f64(node.rng().random());
-            later.entry(entry.id).or_insert_with(|| Later { at: at(), backoff: pause(&node) });
+            later.entry(entry.id).or_insert_with(|| Later { at: at(), backoff: pause(&node), failures: 0 });
         }
         let due = due(&unreached, &later, now);
         if due.is_empty() {
@@ -43,8 +45,8 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         let mut looking = JoinSet::new();
         for entry in due {
-            let node = Arc::clone(&node);
-            looking.spawn(async move { (look(&node, &entry).await, entry.id) });
+            let (node, failures) = (Arc::clone(&node), later.get(&entry.id).map_or(0, |later| later.failures));
+            looking.spawn(async move { (look(&node, &entry, Effort::after(failures)).await, entry.id) });
         }
         for (looked, relay) in looking.join_all().await {
             match (looked, later.get_mut(&relay)) {
@@ -53,6 +55,7 @@ pub(crate) async fn run(node: Arc<Node>) {
                 (Looked::Gone, Some(later)) => {
                     later.at = Instant::now() + later.backoff;
                     later.backoff = (later.backoff * 2).min(VERIFY_BACKOFF_MAX);
+                    later.failures += 1;
                 }
                 (Looked::TooSoon | Looked::Gone, None) => {}
             }
@@ -60,14 +63,14 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// For how long a newcomer may dial this relay first: none in a young network, and none for a relay that is new itself.
+/// Within which time a relay that is new here is looked for: at once in a young network, and by a relay that is new itself.
 fn patience(node: &Node) -> Duration {
     let rules = &node.directory.params().directory;
     let is_young = node.directory.usable().len() < rules.min_usable.into();
     if is_young { Duration::ZERO } else { Duration::from_secs(rules.settle.into()) / VERIFY_PATIENCE_PART }
 }
 
-/// Between two dials of one address: an epoch is enough where epochs are short, since records are as short-lived.
+/// Between two looks at one address: an epoch is enough where epochs are short, since records are as short-lived.
 fn pause(node: &Node) -> Duration {
     VERIFY_PAUSE.min(Duration::from_secs(node.directory.params().directory.epoch.get().into()))
 }
@@ -80,7 +83,7 @@ async fn wait(node: &Node, until: Option<Instant>) {
     }
 }
 
-/// The relays to dial now: those first that wait longest, since whoever makes identities can choose their ids.
+/// The relays to look for now: those first that wait longest, since whoever makes identities can choose their ids.
 fn due(unreached: &[RelayEntry], later: &HashMap<RelayId, Later>, now: Instant) -> Vec<RelayEntry> {
     let since = |entry: &RelayEntry| later.get(&entry.id).map_or(now, |later| later.at);
     let mut due: Vec<_> = unreached.iter().filter(|entry| since(entry) <= now).collect();
@@ -93,16 +96,23 @@ enum Looked {
     There,
     /// It was not at any of its addresses.
     Gone,
-    /// An address was not dialled, because something that listed it was dialled there a short time ago.
+    /// An address was not tried, because something that listed it was looked for there a short time ago.
     TooSoon,
 }
 
-async fn look(node: &Arc<Node>, entry: &RelayEntry) -> Looked {
+impl Effort {
+    /// A dial costs thirty times as much as a question, and relays that are gone stay in views for two days.
+    fn after(failures: u32) -> Self {
+        if failures.is_multiple_of(VERIFY_DIALS_EVERY) { Self::Dial } else { Self::Ask }
+    }
+}
+
+async fn look(node: &Arc<Node>, entry: &RelayEntry, effort: Effort) -> Looked {
     let mut looked = Looked::Gone;
     for address in entry.addresses.iter().filter(|address| node.directory.params().allows_relay_at(address.ip())) {
         if !node.links.is_open(entry.id, address) && !node.directory.senders.dial(address, pause(node)) {
             looked = Looked::TooSoon;
-        } else if node.links.look(entry.id, address).await.is_ok() {
+        } else if node.links.look(entry.id, address, effort).await.is_ok() {
             node.directory.note_reached(&entry.id, address);
             return Looked::There;
         }

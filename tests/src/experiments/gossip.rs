@@ -54,16 +54,14 @@ pub struct Node {
     pub knowledge: Knowledge,
     /// Renewed records that it has not passed on yet, and who sent each.
     pub waiting: Vec<(usize, usize)>,
-    /// All nodes before this one were dialled by it when it came.
-    pub dialled: usize,
     /// Who is in time for the next epoch, if it is a witness.
     pub settling: Option<Box<Settling>>,
 }
 
 impl Node {
     /// One that runs, and has no neighbours yet.
-    pub fn new(relay: Relay, habit: Habit, knowledge: Knowledge, dialled: usize) -> Self {
-        Self { relay, habit, up: true, neighbours: vec![], knowledge, waiting: vec![], dialled, settling: None }
+    pub fn new(relay: Relay, habit: Habit, knowledge: Knowledge) -> Self {
+        Self { relay, habit, up: true, neighbours: vec![], knowledge, waiting: vec![], settling: None }
     }
 }
 
@@ -156,12 +154,12 @@ pub enum Event {
     Exchange(usize, usize),
     /// A node's half hour is over.
     Redraw(usize),
-    /// A node tries to reach a relay that is new to it.
+    /// A node looks for a relay that is new to it.
     Reach {
-        /// Who dials.
+        /// Who looks.
         by: usize,
-        /// Who is dialled.
-        relay: usize,
+        /// The relay's record.
+        fact: usize,
     },
     /// A relay's record is soon over.
     Renew(usize),
@@ -237,7 +235,7 @@ impl Gossip {
             gossip.facts.add(number, gossip.world.record(&relay, &described));
             let habit = if gossip.rng.random_bool(rules.silent) { Habit::Silent } else { Habit::Honest };
             let knowledge = Knowledge { has: Bits::below(rules.relays), witness: None };
-            gossip.nodes.push(Node::new(relay, habit, knowledge, 0));
+            gossip.nodes.push(Node::new(relay, habit, knowledge));
         }
         for node in 0..rules.relays {
             if node < rules.witnesses {
@@ -291,7 +289,7 @@ impl Gossip {
                 Event::Silence { node, neighbour } => self.handle_silence(node, neighbour),
                 Event::Exchange(a, b) => self.exchange(a, b),
                 Event::Redraw(node) => self.redraw(node),
-                Event::Reach { by, relay } => self.reach(by, relay),
+                Event::Reach { by, fact } => self.reach(by, fact),
                 Event::Renew(node) => self.renew(node),
                 Event::Churn => self.churn(),
                 Event::Epoch => self.begin_epoch(),
@@ -342,7 +340,7 @@ impl Gossip {
         }
         if offer == Offer::New {
             let wait = self.rng.random_range(SECOND..MINUTE);
-            self.queue.put(self.now + wait, Event::Reach { by: node, relay: self.facts.fact(fact).relay });
+            self.queue.put(self.now + wait, Event::Reach { by: node, fact });
         }
         if self.nodes[node].habit == Habit::Silent {
             return;
@@ -447,7 +445,7 @@ impl Gossip {
             if !apart || !self.facts.knows(knowledge, drawn) {
                 continue;
             }
-            if self.dial(node, drawn, Kind::Link) {
+            if self.dial(node, drawn) {
                 return Some(drawn);
             }
         }

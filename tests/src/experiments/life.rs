@@ -52,17 +52,16 @@ impl Gossip {
         self.publish(node, fact);
     }
 
-    /// A relay comes: it gets all that another node has, reaches it all, and publishes its record.
+    /// A relay comes: it gets all that another node has, looks for all of it, and publishes its record.
     pub fn join(&mut self, relay: Relay) -> usize {
         let node = self.nodes.len();
         let from = self.draw_up();
         let has = self.nodes[from].knowledge.has.clone();
-        let (relays, bytes) =
-            (has.count(), has.iter().map(|fact| self.facts.fact(fact).checked.record().bytes().len()));
+        let bytes = has.iter().map(|fact| self.facts.fact(fact).checked.record().bytes().len());
         self.traffic.count(Kind::Whole, bytes.sum());
-        (0..relays).for_each(|_| self.traffic.count(Kind::Look, 0));
+        has.iter().for_each(|fact| self.look(fact));
         let knowledge = Knowledge { has, witness: None };
-        self.nodes.push(Node::new(relay, Habit::Honest, knowledge, node));
+        self.nodes.push(Node::new(relay, Habit::Honest, knowledge));
         self.start(node);
         self.publish_now(node, false);
         let due = self.epoch().plus(RENEW_AFTER);
@@ -73,7 +72,7 @@ impl Gossip {
     /// A relay comes that answers dials and nothing else, and knows nothing.
     pub fn add_silent(&mut self, relay: Relay) {
         let knowledge = Knowledge { has: Bits::default(), witness: None };
-        self.nodes.push(Node::new(relay, Habit::Silent, knowledge, 0));
+        self.nodes.push(Node::new(relay, Habit::Silent, knowledge));
     }
 
     /// An honest node that runs.

@@ -23,8 +23,10 @@ pub enum Kind {
     Records,
     /// All that a newcomer gets from the first node that it asks.
     Whole,
-    /// A dial that looks whether a relay is there that is new to the node.
+    /// A look for a relay that is new to the node and there.
     Look,
+    /// A look for a relay that is gone: only the questions.
+    LookFailed,
     /// A dial of a relay that is to be a neighbour.
     Link,
     /// A dial that nobody answered.

@@ -5,12 +5,16 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::sleep;
 use trefoil_protocol::{directory::Request, identity::RelaySecret};
-use trefoil_relay::{endpoint::LinkIdentity, links::Links, questions::Questions};
+use trefoil_relay::{
+    endpoint::{Effort, LinkIdentity},
+    links::Links,
+    questions::Questions,
+};
 
 use super::{
     bad_gossip_tests::describe,
     gossip_tests::plan,
-    link_tests::{accept, address, linked, net, relay, relay_id},
+    link_tests::{address, linked, net, relay, relay_id},
     nodes::relay_address,
     udp::SimNet,
 };
@@ -31,20 +35,21 @@ fn assert_reckoned(what: &str, reckoned: f64, measured: f64, most: f64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_that_looks_for_a_relay_costs_what_is_reckoned_whether_it_is_there_or_not() {
+async fn a_look_costs_what_is_reckoned_whether_the_relay_is_there_or_not() {
     let net = net(1);
     let (a, b) = (relay(&net, 1), relay(&net, 2));
     let links = Links::new(a);
     net.watch();
-    let (looked, accepted) = tokio::join!(links.look(relay_id(2), address(2)), accept(&b));
-    assert!(looked.is_ok());
-    accepted.closed().await;
-    assert_eq!(accepted.peer(), Some(relay_id(1)), "the other side has seen the dialler, too");
+    assert!(links.look(relay_id(2), address(2), Effort::Dial).await.is_ok());
     sleep(Duration::from_secs(30)).await;
-    assert_reckoned("a look at a relay that is there", cost::LOOK, passed(&net), 0.03);
-    assert!(links.look(relay_id(3), address(3)).await.is_err());
+    assert_reckoned("a look at a relay that is there", cost::LOOK, passed(&net), 0.0);
+    assert!(links.look(relay_id(3), address(3), Effort::Ask).await.is_err());
     sleep(Duration::from_secs(30)).await;
-    assert_reckoned("a look where nobody is", cost::DIAL_FAILED, passed(&net), 0.03);
+    assert_reckoned("a look where nobody is", cost::LOOK_FAILED, passed(&net), 0.0);
+    assert!(links.look(relay_id(3), address(3), Effort::Dial).await.is_err());
+    sleep(Duration::from_secs(30)).await;
+    assert_reckoned("the same with a dial", cost::LOOK_FAILED + cost::DIAL_FAILED, passed(&net), 0.03);
+    drop(b);
 }
 
 #[tokio::test(start_paused = true)]

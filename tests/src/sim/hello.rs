@@ -10,6 +10,7 @@ use quinn::rustls::{
     crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
     quic::{Keys, Version},
 };
+use trefoil_protocol::look::{ANSWER, QUESTION};
 
 use super::udp::Seen;
 
@@ -194,10 +195,10 @@ fn read_parameters(bytes: &[u8]) -> BTreeMap<u64, Vec<u8>> {
     parameters
 }
 
-/// All connection ids that can be read in these packets.
+/// All connection ids that can be read in these packets, but for those that have the size of a look's.
 pub(super) fn connection_ids(packets: &[Seen]) -> BTreeSet<Vec<u8>> {
     let mut ids = BTreeSet::new();
-    for packet in packets {
+    for packet in packets.iter().filter(|packet| ![QUESTION, ANSWER].contains(&packet.contents.len())) {
         let mut reader = Reader(&packet.contents);
         if reader.byte() & LONG_HEADER == 0 {
             ids.insert(reader.take(ID).to_vec());

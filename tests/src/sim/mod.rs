@@ -46,6 +46,8 @@ mod link_tests;
 #[cfg(test)]
 mod links_tests;
 #[cfg(test)]
+mod look_tests;
+#[cfg(test)]
 mod origin;
 #[cfg(test)]
 mod outage_tests;
