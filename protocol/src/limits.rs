@@ -324,6 +324,8 @@ pub const PUSH_PATIENCE: Duration = Duration::from_secs(5);
 /// Pieces of garbage that an address may send within [`GARBAGE_MEMORY`], before its links are closed. An honest node
 /// sends none, but for one of another version, or with a broken memory.
 pub const GARBAGE_MAX: f64 = 16.0;
+/// A record whose memory-hard work is none counts as so many pieces: to find that out costs the most.
+pub const GARBAGE_WORK: u32 = 8;
 /// How long garbage is remembered.
 pub const GARBAGE_MEMORY: Duration = Duration::from_secs(3600);
 /// New relays that one netgroup may push within [`NEW_IDENTITIES_SPAN`]. A network grows more slowly; a newcomer does not
@@ -357,6 +359,8 @@ pub const PROVED_MAX: usize = 1024;
 pub const MEMORY_HARD_SHARE: u32 = 10;
 /// Such checks that wait for their turn.
 pub const MEMORY_HARD_WAITING: usize = 256;
+/// And those of one host's: others shall not have to wait for it alone.
+pub const MEMORY_HARD_WAITING_EACH: usize = 4;
 /// For how long one waits.
 pub const MEMORY_HARD_PATIENCE: Duration = Duration::from_secs(20);
 /// News that wait to be pushed; what is above is found by reconciliation.

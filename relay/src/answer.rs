@@ -257,7 +257,7 @@ impl Session<'_> {
 
     /// Goes on unless this sender has sent too much garbage. What it was is counted already.
     fn bear(&self, cause: Cause, sender: &Sender) -> Result<(), Ended> {
-        let dropped = cause.is_garbage() && self.node.directory.senders.garbage(sender.address);
+        let dropped = self.node.directory.blame(cause, sender.address);
         if dropped { Err(Ended::Garbage(Cause::Dropped)) } else { Ok(()) }
     }
 

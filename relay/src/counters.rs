@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use trefoil_protocol::{cell::Refusal, descriptor::DescriptorError};
+use trefoil_protocol::{cell::Refusal, descriptor::DescriptorError, limits::GARBAGE_WORK};
 
 /// Why something that a peer sent or asked for was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,20 +126,21 @@ impl Cause {
         }
     }
 
-    /// Whether no honest node sends such a thing: honest nodes check records before they pass them on.
-    pub(crate) fn is_garbage(self) -> bool {
+    /// As how many pieces of garbage it counts: none where honest nodes send such a thing, too. They check records before
+    /// they pass them on.
+    pub(crate) fn garbage(self) -> u32 {
         match self {
+            Self::MemoryHard => GARBAGE_WORK,
             Self::Form
             | Self::Network
             | Self::Address
             | Self::Lifetime
             | Self::Hashcash
             | Self::Signature
-            | Self::MemoryHard
             | Self::Fraud
             | Self::Sighting
             | Self::Frame
-            | Self::Reconcile => true,
+            | Self::Reconcile => 1,
             Self::Version
             | Self::Future
             | Self::Expired
@@ -153,7 +154,7 @@ impl Cause {
             | Self::CircuitBusy
             | Self::CircuitLimit
             | Self::CircuitMemory
-            | Self::ExtendLimit => false,
+            | Self::ExtendLimit => 0,
         }
     }
 }
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_last_cause_is_the_last_of_all() {
-        // Whoever adds a cause meets the matches of `name` and `is_garbage`; this holds the list to their order.
+        // Whoever adds a cause meets the matches of `name` and `garbage`; this holds the list to their order.
         assert!(Cause::ALL.iter().enumerate().all(|(at, cause)| *cause as usize == at));
     }
 }

@@ -278,7 +278,13 @@ impl Directory {
     /// Counts what was wrong with something from this address; whether its sender is to be dropped for it.
     pub(crate) fn turn_away(&self, cause: Cause, address: IpAddr) -> bool {
         self.counters.count(cause);
-        cause.is_garbage() && self.senders.garbage(address)
+        self.blame(cause, address)
+    }
+
+    /// As [`Self::turn_away`], for what was counted.
+    pub(crate) fn blame(&self, cause: Cause, address: IpAddr) -> bool {
+        let pieces = cause.garbage();
+        pieces > 0 && self.senders.garbage(address, pieces)
     }
 
     /// What this relay says of itself to whom it sees at this address.

@@ -426,7 +426,7 @@ async fn pull_sightings(node: &Node, relay: RelayId, link: &Link, questions: &mu
 
 /// Goes on unless the peer has sent too much garbage: then the link goes.
 fn bear(node: &Node, link: &Link, cause: Cause) -> Result<(), TalkError> {
-    if cause.is_garbage() && node.directory.senders.garbage(link.remote_address().ip()) {
+    if node.directory.blame(cause, link.remote_address().ip()) {
         link.close(CloseReason::Protocol);
         return Err(TalkError::Garbage);
     }

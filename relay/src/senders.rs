@@ -52,11 +52,13 @@ struct Measure {
 }
 
 impl Senders {
-    /// This address sent something that no honest node sends; whether that is more than can be borne.
-    pub(crate) fn garbage(&self, address: IpAddr) -> bool {
+    /// This address sent something that no honest node sends, which counts as so many pieces; whether that is more than
+    /// can be borne.
+    pub(crate) fn garbage(&self, address: IpAddr, pieces: u32) -> bool {
         let measure = Measure { most: GARBAGE_MAX, span: GARBAGE_MEMORY };
         let mut senders = self.lock();
-        !senders.garbage.fill(host(address), measure) || !senders.garbage.has_room(&host(address), measure)
+        let borne = (0..pieces).all(|_| senders.garbage.fill(host(address), measure));
+        !borne || !senders.garbage.has_room(&host(address), measure)
     }
 
     /// Whether this address has sent more garbage than can be borne, and gets no answers for now.
@@ -96,7 +98,7 @@ impl Senders {
 }
 
 /// Whom an address stands for: one of IPv6 for its /64, all of which one host can have.
-fn host(address: IpAddr) -> IpAddr {
+pub(crate) fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         v4 @ IpAddr::V4(_) => v4,
@@ -146,7 +148,7 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
-    use trefoil_protocol::limits::VERIFY_PAUSE;
+    use trefoil_protocol::limits::{GARBAGE_WORK, VERIFY_PAUSE};
 
     use super::*;
 
@@ -167,11 +169,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sender_of_garbage_is_dropped_and_later_forgiven() {
         let (senders, bad, good) = (Senders::default(), [10, 1, 0, 1].into(), [10, 1, 0, 2].into());
-        let borne = std::iter::from_fn(|| (!senders.garbage(bad)).then_some(())).count();
+        let borne = std::iter::from_fn(|| (!senders.garbage(bad, 1)).then_some(())).count();
         assert_eq!(borne as f64, GARBAGE_MAX - 1.0);
         assert!(senders.is_dropped(bad) && !senders.is_dropped(good));
         tokio::time::advance(GARBAGE_MEMORY).await;
         assert!(!senders.is_dropped(bad));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_costs_much_to_check_is_borne_less_often() {
+        let (senders, bad) = (Senders::default(), [10, 1, 0, 1].into());
+        assert!(!senders.garbage(bad, GARBAGE_WORK));
+        assert!(senders.garbage(bad, GARBAGE_WORK) && senders.is_dropped(bad));
     }
 
     #[tokio::test(start_paused = true)]
@@ -198,7 +207,7 @@ mod tests {
     async fn all_addresses_of_a_64_are_one_host() {
         let senders = Senders::default();
         let from = |last: u16| format!("2001:db8:0:1::{last:x}").parse().unwrap();
-        let borne = (0..1000).find(|last| senders.garbage(from(*last)));
+        let borne = (0..1000).find(|last| senders.garbage(from(*last), 1));
         assert_eq!(borne.map(|last| f64::from(last) + 1.0), Some(GARBAGE_MAX));
         assert!(senders.is_dropped(from(1001)) && !senders.is_dropped("2001:db8:0:2::1".parse().unwrap()));
     }

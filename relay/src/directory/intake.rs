@@ -4,13 +4,14 @@
 //! see `Budget`. What does not pass is counted, and changes nothing.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, SocketAddr},
-    sync::atomic::Ordering::Relaxed,
+    sync::{self, PoisonError, atomic::Ordering::Relaxed},
 };
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{Mutex, Semaphore},
+    sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, warn};
@@ -18,7 +19,7 @@ use trefoil_protocol::{
     descriptor::{Checked, DescriptorError, Record, Signed},
     fraud::FraudProof,
     identity::RelayId,
-    limits::{MEMORY_HARD_PATIENCE, MEMORY_HARD_SHARE, MEMORY_HARD_WAITING},
+    limits::{MEMORY_HARD_PATIENCE, MEMORY_HARD_SHARE, MEMORY_HARD_WAITING, MEMORY_HARD_WAITING_EACH},
     params::NetworkParams,
     view::Offer,
 };
@@ -27,6 +28,7 @@ use super::Directory;
 use crate::{
     counters::Cause,
     news::{Haste, Item},
+    senders,
     trouble::Trouble,
 };
 
@@ -51,12 +53,18 @@ pub(crate) enum Manner {
 }
 
 /// A share of one core for work that strangers cause: one piece at a time, and a pause after each.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Budget {
     /// When the next piece may begin.
     next: Mutex<Option<Instant>>,
-    /// Places for those who wait.
-    places: Semaphore,
+    /// How many wait for each host that sends.
+    waiting: sync::Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place among those who wait.
+struct Place<'a> {
+    budget: &'a Budget,
+    host: IpAddr,
 }
 
 /// What a record is to the view, before it is checked.
@@ -167,7 +175,7 @@ impl Directory {
             return Ok(Checked::trust_saved(record, params, now)?);
         }
         let signed = record.check_signature(params, now)?;
-        self.memory_hard.check(signed, params).await
+        self.memory_hard.check(signed, params, from.address).await
     }
 
     /// The address at which a link with the relay was made, if the record lists it.
@@ -212,21 +220,31 @@ impl Directory {
     }
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self { next: Mutex::default(), places: Semaphore::new(MEMORY_HARD_WAITING) }
-    }
-}
-
 impl Budget {
     /// The last check of a record.
-    async fn check(&self, signed: Signed, params: &NetworkParams) -> Result<Checked, Cause> {
+    async fn check(&self, signed: Signed, params: &NetworkParams, from: IpAddr) -> Result<Checked, Cause> {
         if params.directory.argon2_bits == 0 {
             return Ok(signed.check_memory_hard(params)?);
         }
-        let _place = self.places.try_acquire().map_err(|_| Cause::Busy)?;
+        let _place = self.place(senders::host(from)).ok_or(Cause::Busy)?;
         let checked = timeout(MEMORY_HARD_PATIENCE, self.run(|| signed.check_memory_hard(params))).await;
         Ok(checked.map_err(|_| Cause::Busy)??)
+    }
+
+    fn place(&self, host: IpAddr) -> Option<Place<'_>> {
+        let mut waiting = self.waiting();
+        let all: usize = waiting.values().sum();
+        let of_host = waiting.get(&host).copied().unwrap_or_default();
+        let has_share = of_host < MEMORY_HARD_WAITING_EACH || host.is_loopback(); // a network on one machine is all there
+        let has_room = all < MEMORY_HARD_WAITING && has_share;
+        has_room.then(|| {
+            waiting.insert(host, of_host + 1);
+            Place { budget: self, host }
+        })
+    }
+
+    fn waiting(&self) -> sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 
     async fn run<R>(&self, work: impl FnOnce() -> R) -> R {
@@ -241,10 +259,39 @@ impl Budget {
     }
 }
 
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.budget.waiting();
+        if let Entry::Occupied(mut place) = waiting.entry(self.host) {
+            *place.get_mut() -= 1;
+            if *place.get() == 0 {
+                place.remove();
+            }
+        }
+    }
+}
+
 /// Does what takes long while other tasks go on. On a runtime of one thread, as in simulations, nothing can.
 pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::CurrentThread => work(),
         _ => tokio::task::block_in_place(work),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_does_not_fill_the_queue_of_those_whose_work_is_to_be_checked() {
+        let budget = Budget::default();
+        let host = |number: u8| IpAddr::from([10, 0, number, 1]);
+        let mut taken: Vec<_> = (0..100).filter_map(|_| budget.place(host(0))).collect();
+        assert_eq!(taken.len(), MEMORY_HARD_WAITING_EACH);
+        taken.extend((1..=255).flat_map(|number| [budget.place(host(number)), budget.place(host(number))]).flatten());
+        assert_eq!(taken.len(), MEMORY_HARD_WAITING);
+        taken.clear();
+        assert!(budget.waiting().is_empty() && budget.place(host(0)).is_some());
     }
 }
