@@ -4,7 +4,6 @@
 //! use it as bots do; where nobody runs, a command does the same for itself (`desk.rs`). This file is the words only.
 
 pub mod caller;
-pub mod server;
 
 use std::fmt;
 

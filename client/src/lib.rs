@@ -5,6 +5,7 @@
 mod build;
 mod circuit;
 pub mod cli;
+pub mod control;
 pub mod demo;
 mod directory;
 pub mod forward;

@@ -74,3 +74,12 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const OPEN_TRIES: usize = 3;
 /// A stream that does not open for this long is tried on a second circuit beside the first.
 pub const OPEN_HEDGE: Duration = Duration::from_millis(1500);
+
+// The control socket (`client/src/control.rs`).
+
+/// Bytes of one line: a file of the largest size in base64 fits.
+pub const CONTROL_LINE: usize = 16 << 20;
+/// Programs that are connected at once.
+pub const CONTROL_CALLERS: usize = 32;
+/// Events that wait for a program that follows.
+pub const CONTROL_EVENTS: usize = 1024;
