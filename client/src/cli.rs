@@ -1,18 +1,18 @@
 //! The command line of `trefoil`. See docs/user-guide.md.
 
+mod letters;
+mod values;
+
 use std::{
     net::{SocketAddr, SocketAddrV4},
     path::PathBuf,
 };
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use trefoil_protocol::{
-    entry::RelayAddresses,
-    limits::{INVITE_RELAYS, INVITE_SHORT},
-    policy::ExitPolicy,
-    uri::RelayUri,
-};
+use trefoil_protocol::{entry::RelayAddresses, policy::ExitPolicy, uri::RelayUri};
 use trefoil_relay::endpoint::Congestion;
+
+pub use self::{letters::*, values::*};
 
 /// Sends TCP through circuits of three relays, so that no one of them knows both you and where you go.
 #[derive(Debug, Parser)]
@@ -39,11 +39,9 @@ pub enum Command {
     Up(Up),
     /// Forward one local TCP port through a circuit
     Forward(Forward),
-    /// Tell how the running up, proxy or forward is: what it knows, and what is wrong if it does not work
-    Status(Status),
-    /// Print some relays of a network, for a friend to get to know it from
-    #[command(after_help = INVITE_HELP)]
-    Invite(Invite),
+    #[command(flatten)]
+    /// Letters, and how things are
+    Letters(Letters),
 }
 
 /// `trefoil demo`
@@ -145,46 +143,6 @@ pub struct Forward {
     pub target: String,
 }
 
-/// `trefoil status`
-#[derive(Args, Debug)]
-pub struct Status {
-    /// The network file that the running command was started with
-    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
-    pub network: Option<PathBuf>,
-    /// The data directory of the running command [default: that of the network]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Tell of the relay that runs beside the client instead: that of `trefoil up --relay`
-    #[arg(long)]
-    pub relay: bool,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
-    /// Print it again every second, until Ctrl-C; what is asked may be started later, or again
-    #[arg(long)]
-    pub follow: bool,
-}
-
-/// `trefoil invite`
-#[derive(Args, Debug)]
-pub struct Invite {
-    /// The network file
-    #[arg(long, value_name = "FILE")]
-    pub network: PathBuf,
-    /// The data directory of a client that has used the network [default: that of the network]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// How many relays
-    #[arg(long, value_name = "N", default_value_t = INVITE_SHORT, value_parser = parse_relays)]
-    pub relays: usize,
-}
-
-const INVITE_HELP: &str = "\
-The relays are drawn at random among those that this client has found to be usable; its guards are among them only by \
-chance. Where it has found none, they are those of the network file. A friend needs the network file, too, saves what \
-is printed as a file, and passes it to `trefoil proxy --bootstrap-file FILE`, or to a relay. Whoever makes an invite \
-decides which relays show the network to whoever uses it: take one from people whom you trust.";
-
 /// Which network, and how to use it.
 #[derive(Args, Debug)]
 pub struct Network {
@@ -194,7 +152,7 @@ pub struct Network {
     /// A relay to get to know the network from, besides those of the file; may be given several times
     #[arg(long, value_name = "URI")]
     pub bootstrap: Vec<RelayUri>,
-    /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
+    /// A file with more of them, one URI a line and # for comments: what `trefoil invite relays` prints
     #[arg(long, value_name = "FILE")]
     pub bootstrap_file: Option<PathBuf>,
     /// Find relays on the local network while none is known, by their beacons: this only listens
@@ -219,11 +177,6 @@ pub struct Network {
     /// The congestion control of links to guards: tolerant (of lost packets), cubic, or bbr, which is unfair to others
     #[arg(long, default_value = "tolerant", value_name = "NAME")]
     pub congestion: Congestion,
-}
-
-fn parse_relays(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=INVITE_RELAYS).contains(number));
-    number.ok_or_else(|| format!("expected a number from 1 to {INVITE_RELAYS}"))
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {

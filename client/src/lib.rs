@@ -5,6 +5,7 @@
 mod build;
 mod circuit;
 pub mod cli;
+pub mod commands;
 pub mod control;
 pub mod demo;
 mod directory;
@@ -15,6 +16,7 @@ pub mod invite;
 mod listener;
 mod local;
 mod pool;
+pub mod profile;
 pub mod proxy;
 mod pulse;
 mod race;

@@ -21,6 +21,8 @@ pub struct Caller {
     writer: OwnedWriteHalf,
     calls: u64,
     events: VecDeque<Event>,
+    /// What has come of a line.
+    partial: Vec<u8>,
 }
 
 /// Why there is no answer.
@@ -52,7 +54,7 @@ impl Caller {
     /// Over this connection.
     pub fn on(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
-        Self { reader: BufReader::new(reader), writer, calls: 0, events: VecDeque::new() }
+        Self { reader: BufReader::new(reader), writer, calls: 0, events: VecDeque::new(), partial: Vec::new() }
     }
 
     /// Asks, and waits for the answer.
@@ -74,7 +76,7 @@ impl Caller {
         }
     }
 
-    /// The next event, after [`Request::Follow`]. Cancel-safe only where the caller ends then.
+    /// The next event, after [`Request::Follow`]. Nothing is lost when this is cancelled.
     ///
     /// # Errors
     /// [`CallError`].
@@ -89,11 +91,39 @@ impl Caller {
     }
 
     async fn line(&mut self) -> Result<Line, CallError> {
-        let mut line = Vec::new();
-        (&mut self.reader).take(CONTROL_LINE as u64).read_until(b'\n', &mut line).await?;
+        let room = CONTROL_LINE.saturating_sub(self.partial.len()) as u64;
+        (&mut self.reader).take(room).read_until(b'\n', &mut self.partial).await?; // what was cancelled goes on
+        let line = std::mem::take(&mut self.partial);
         if line.last() != Some(&b'\n') {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         Ok(serde_json::from_slice(&line)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_of_which_half_has_come_is_not_lost_when_nobody_waits_any_more() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut caller = Caller::on(ours);
+        theirs.write_all(b"{\"event\":{\"mis").await.unwrap();
+        timeout(Duration::from_secs(1), caller.event()).await.unwrap_err();
+        theirs.write_all(b"sed\":7}}\n").await.unwrap();
+        assert_eq!(caller.event().await.unwrap(), Event::Missed(7));
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_away_in_the_middle_of_a_line_is_gone() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"event\":{\"missed\":7}}").await.unwrap();
+        drop(theirs);
+        assert!(matches!(Caller::on(ours).event().await, Err(CallError::Gone(_))));
     }
 }

@@ -83,3 +83,18 @@ pub const CONTROL_LINE: usize = 16 << 20;
 pub const CONTROL_CALLERS: usize = 32;
 /// Events that wait for a program that follows.
 pub const CONTROL_EVENTS: usize = 1024;
+/// Characters of a profile's name, at most.
+pub const PROFILE_NAME: usize = 32;
+
+// The commands (`client/src/commands.rs`).
+
+/// For the program that `inbox --notify` runs for one letter.
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Letters that `history` shows and `chat` begins with, unless more are asked for.
+pub const HISTORY_SHOWN: usize = 100;
+/// Letters that `chat` keeps on its screen.
+pub const CHAT_KEPT: usize = 2000;
+/// Bytes of a passphrase, at most.
+pub const PASSPHRASE: usize = 1024;
+/// Seconds that an invite counts, at most.
+pub const INVITE_LONGEST: u64 = 365 * 24 * 3600;

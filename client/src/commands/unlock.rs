@@ -1,0 +1,185 @@
+//! Unlocking: how a command learns the passphrase of a profile.
+//!
+//! From the terminal without an echo, from the first line of a file, or not at all, where a key file opens the profile.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use trefoil_protocol::limits::PASSPHRASE;
+use trefoil_relay::file::check_mode;
+use zeroize::Zeroizing;
+
+use crate::cli::Whose;
+
+/// By what a profile is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A passphrase that the person types.
+    Asked,
+    /// A passphrase in the first line of this file.
+    PassphraseFile(PathBuf),
+    /// This file's bytes.
+    KeyFile(PathBuf),
+}
+
+/// What opens a profile.
+pub enum Opener {
+    /// A passphrase.
+    Passphrase(Zeroizing<String>),
+    /// A key file.
+    KeyFile(PathBuf),
+}
+
+impl Key {
+    /// What the command line says.
+    pub fn of(whose: &Whose) -> Self {
+        match (&whose.passphrase_file, &whose.key_file) {
+            (Some(file), _) => Self::PassphraseFile(file.clone()),
+            (None, Some(file)) => Self::KeyFile(file.clone()),
+            (None, None) => Self::Asked,
+        }
+    }
+
+    /// Opens what is there: asks the person once, if at all.
+    ///
+    /// # Errors
+    /// Where there is no terminal, or the file cannot be read.
+    pub fn open(&self) -> anyhow::Result<Opener> {
+        self.opener(|| ask_hidden("passphrase: "))
+    }
+
+    /// For what is made anew: asks the person twice, if at all.
+    ///
+    /// # Errors
+    /// The same, or both are not the same.
+    pub fn choose(&self) -> anyhow::Result<Opener> {
+        self.opener(|| {
+            let first = ask_hidden("new passphrase: ")?;
+            ensure!(!first.is_empty(), "an empty passphrase protects nothing: choose one, or pass --key-file");
+            ensure!(first == ask_hidden("the same again: ")?, "the two passphrases are not the same: nothing was made");
+            Ok(first)
+        })
+    }
+
+    fn opener(&self, ask: impl FnOnce() -> anyhow::Result<Zeroizing<String>>) -> anyhow::Result<Opener> {
+        Ok(match self {
+            Self::Asked => Opener::Passphrase(ask()?),
+            Self::PassphraseFile(file) => Opener::Passphrase(of_file(file)?),
+            Self::KeyFile(file) => Opener::KeyFile(file.clone()),
+        })
+    }
+}
+
+fn of_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let file = File::open(path).with_context(|| format!("cannot read the passphrase file {}", path.display()))?;
+    let metadata = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    if metadata.is_file() {
+        check_mode(path, &metadata)?; // a pipe of the shell has no mode of its own
+    }
+    let line = first_line(file).with_context(|| format!("cannot use the passphrase file {}", path.display()))?;
+    ensure!(!line.is_empty(), "the first line of {} is empty: the passphrase goes there", path.display());
+    Ok(line)
+}
+
+/// Asks on the terminal, whatever standard input and output are; what is typed is not shown.
+///
+/// # Errors
+/// Where there is no terminal.
+pub fn ask_hidden(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let terminal = terminal.context("there is no terminal to ask: pass --passphrase-file or --key-file")?;
+    let quiet = Quiet::start(&terminal).context("cannot turn off the terminal's echo")?;
+    (&terminal).write_all(prompt.as_bytes())?;
+    let line = first_line(&terminal).context("cannot read from the terminal");
+    (&terminal).write_all(b"\n")?;
+    drop(quiet);
+    line
+}
+
+fn first_line(input: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::with_capacity(PASSPHRASE + 2)); // growing would leave copies behind
+    BufReader::with_capacity(1, input.take(PASSPHRASE as u64 + 2)).read_line(&mut line)?;
+    let end = line.trim_end_matches(['\r', '\n']).len();
+    if end > PASSPHRASE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
+    }
+    line.truncate(end);
+    Ok(line)
+}
+
+/// A terminal that shows nothing of what is typed, until dropped.
+struct Quiet<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> Quiet<'a> {
+    fn start(terminal: &'a File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before); // there is no one left to tell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn passphrase(opener: Opener) -> String {
+        match opener {
+            Opener::Passphrase(passphrase) => passphrase.to_string(),
+            Opener::KeyFile(file) => panic!("a key file: {}", file.display()),
+        }
+    }
+
+    #[test]
+    fn a_passphrase_is_the_first_line_of_a_private_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("passphrase");
+        let key = Key::PassphraseFile(path.clone());
+        assert!(key.open().err().unwrap().to_string().contains("cannot read the passphrase file"));
+        fs::write(&path, "correct horse \nnot this\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(key.open().err().unwrap().to_string().contains("chmod"), "others can read it");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(passphrase(key.open().unwrap()), "correct horse ");
+        fs::write(&path, "\nsecond").unwrap();
+        assert!(key.choose().err().unwrap().to_string().contains("is empty"));
+        fs::write(&path, "x".repeat(PASSPHRASE + 1)).unwrap();
+        assert!(format!("{:#}", key.open().err().unwrap()).contains("too long"));
+    }
+
+    #[test]
+    fn a_line_is_taken_whole_and_never_a_byte_of_the_next() {
+        let mut input = &b"one\r\ntwo\n"[..];
+        assert_eq!(*first_line(&mut input).unwrap(), "one");
+        assert_eq!(*first_line(&mut input).unwrap(), "two");
+        assert_eq!(*first_line(&mut input).unwrap(), "");
+    }
+
+    #[test]
+    fn the_command_line_says_by_what_a_profile_is_opened() {
+        let file = |name: &str| Some(PathBuf::from(name));
+        assert_eq!(Key::of(&Whose::default()), Key::Asked);
+        let whose = Whose { passphrase_file: file("p"), ..Whose::default() };
+        assert_eq!(Key::of(&whose), Key::PassphraseFile("p".into()));
+        let whose = Whose { key_file: file("k"), ..Whose::default() };
+        assert_eq!(Key::of(&whose), Key::KeyFile("k".into()));
+        assert!(matches!(Key::of(&whose).open().unwrap(), Opener::KeyFile(file) if file == Path::new("k")));
+    }
+}
