@@ -182,3 +182,45 @@ pub struct Network {
 fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an IP address and a port, like 127.0.0.1:9150 or [::1]:9150")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_description_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn whose_letters_may_be_said_before_and_after() {
+        for line in ["trefoil contact --profile work list", "trefoil contact list --profile work --json"] {
+            let Ok(Command::Letters(Letters::Contact(contact))) = parse(line) else { panic!("{line}") };
+            assert_eq!(contact.whose.profile.unwrap().to_string(), "work");
+        }
+        assert!(parse("trefoil inbox --passphrase-file a --key-file b").is_err());
+        assert!(parse("trefoil inbox --profile ../x").is_err());
+    }
+
+    #[test]
+    fn all_that_follows_notify_is_the_program() {
+        let line = "trefoil inbox --follow --notify notify-send --icon mail -t 5";
+        let Ok(Command::Letters(Letters::Inbox(inbox))) = parse(line) else { panic!("{line}") };
+        assert_eq!(inbox.notify, ["notify-send", "--icon", "mail", "-t", "5"]);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_with_the_code_for_it() {
+        for line in
+            ["trefoil send", "trefoil send a b --timeout 30", "trefoil history --since soon", "trefoil nonsense"]
+        {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

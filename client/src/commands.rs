@@ -6,6 +6,8 @@
 mod chat;
 mod contact;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod file;
 mod history;
 pub mod id;

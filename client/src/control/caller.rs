@@ -29,13 +29,13 @@ pub struct Caller {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// It was not done.
-    #[error("{0}")]
+    #[error(transparent)]
     Problem(#[from] Problem),
     /// The connection broke.
-    #[error("the running trefoil went away: {0}")]
+    #[error("the running trefoil went away")]
     Gone(#[from] io::Error),
     /// It says something that this program does not understand.
-    #[error("the running trefoil is of another version than this program: {0}")]
+    #[error("the running trefoil is of another version than this program")]
     Words(#[from] serde_json::Error),
     /// It answered something else.
     #[error("the running trefoil is of another version than this program")]
