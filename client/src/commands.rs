@@ -93,14 +93,14 @@ pub async fn run(command: Letters, shutdown: &CancellationToken) -> anyhow::Resu
 
 async fn dispatch(command: Letters, whose: &Whose, out: &mut Output<'_>) -> anyhow::Result<Ended> {
     match command {
-        Letters::Completions(arguments) => return pages::completions(&arguments, out),
-        Letters::Man(arguments) => return pages::man(&arguments, out),
+        Letters::Completions(arguments) => pages::completions(&arguments, out),
+        Letters::Man(arguments) => pages::man(&arguments, out),
         Letters::Invite(arguments) if let InviteWhat::Relays { relays } = arguments.what => {
-            return invite::relays(whose, relays, out);
+            invite::relays(whose, relays, out)
         }
-        Letters::Status(arguments) => return status::run(&arguments, out).await,
-        Letters::Doctor(_) => return doctor::run(whose, out).await,
-        Letters::Id(arguments) if arguments.what.is_offline() => return id::offline(arguments.what, whose, out).await,
+        Letters::Status(arguments) => status::run(&arguments, out).await,
+        Letters::Doctor(_) => doctor::run(whose, out).await,
+        Letters::Id(arguments) if arguments.what.is_offline() => id::offline(arguments.what, whose, out).await,
         command => with_caller(command, whose, out).await,
     }
 }

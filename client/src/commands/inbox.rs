@@ -28,15 +28,8 @@ pub(super) async fn run(arguments: &cli::Inbox, caller: &mut Caller, out: &mut O
         inbox.out.answer(&Answer::Letters(Vec::new()), |_| "no new letters".to_owned())?;
     }
     inbox.show_all(unread).await?;
-    while arguments.follow {
-        match inbox.caller.event().await? {
-            Event::Letter(letter) => inbox.show_all(vec![letter]).await?,
-            Event::Missed(_) => {
-                let unread = inbox.unread().await?;
-                inbox.show_all(unread).await?;
-            }
-            Event::Contact(_) | Event::File(_) => {}
-        }
+    if arguments.follow {
+        inbox.follow().await?;
     }
     Ok(Ended::Done)
 }
@@ -50,6 +43,18 @@ struct Inbox<'a, 'b> {
 }
 
 impl Inbox<'_, '_> {
+    /// Until the connection ends, or nobody looks any more.
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        loop {
+            let letters = match self.caller.event().await? {
+                Event::Letter(letter) => vec![letter],
+                Event::Missed(_) => self.unread().await?,
+                Event::Contact(_) | Event::File(_) => continue,
+            };
+            self.show_all(letters).await?;
+        }
+    }
+
     async fn unread(&mut self) -> anyhow::Result<Vec<Letter>> {
         let request = Request::History { contact: None, since: None, search: None, unread: true, most: None };
         Ok(ask(self.caller, request, letters).await?)

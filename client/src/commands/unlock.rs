@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use trefoil_protocol::limits::PASSPHRASE;
 use trefoil_relay::file::check_mode;
 use zeroize::Zeroizing;
@@ -95,7 +95,7 @@ pub fn ask_hidden(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
     let terminal = terminal.context("there is no terminal to ask: pass --passphrase-file or --key-file")?;
     let quiet = Quiet::start(&terminal).context("cannot turn off the terminal's echo")?;
     (&terminal).write_all(prompt.as_bytes())?;
-    let line = first_line(&terminal).context("cannot read from the terminal");
+    let line = typed_line(&terminal).context("cannot read from the terminal");
     (&terminal).write_all(b"\n")?;
     drop(quiet);
     line
@@ -112,6 +112,26 @@ fn first_line(input: impl Read) -> io::Result<Zeroizing<String>> {
     Ok(line)
 }
 
+/// What a person types up to the end of the line. Keys come one by one, Ctrl-C too: a signal would end the program and
+/// leave the terminal without its echo.
+fn typed_line(mut input: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(PASSPHRASE));
+    let mut key = [0];
+    loop {
+        input.read_exact(&mut key)?;
+        match key[0] {
+            b'\r' | b'\n' => break,
+            CONTROL_C | CONTROL_D => return Err(io::Error::other("interrupted")),
+            CONTROL_U => line.clear(),
+            BACKSPACE | DELETE => while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}, // all of a character
+            _ if line.len() == PASSPHRASE => return Err(io::Error::other("it is too long")),
+            byte => line.push(byte),
+        }
+    }
+    let text = str::from_utf8(&line).map_err(|_| io::Error::other("it is not in UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
 /// A terminal that shows nothing of what is typed, until dropped.
 struct Quiet<'a> {
     terminal: &'a File,
@@ -122,7 +142,9 @@ impl<'a> Quiet<'a> {
     fn start(terminal: &'a File) -> io::Result<Self> {
         let before = tcgetattr(terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
+        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
         Ok(Self { terminal, before })
     }
@@ -133,6 +155,12 @@ impl Drop for Quiet<'_> {
         let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before); // there is no one left to tell
     }
 }
+
+const CONTROL_C: u8 = 3;
+const CONTROL_D: u8 = 4;
+const BACKSPACE: u8 = 8;
+const CONTROL_U: u8 = 21;
+const DELETE: u8 = 127;
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +198,17 @@ mod tests {
         assert_eq!(*first_line(&mut input).unwrap(), "one");
         assert_eq!(*first_line(&mut input).unwrap(), "two");
         assert_eq!(*first_line(&mut input).unwrap(), "");
+    }
+
+    #[test]
+    fn what_is_typed_can_be_mended_and_given_up() {
+        let typed = |keys: &[u8]| typed_line(keys).map(|line| line.to_string());
+        assert_eq!(typed(b"wrong\x15pax\x7fss\nmore").unwrap(), "pass");
+        assert_eq!(typed("aü\u{8}b漢\u{7f}\u{7f}\u{7f}\u{7f}x\r".as_bytes()).unwrap(), "x");
+        assert!(typed(b"half\x03\n").unwrap_err().to_string().contains("interrupted"));
+        assert!(typed(b"half").is_err(), "the terminal is gone");
+        assert!(typed(b"\xff\n").unwrap_err().to_string().contains("UTF-8"));
+        assert!(typed(&[b'x'; PASSPHRASE + 1]).unwrap_err().to_string().contains("too long"));
     }
 
     #[test]
