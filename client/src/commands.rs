@@ -81,6 +81,7 @@ pub async fn run(command: Letters, shutdown: &CancellationToken) -> anyhow::Resu
     let mut out = Output::new(&mut stdout, form, is_terminal);
     let goes_on = command.goes_on();
     let done = match shutdown.run_until_cancelled(dispatch(command, &whose, &mut out)).await {
+        Some(Err(error)) if is_unread(&error) => Ok(Ended::Done),
         Some(done) => done,
         None if goes_on => Ok(Ended::Done),
         None => Err(anyhow::anyhow!("interrupted")),
@@ -89,6 +90,11 @@ pub async fn run(command: Letters, shutdown: &CancellationToken) -> anyhow::Resu
         let _ = out.json(&Failure::of(error)); // the error itself is told, too
     }
     done
+}
+
+/// Whether nobody reads the output any more, as after `| head`: no reason to complain.
+fn is_unread(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 async fn dispatch(command: Letters, whose: &Whose, out: &mut Output<'_>) -> anyhow::Result<Ended> {
@@ -220,6 +226,13 @@ mod tests {
         assert_eq!(told, serde_json::json!({"error": {"code": "unknown_contact", "text": "nobody is called bob"}}));
         assert_eq!(json(Usage("no".into()).into())["error"]["code"], "usage");
         assert_eq!(json(anyhow::anyhow!("no"))["error"]["code"], "failed");
+    }
+
+    #[test]
+    fn an_output_that_nobody_reads_is_no_failure_and_a_socket_that_breaks_is_one() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_unread(&broken().into()) && !is_unread(&CallError::Gone(broken()).into()));
+        assert!(!is_unread(&io::Error::from(io::ErrorKind::StorageFull).into()));
     }
 
     #[test]
