@@ -30,8 +30,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use trefoil_relay::status_socket::Form;
 
+use self::place::Place;
 pub use self::{output::Output, words::visible};
-use self::{output::Versioned, place::Place};
 use crate::{
     cli::{InviteWhat, Letters, Whose},
     control::{Answer, Problem, Request, caller::CallError, caller::Caller},

@@ -10,8 +10,9 @@ use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 use trefoil_protocol::limits::NOTIFY_TIMEOUT;
 
 use super::{
-    Ended, Output, Versioned, ask,
+    Ended, Output, ask,
     history::{in_words, letters},
+    output::line,
 };
 use crate::{
     cli,
@@ -87,7 +88,7 @@ impl Inbox<'_, '_> {
 /// Runs a program that reads the letter from its standard input. No shell is in between: nothing that a letter says is
 /// ever part of a command.
 async fn notify(program: &str, arguments: &[String], letter: &Letter) -> anyhow::Result<()> {
-    let json = serde_json::to_string(&Versioned::new(Answer::Letter(letter.clone())))? + "\n";
+    let json = line(&Answer::Letter(letter.clone()))? + "\n";
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;

@@ -9,6 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 use trefoil_relay::status_socket::Form;
 
+use super::words::escaped;
 use crate::control::{Answer, VERSION};
 
 /// See the file's head.
@@ -23,16 +24,10 @@ pub struct Output<'a> {
 
 /// What programs get: the version, and whatever it is.
 #[derive(Serialize)]
-pub(super) struct Versioned<T> {
+struct Versioned<T> {
     version: u32,
     #[serde(flatten)]
     what: T,
-}
-
-impl<T> Versioned<T> {
-    pub(super) fn new(what: T) -> Self {
-        Self { version: VERSION, what }
-    }
 }
 
 impl<'a> Output<'a> {
@@ -59,8 +54,7 @@ impl<'a> Output<'a> {
 
     /// A line of JSON, with the version in it.
     pub(super) fn json(&mut self, what: &impl Serialize) -> io::Result<()> {
-        let line = serde_json::to_string(&Versioned::new(what)).map_err(io::Error::from)?;
-        self.print(&line)
+        self.print(&line(what)?)
     }
 
     /// Lines for people; an empty text is no line.
@@ -70,6 +64,12 @@ impl<'a> Output<'a> {
         }
         self.out.flush()
     }
+}
+
+/// What programs get, with the version in it, on one line.
+pub(super) fn line(what: &impl Serialize) -> io::Result<String> {
+    let line = serde_json::to_string(&Versioned { version: VERSION, what })?;
+    Ok(escaped(&line))
 }
 
 /// A time as the person's clock shows it.

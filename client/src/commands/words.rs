@@ -28,6 +28,18 @@ pub(super) fn lines(text: &str) -> Vec<String> {
     lines.collect()
 }
 
+/// The same JSON without a raw character of that kind, for where a person looks at what programs get.
+pub(super) fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        match is_hidden(character) {
+            true => escaped.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}"))),
+            false => escaped.push(character),
+        }
+    }
+    escaped
+}
+
 /// Whether it cannot be seen, or changes what others look like.
 fn is_hidden(character: char) -> bool {
     character.is_control()
@@ -54,7 +66,7 @@ const JOINER: char = '\u{200d}';
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
 
@@ -89,6 +101,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn json_means_the_same_without_them(text in any::<String>(), at in 0_u32..0x10_ffff) {
+            let text = text + "\u{202e}\u{9b}\u{e0041}" + &char::from_u32(at).map(String::from).unwrap_or_default();
+            let json = escaped(&serde_json::to_string(&text).unwrap());
+            prop_assert!(!json.chars().any(is_hidden), "{}", json);
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+
         #[test]
         fn nothing_hidden_is_left_of_any_text(text in any::<String>(), at in 0_u32..0x10_ffff) {
             let text = text + &char::from_u32(at).map(String::from).unwrap_or_default();
