@@ -76,7 +76,7 @@ async fn one_that_is_whole_already_is_only_saved() {
 #[tokio::test]
 async fn what_is_not_what_was_offered_is_not_saved() {
     let directory = directory();
-    let mut played = played(vec![file(1, "cat.jpg", FileState::Whole)], b"a virus ");
+    let mut played = played(vec![file(1, "cat.jpg", FileState::Whole)], b"a virus!!");
     let error = accepted(&mut played, "cat.jpg", directory.path()).await.unwrap_err();
     assert!(error.to_string().contains("nothing was saved"), "{error}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
