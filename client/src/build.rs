@@ -16,6 +16,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::{Instant, timeout};
 use trefoil_protocol::{
     cell::{self, Refusal},
+    crypto::Secret,
     entry::RelayEntry,
     handshake::{CircuitKeys, HandshakeError, OriginHandshake, Peer},
     identity::RelayId,
@@ -90,6 +91,8 @@ struct Unfinished {
     backward: BackwardLayers,
     rules: OriginRules,
     hops: Vec<Hop>,
+    /// What claims at the last hop are tied to.
+    binding: Secret,
     rng: StdRng,
 }
 
@@ -127,8 +130,8 @@ pub(crate) async fn build(
         hop(relay, Some(before.id), circuit.extend(relay)).await?;
         made.add();
     }
-    let Unfinished { reader, writer, forward, backward, rules, hops, rng, .. } = circuit;
-    Ok(Parts { reader, writer, forward, backward, rules, hops, rng })
+    let Unfinished { reader, writer, forward, backward, rules, hops, binding, rng, .. } = circuit;
+    Ok(Parts { reader, writer, forward, backward, rules, hops, binding, rng })
 }
 
 /// One hop's making, within its time; what fails is blamed on its relay.
@@ -168,6 +171,7 @@ impl Unfinished {
                         backward: BackwardLayers::default(),
                         rules: OriginRules::new(),
                         hops: Vec::new(),
+                        binding: Secret::default(),
                         rng: StdRng::from_rng(rng),
                     };
                     new.push(keys, guard, started);
@@ -207,6 +211,7 @@ impl Unfinished {
     fn push(&mut self, keys: CircuitKeys, relay: &RelayEntry, started: Instant) {
         self.forward.push(keys.forward);
         self.backward.push(keys.backward);
+        self.binding = keys.binding;
         self.hops.push(Hop { relay: relay.clone(), took: started.elapsed() });
     }
 

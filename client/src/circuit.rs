@@ -17,6 +17,7 @@ use tokio_util::{
 };
 use tracing::debug;
 use trefoil_protocol::{
+    crypto::Secret,
     entry::RelayEntry,
     identity::RelayId,
     limits::{CELL, CELL_BATCH, CIRCUIT_LIFETIME},
@@ -40,6 +41,7 @@ pub(crate) struct Circuit {
     streams: CircuitStreams,
     shared: Arc<Shared>,
     hops: Vec<Hop>,
+    binding: Secret,
     made: Instant,
     closed: CancellationToken,
     _close: DropGuard,
@@ -62,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) backward: BackwardLayers,
     pub(crate) rules: OriginRules,
     pub(crate) hops: Vec<Hop>,
+    /// What claims at the last hop are tied to.
+    pub(crate) binding: Secret,
     pub(crate) rng: StdRng,
 }
 
@@ -109,7 +113,7 @@ impl Circuit {
             Outwards { shared: Arc::clone(&shared), writer: parts.writer, layers: parts.forward, rng: parts.rng };
         tracker.spawn(run(Arc::clone(&shared), inwards, outwards, closed.clone()));
         let (made, _close) = (Instant::now(), closed.clone().drop_guard());
-        Arc::new(Self { streams, shared, hops: parts.hops, made, closed, _close })
+        Arc::new(Self { streams, shared, hops: parts.hops, binding: parts.binding, made, closed, _close })
     }
 
     /// Opens a stream at the last hop; [`Stream::opened`] tells when it is connected.
@@ -138,6 +142,11 @@ impl Circuit {
     /// The relays, guard first.
     pub(crate) fn hops(&self) -> &[Hop] {
         &self.hops
+    }
+
+    /// What claims at the last hop are tied to.
+    pub(crate) fn binding(&self) -> &[u8; 32] {
+        &self.binding
     }
 
     /// Whether any of these relays is on it.

@@ -1,18 +1,20 @@
 //! The command line of `trefoil`. See docs/user-guide.md.
 
+mod letters;
+mod values;
+
 use std::{
     net::{SocketAddr, SocketAddrV4},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use trefoil_protocol::{
-    entry::RelayAddresses,
-    limits::{INVITE_RELAYS, INVITE_SHORT},
-    policy::ExitPolicy,
-    uri::RelayUri,
-};
+use trefoil_protocol::{entry::RelayAddresses, policy::ExitPolicy, uri::RelayUri};
 use trefoil_relay::endpoint::Congestion;
+
+use crate::profile::ProfileName;
+
+pub use self::{letters::*, values::*};
 
 /// Sends TCP through circuits of three relays, so that no one of them knows both you and where you go.
 #[derive(Debug, Parser)]
@@ -39,11 +41,9 @@ pub enum Command {
     Up(Up),
     /// Forward one local TCP port through a circuit
     Forward(Forward),
-    /// Tell how the running up, proxy or forward is: what it knows, and what is wrong if it does not work
-    Status(Status),
-    /// Print some relays of a network, for a friend to get to know it from
-    #[command(after_help = INVITE_HELP)]
-    Invite(Invite),
+    #[command(flatten)]
+    /// Letters, and how things are
+    Letters(Letters),
 }
 
 /// `trefoil demo`
@@ -97,6 +97,53 @@ pub struct Up {
     #[command(flatten)]
     /// The relay beside it
     pub relay: RelayFlags,
+    #[command(flatten)]
+    /// Whose letters come and go
+    pub whose: Opening,
+}
+
+/// Whose letters `trefoil up` sees to, if there is such a profile, and what opens it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Letters")]
+pub struct Opening {
+    /// Which of your identities, which `trefoil id new` has made [default: default, if there is one]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
+    /// A file whose first line is the passphrase, for where nobody can be asked
+    #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
+    pub passphrase_file: Option<PathBuf>,
+    /// The file that opens the profile instead of a passphrase
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// See to no letters, although there is a profile
+    #[arg(long, conflicts_with_all = ["profile", "passphrase_file", "key_file"])]
+    pub no_letters: bool,
+}
+
+impl Network {
+    /// A network and a data directory, and nothing else.
+    pub fn of(network: &Path, data_dir: &Path) -> Self {
+        Self {
+            network: network.to_owned(),
+            bootstrap: Vec::new(),
+            bootstrap_file: None,
+            lan: false,
+            dht: false,
+            dht_bootstrap: Vec::new(),
+            data_dir: Some(data_dir.to_owned()),
+            no_state: false,
+            new_guards: false,
+            congestion: Congestion::default(),
+        }
+    }
+}
+
+impl Up {
+    /// The proxy alone.
+    pub fn only(proxy: Proxy) -> Self {
+        let whose = Opening { no_letters: true, ..Opening::default() };
+        Self { proxy, relay: RelayFlags::default(), whose }
+    }
 }
 
 /// Whether a relay runs beside the client, and how.
@@ -145,46 +192,6 @@ pub struct Forward {
     pub target: String,
 }
 
-/// `trefoil status`
-#[derive(Args, Debug)]
-pub struct Status {
-    /// The network file that the running command was started with
-    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
-    pub network: Option<PathBuf>,
-    /// The data directory of the running command [default: that of the network]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Tell of the relay that runs beside the client instead: that of `trefoil up --relay`
-    #[arg(long)]
-    pub relay: bool,
-    /// Print JSON, for programs
-    #[arg(long)]
-    pub json: bool,
-    /// Print it again every second, until Ctrl-C; what is asked may be started later, or again
-    #[arg(long)]
-    pub follow: bool,
-}
-
-/// `trefoil invite`
-#[derive(Args, Debug)]
-pub struct Invite {
-    /// The network file
-    #[arg(long, value_name = "FILE")]
-    pub network: PathBuf,
-    /// The data directory of a client that has used the network [default: that of the network]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// How many relays
-    #[arg(long, value_name = "N", default_value_t = INVITE_SHORT, value_parser = parse_relays)]
-    pub relays: usize,
-}
-
-const INVITE_HELP: &str = "\
-The relays are drawn at random among those that this client has found to be usable; its guards are among them only by \
-chance. Where it has found none, they are those of the network file. A friend needs the network file, too, saves what \
-is printed as a file, and passes it to `trefoil proxy --bootstrap-file FILE`, or to a relay. Whoever makes an invite \
-decides which relays show the network to whoever uses it: take one from people whom you trust.";
-
 /// Which network, and how to use it.
 #[derive(Args, Debug)]
 pub struct Network {
@@ -194,7 +201,7 @@ pub struct Network {
     /// A relay to get to know the network from, besides those of the file; may be given several times
     #[arg(long, value_name = "URI")]
     pub bootstrap: Vec<RelayUri>,
-    /// A file with more of them, one URI a line and # for comments: what `trefoil invite` prints
+    /// A file with more of them, one URI a line and # for comments: what `trefoil invite relays` prints
     #[arg(long, value_name = "FILE")]
     pub bootstrap_file: Option<PathBuf>,
     /// Find relays on the local network while none is known, by their beacons: this only listens
@@ -221,11 +228,48 @@ pub struct Network {
     pub congestion: Congestion,
 }
 
-fn parse_relays(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=INVITE_RELAYS).contains(number));
-    number.ok_or_else(|| format!("expected a number from 1 to {INVITE_RELAYS}"))
-}
-
 fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an IP address and a port, like 127.0.0.1:9150 or [::1]:9150")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.command)
+    }
+
+    #[test]
+    fn the_description_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn whose_letters_may_be_said_before_and_after() {
+        for line in ["trefoil contact --profile work list", "trefoil contact list --profile work --json"] {
+            let Ok(Command::Letters(Letters::Contact(contact))) = parse(line) else { panic!("{line}") };
+            assert_eq!(contact.whose.profile.unwrap().to_string(), "work");
+        }
+        assert!(parse("trefoil inbox --passphrase-file a --key-file b").is_err());
+        assert!(parse("trefoil inbox --profile ../x").is_err());
+    }
+
+    #[test]
+    fn all_that_follows_notify_is_the_program() {
+        let line = "trefoil inbox --follow --notify notify-send --icon mail -t 5";
+        let Ok(Command::Letters(Letters::Inbox(inbox))) = parse(line) else { panic!("{line}") };
+        assert_eq!(inbox.notify, ["notify-send", "--icon", "mail", "-t", "5"]);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_with_the_code_for_it() {
+        for line in
+            ["trefoil send", "trefoil send a b --timeout 30", "trefoil history --since soon", "trefoil nonsense"]
+        {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
 }

@@ -144,6 +144,11 @@ impl Directory {
         source::lock(&self.view).len()
     }
 
+    /// All records that are known.
+    pub(crate) fn view(&self) -> &Mutex<View> {
+        &self.view
+    }
+
     /// Where addresses are put at which some relay may be.
     pub(crate) fn hints(&self) -> &Arc<Hints> {
         &self.hints

@@ -4,53 +4,47 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-use rand::{SeedableRng, rngs::StdRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use trefoil_client::{
-    cli::{self, Arguments, Command, RelayFlags},
+    cli::{self, Arguments, Command},
+    commands::{self, Ended},
     demo,
     forward::Forward,
-    guards, invite,
+    home::Home,
     proxy::{Exposure, Proxy},
-    state::{self, State},
-    status, target,
+    start, status, target,
     testnet::Testnet,
-    tunnel::{Client, Setup},
     up,
 };
-use trefoil_protocol::{params::NetworkParams, relays::UsableRelay};
-use trefoil_relay::{
-    bootstrap_file, clock::Clock, daemon::Daemon, dht::Dht, lan::Lan, log, network::NetworkFile, open_files,
-    seed::seed, status_socket::Form,
-};
+use trefoil_relay::{daemon::Daemon, log, network::NetworkFile, open_files};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(ended) => ExitCode::from(ended.code()),
         Err(error) => {
             eprintln!("trefoil: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(commands::code_of(&error))
         }
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<Ended> {
     start_log(&arguments.log)?;
     open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let done = runtime.block_on(async {
         let shutdown = on_signal()?;
-        match arguments.command {
+        let done = match arguments.command {
+            Command::Letters(command) => return commands::run(command, &shutdown).await,
             Command::Demo(arguments) => demo::run(&arguments, &shutdown).await,
             Command::Testnet(arguments) => testnet(arguments, &shutdown).await,
-            Command::Status(arguments) => show_status(arguments, &shutdown).await,
-            Command::Invite(arguments) => invite(&arguments),
-            Command::Proxy(proxy) => up(cli::Up { proxy, relay: RelayFlags::default() }, shutdown).await,
+            Command::Proxy(proxy) => up(cli::Up::only(proxy), shutdown).await,
             Command::Up(arguments) => up(arguments, shutdown).await,
             Command::Forward(arguments) => forward(arguments, shutdown).await,
-        }
+        };
+        done.map(|()| Ended::Done)
     });
     runtime.shutdown_background(); // whatever still runs has been told to end, and has nothing to lose
     done
@@ -81,7 +75,7 @@ async fn testnet(arguments: cli::Testnet, shutdown: &CancellationToken) -> anyho
 }
 
 async fn up(arguments: cli::Up, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let cli::Up { proxy: arguments, relay } = arguments;
+    let cli::Up { proxy: arguments, relay, whose } = arguments;
     let exposure = if arguments.expose { Exposure::Everybody } else { Exposure::Loopback };
     let network = NetworkFile::load(&arguments.network.network)?;
     let relay = match relay.wanted() {
@@ -94,116 +88,41 @@ async fn up(arguments: cli::Up, shutdown: CancellationToken) -> anyhow::Result<(
         None => None,
     };
     let own = daemon.iter().map(|daemon| up::own(daemon.entry().clone(), daemon.family())).collect();
-    let client = client(network, arguments.network, own)?;
+    let letters = Home::wanted(&whose, &arguments.network, &network)?;
+    let client = start::client(network, arguments.network, own)?;
     if let Some(daemon) = &daemon {
         say(&format!("relay {} is at {}", daemon.id(), daemon.entry().addresses));
     }
     say(&format!("listening on {} for SOCKS5, SOCKS4a and HTTP CONNECT", proxy.local_addr()));
-    tokio::join!(proxy.run(client.clone(), shutdown.clone()), status::serve(client.clone(), shutdown));
+    let home = letters.map(|letters| letters.move_in(client.clone()));
+    let served = async {
+        let Some(home) = home else { return Ok(()) };
+        say(&format!("letters of the profile \"{}\" come and go", home.profile()));
+        home.serve(shutdown.clone()).await
+    };
+    let (_, _, served) = tokio::join!(
+        proxy.run(client.clone(), shutdown.clone()),
+        status::serve(client.clone(), shutdown.clone()),
+        served
+    );
     let stop = async {
         if let Some(daemon) = daemon {
             daemon.stop().await;
         }
     };
     tokio::join!(client.close(), stop); // each may take most of the time that a person waits
-    Ok(())
+    served
 }
 
 async fn forward(arguments: cli::Forward, shutdown: CancellationToken) -> anyhow::Result<()> {
     let target = target::parse(&arguments.target).with_context(|| format!("{:?} is no target", arguments.target))?;
     let network = NetworkFile::load(&arguments.network.network)?;
     let forward = Forward::bind(arguments.port, target).await?;
-    let client = client(network, arguments.network, Vec::new())?;
+    let client = start::client(network, arguments.network, Vec::new())?;
     say(&format!("listening on {}, forwarding to {}", forward.local_addr(), arguments.target));
     tokio::join!(forward.run(client.clone(), shutdown.clone()), status::serve(client.clone(), shutdown));
     client.close().await;
     Ok(())
-}
-
-async fn show_status(arguments: cli::Status, shutdown: &CancellationToken) -> anyhow::Result<()> {
-    let directory = match (arguments.data_dir, arguments.network) {
-        (Some(directory), _) => directory,
-        (None, Some(network)) => default_directory(&NetworkFile::load(&network)?.params)?
-            .context("a network of local relays has no data directory unless one is named: pass --data-dir")?,
-        (None, None) => anyhow::bail!("which network? pass --network or --data-dir"),
-    };
-    let form = if arguments.json { Form::Json } else { Form::Words };
-    let directory = if arguments.relay { up::relay_directory(&directory) } else { directory };
-    let follow = async {
-        match arguments.relay {
-            true => trefoil_relay::status::follow(&directory, form).await,
-            false => status::follow(&directory, form).await,
-        }
-    };
-    if arguments.follow {
-        shutdown.run_until_cancelled(follow).await;
-    } else if arguments.relay {
-        trefoil_relay::status::show(&directory, form).await?;
-    } else {
-        status::show(&directory, form).await?;
-    }
-    Ok(())
-}
-
-fn invite(arguments: &cli::Invite) -> anyhow::Result<()> {
-    let network = NetworkFile::load(&arguments.network)?;
-    let directory = match &arguments.data_dir {
-        Some(directory) => Some(directory.clone()),
-        None => state::default_directory(&network.params),
-    };
-    let state = match directory.filter(|directory| directory.is_dir()) {
-        Some(directory) => State::open(&directory)?,
-        None => State::none(),
-    };
-    let rng = StdRng::from_seed(seed());
-    let invite = invite::draw(&network, &state, arguments.relays, Clock::System.now(), rng)?
-        .context("no relay is known: use the network first, or a network file that names one")?;
-    let name = &network.params.name;
-    say(&format!(
-        "# Relays of the network \"{name}\", for --bootstrap-file. The network file is needed, too.\n{invite}"
-    ));
-    Ok(())
-}
-
-/// Starts a client that uses neither these relays nor what is near them.
-fn client(network: NetworkFile, arguments: cli::Network, own: Vec<UsableRelay>) -> anyhow::Result<Client> {
-    let state = match (&arguments.data_dir, arguments.no_state) {
-        (_, true) => State::none(),
-        (Some(directory), _) => State::open(directory)?,
-        (None, _) => match default_directory(&network.params)? {
-            Some(directory) => State::open(&directory)?,
-            None => State::none(),
-        },
-    };
-    if state.is_second() {
-        eprintln!(
-            "trefoil: another trefoil uses the same data directory: this one has its guards, and keeps nothing itself"
-        );
-    }
-    let sockets = guards::system_sockets(&network.params, arguments.congestion);
-    let NetworkFile { params, relays } = network;
-    let in_file = match &arguments.bootstrap_file {
-        Some(file) => bootstrap_file::load(file, &params)?,
-        None => Vec::new(),
-    };
-    let named = arguments.bootstrap.into_iter().chain(in_file);
-    let bootstrap = relays.into_iter().chain(named.map(Into::into)).collect();
-    let new_guards = arguments.new_guards;
-    let lan = if arguments.lan { Some(Lan::open()?) } else { None };
-    let dht = arguments.dht.then(|| Dht::new(arguments.dht_bootstrap));
-    let clock = Clock::System;
-    let setup = Setup { params, bootstrap, own, sockets, clock, state, lan, dht, new_guards, seed: seed() };
-    Ok(Client::start(setup)?)
-}
-
-/// Where a client of this network keeps its state. A network of local relays is for trying things out: its relays are
-/// new each time, so nothing is worth keeping.
-fn default_directory(params: &NetworkParams) -> anyhow::Result<Option<PathBuf>> {
-    if params.allow_loopback {
-        return Ok(None);
-    }
-    let directory = state::default_directory(params);
-    directory.map(Some).context("there is no home directory to keep guards in: pass --data-dir, or --no-state")
 }
 
 /// Where a testnet's network file goes.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,9 +22,9 @@ use trefoil_protocol::{
     entry::RelayEntry,
     guard::{GuardSample, NoGuard, SampleRules},
     identity::RelayId,
-    limits::{DIRECTORY_WAIT, MAX_ISOLATIONS, PATH_HOPS, RELAY_FAILURE_MEMORY, SPARE_CIRCUITS},
+    limits::{DIRECTORY_WAIT, MAILBOX_HOPS, MAX_ISOLATIONS, PATH_HOPS, RELAY_FAILURE_MEMORY, SPARE_CIRCUITS},
     message::Target,
-    params::NetworkParams,
+    params::{NetworkId, NetworkParams},
     path::{self, Need, NoPath, PathRules},
     relays::{UsableRelay, UsableRelays},
 };
@@ -52,6 +53,8 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 pub(crate) enum NoCircuit {
     #[error("{0}")]
     NotYet(Arc<str>),
+    #[error("the relay is not in use now")]
+    Unknown,
     #[error("{0}")]
     Guard(#[from] NoGuard),
     #[error("{0}")]
@@ -225,6 +228,11 @@ impl Pool {
         self.guards.close().await;
     }
 
+    /// The network that it is for.
+    pub(crate) fn network(&self) -> NetworkId {
+        self.params.id()
+    }
+
     /// Whether [`Pool::close`] was called.
     pub(crate) fn is_closed(&self) -> bool {
         self.shutdown.is_cancelled()
@@ -321,6 +329,22 @@ impl Pool {
             }
         }
         Err(none.expect("it was tried").into())
+    }
+
+    /// Draws a path to this relay: around all that share a netgroup or family with it, and around those in `avoid`.
+    pub(crate) fn draw_to(&self, last: &RelayId, avoid: &[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit> {
+        let usable = self.usable().ok_or_else(|| NoCircuit::NotYet(Arc::clone(&self.known.borrow().trouble)))?;
+        let last = usable.find(last).ok_or(NoCircuit::Unknown)?;
+        let near = |relay: &&UsableRelay| !relay.is_apart(slice::from_ref(last), self.params.allow_same_netgroup);
+        let near: Vec<_> = usable.iter().filter(near).map(|relay| relay.entry.id).collect();
+        for avoid in [avoid, &[]] {
+            let mut path = self.draw(Need::Any, &[avoid, &near].concat())?;
+            if !path.iter().any(|hop| near.contains(&hop.id)) {
+                path.push(last.entry.clone());
+                return Ok(path);
+            } // else there was no other way around all of them
+        }
+        Err(NoPath::Netgroups { hops: MAILBOX_HOPS }.into())
     }
 
     /// The relays that failed lately, the last one at the end.

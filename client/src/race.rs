@@ -52,19 +52,35 @@ struct Try {
 impl Pool {
     /// Builds a circuit that begins at a guard.
     pub(crate) async fn build(self: &Arc<Self>, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
+        self.race(|suspects| self.draw(need, &[avoid, suspects].concat())).await
+    }
+
+    /// Builds a circuit that begins at a guard and ends at this relay.
+    pub(crate) async fn build_to(self: &Arc<Self>, relay: &RelayId) -> Result<Arc<Circuit>, NoCircuit> {
+        self.race(|suspects| self.draw_to(relay, suspects)).await
+    }
+
+    /// Builds one of the circuits that `draw` draws around relays that may be why others are slow.
+    async fn race(
+        self: &Arc<Self>,
+        draw: impl Fn(&[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit>,
+    ) -> Result<Arc<Circuit>, NoCircuit> {
         self.await_usable().await?;
         let (building, tries) = (JoinSet::new(), Vec::new());
         let mut race = Race { pool: Arc::clone(self), building, tries, last: None };
-        let built = race.run(need, avoid).await;
+        let built = race.run(draw).await;
         race.watch_the_others();
         built
     }
 }
 
 impl Race {
-    async fn run(&mut self, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
+    async fn run(
+        &mut self,
+        draw: impl Fn(&[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit>,
+    ) -> Result<Arc<Circuit>, NoCircuit> {
         while self.tries.len() < CIRCUIT_BUILD_TRIES && !self.pool.is_closed() {
-            match self.pool.draw(need, &[avoid, &self.suspects()].concat()) {
+            match draw(&self.suspects()) {
                 Ok(path) => self.start(path),
                 Err(error) if self.building.is_empty() => return Err(error),
                 Err(_) => {} // what is under way may yet be built

@@ -167,9 +167,14 @@ fn sum(content: &[u8]) -> String {
 /// Where a client of this network keeps its state if nobody says otherwise: by the XDG base directory specification.
 /// `None` where there is no home directory.
 pub fn default_directory(params: &NetworkParams) -> Option<PathBuf> {
+    Some(all_directories()?.join(params.name.as_str()))
+}
+
+/// Where those of all networks are.
+pub fn all_directories() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")))?;
-    Some(data.join("trefoil").join(params.name.as_str()))
+    Some(data.join("trefoil"))
 }
 
 const GUARDS: &str = "guards.toml";

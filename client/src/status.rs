@@ -3,12 +3,12 @@
 //! Specification: docs/user-guide.md, "status". It names no target and no path; guards only by the beginning of their
 //! ids.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use trefoil_protocol::limits::{CLOCK_TOLERANCE, PATH_HOPS};
-use trefoil_relay::status_socket::{self, AskError, Form, SOCKET};
+use trefoil_relay::status_socket::{self, SOCKET};
 
 use crate::tunnel::Client;
 
@@ -114,26 +114,14 @@ pub async fn serve(client: Client, shutdown: CancellationToken) {
     shutdown.run_until_cancelled(status_socket::serve(path, || client.status())).await;
 }
 
-/// Prints how the client is that holds this data directory.
-///
-/// # Errors
-/// [`AskError`].
-pub async fn show(directory: &Path, form: Form) -> Result<(), AskError> {
-    status_socket::show::<Status>(directory, WHO, form).await
-}
-
-/// The same every second, until nobody looks any more; see [`status_socket::follow`].
-pub async fn follow(directory: &Path, form: Form) {
-    status_socket::follow::<Status>(directory, WHO, form).await;
-}
-
-const WHO: &str = "trefoil";
+/// Who tells it.
+pub const WHO: &str = "trefoil";
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn status() -> Status {
+    pub(crate) fn status() -> Status {
         Status {
             network: "test".to_owned(),
             known: 8,

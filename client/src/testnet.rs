@@ -21,6 +21,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     clock::Clock,
     endpoint::Congestion,
+    mailbox::{Mailbox, MailboxOpenError, Terms},
     network::NetworkFile,
     open_files,
     outside::Internet,
@@ -40,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Memory for the circuits of one relay.
 const MEMORY: u64 = 256 << 20;
+/// Room for the letters of one relay, in memory.
+const MAILBOX: u64 = 64 << 20;
 /// What its relays connect to: this machine, and nothing else.
 const EXIT_POLICY: &str = "accept 127.0.0.0/8:*; accept [::1]:*";
 
@@ -63,6 +66,9 @@ pub enum TestnetError {
     /// A relay's socket has no address.
     #[error("a relay's socket has no usable address")]
     Address(#[from] AddressError),
+    /// A relay has no mailboxes.
+    #[error(transparent)]
+    Mailbox(#[from] MailboxOpenError),
     /// They did not find each other.
     #[error("the relays did not find each other within {PATIENCE:?}: is UDP on loopback blocked, or the machine busy?")]
     Apart,
@@ -127,12 +133,15 @@ impl Testnet {
 
 fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>, outlets: usize) -> Result<Bound, TestnetError> {
     let mut rng = StdRng::from_seed(seed());
+    let identity = RelaySecret::generate(&mut rng);
+    let terms = Terms { network: params.id(), identity: RelaySecret::from_bytes(&identity.to_bytes()), size: MAILBOX };
     let setup = Setup {
         params: params.clone(),
-        identity: Arc::new(RelaySecret::generate(&mut rng)),
+        identity: Arc::new(identity),
         onion: OnionSecret::generate(&mut rng).into(),
         exit: EXIT_POLICY.parse::<ExitPolicy>().expect("a good policy"),
         statement: Statement::default(),
+        mailbox: Some(Mailbox::in_memory(terms)?),
         outside,
         outlets,
         memory: MEMORY,

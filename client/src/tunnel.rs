@@ -39,6 +39,7 @@ use crate::{
     directory::{self, Directory},
     guards::Sockets,
     pool::{self, NoCircuit, Pool},
+    rings::Rings,
     state::State,
     status::Status,
 };
@@ -51,6 +52,7 @@ struct Inner {
     pool: Arc<Pool>,
     directory: Arc<Directory>,
     network: String,
+    rings: Rings,
 }
 
 /// What a client is made of.
@@ -144,7 +146,7 @@ impl Client {
         }
         let about = directory::Setup { bootstrap, own, hints, ..directory::Setup::over(saved, params, clock, state) };
         let directory = Directory::start(about, Arc::clone(&pool));
-        let client = Self(Arc::new(Inner { pool, directory, network }));
+        let client = Self(Arc::new(Inner { pool, directory, network, rings: Rings::default() }));
         lan.into_iter().for_each(|lan| client.find_on_lan(lan));
         dht.into_iter().for_each(|dht| client.find_by_dht(dht));
         Ok(client)
@@ -206,6 +208,18 @@ impl Client {
         self.0.directory.state()
     }
 
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.0.pool
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.0.directory
+    }
+
+    pub(crate) fn rings(&self) -> &Rings {
+        &self.0.rings
+    }
+
     fn find_on_lan(&self, lan: Lan) {
         let Inner { pool, directory, .. } = &*self.0;
         let (params, hints) = (directory.network().0.clone(), Arc::clone(directory.hints()));
@@ -227,7 +241,7 @@ impl Client {
 
     /// How it is now, for people.
     pub fn status(&self) -> Status {
-        let Inner { pool, directory, network } = &*self.0;
+        let Inner { pool, directory, network, .. } = &*self.0;
         let usable = pool.usable();
         let (sample, in_use) = (pool.guards.sample(), pool.guards.in_use());
         let report = directory.report();

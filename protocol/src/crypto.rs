@@ -4,6 +4,7 @@
 //! are zeroized when dropped and never printed. It never draws randomness: callers hand in bytes or a generator.
 
 mod blinding;
+mod kept;
 mod once;
 mod xwing;
 
@@ -24,6 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 pub use self::{
     blinding::{BlindFactor, BlindedSigner},
+    kept::{KeptKey, PassphraseCost},
     once::{open_once, seal_once},
     xwing::{XWingSecret, is_xwing_key, seal_to},
 };

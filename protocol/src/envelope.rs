@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     address::Address,
-    blind::BlindUse,
     crypto::{self, BadKey, Forged, XWingSecret},
     limits::{LETTER_SIZES, TAG, XWING_CIPHERTEXT, XWING_KEY},
     params::NetworkId,
     period::Week,
+    ring::Placement,
     wire::Reader,
 };
 
@@ -41,8 +41,9 @@ pub struct Recipient<'a> {
     pub network: &'a NetworkId,
     /// Who.
     pub address: &'a Address,
-    /// At which kind of inbox.
-    pub inbox: BlindUse,
+    /// Which inbox it is left at: sealed for one it is of no use at another, so that none are linked by what they have in
+    /// common.
+    pub inbox: &'a Placement,
     /// Of which week the recipient's prekeys are that it is sealed to.
     pub week: Week,
 }
@@ -136,10 +137,10 @@ impl Recipient<'_> {
         if rightly { Ok(Zeroizing::new(letter.to_vec())) } else { Err(OpenError::Padding) }
     }
 
-    /// `"trefoil/1 envelope" ‖ network id 32 ‖ address 32 ‖ use 1 ‖ week 4`.
+    /// `"trefoil/1 envelope" ‖ network id 32 ‖ address 32 ‖ inbox 37 ‖ week 4`.
     fn info(&self) -> Vec<u8> {
         let Self { network, address, inbox, week } = self;
-        [LABEL, network.as_bytes(), address.as_bytes(), &[*inbox as u8], &week.0.to_le_bytes()].concat()
+        [LABEL, network.as_bytes(), address.as_bytes(), &inbox.encode(), &week.0.to_le_bytes()].concat()
     }
 }
 
@@ -181,12 +182,12 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::address::tests::person;
+    use crate::{address::tests::person, blind::BlindUse, ring::tests::PLACEMENT};
 
     const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
 
     fn recipient(address: &Address) -> Recipient<'_> {
-        Recipient { network: &NETWORK, address, inbox: BlindUse::RequestInbox, week: Week(2900) }
+        Recipient { network: &NETWORK, address, inbox: &PLACEMENT, week: Week(2900) }
     }
 
     fn secret(seed: u8) -> XWingSecret {
@@ -204,7 +205,8 @@ mod tests {
     /// An envelope around these bytes, whatever they are.
     fn around(padded: &[u8]) -> Vec<u8> {
         let address = person(1).address();
-        let info = [&b"trefoil/1 envelope"[..], &[1; 32], address.as_bytes(), &[1, 0x54, 0x0b, 0, 0]].concat();
+        let label = b"trefoil/1 envelope";
+        let info = [&label[..], &[1; 32], address.as_bytes(), &PLACEMENT.encode(), &[0x54, 0x0b, 0, 0]].concat();
         crypto::seal_to(&secret(1).public(), &info, padded, &mut StdRng::seed_from_u64(1)).unwrap()
     }
 
@@ -227,10 +229,13 @@ mod tests {
         let envelope = seal(b"a letter").unwrap();
         let (address, other) = (person(1).address(), person(2).address());
         let own = recipient(&address);
+        let of = Placement { of: BlindUse::RequestInbox, ..PLACEMENT };
+        let next = Placement { period: PLACEMENT.period + 1, ..PLACEMENT };
         let others = [
             Recipient { network: &NetworkId::from_bytes([9; 32]), ..own },
             Recipient { address: &other, ..own },
-            Recipient { inbox: BlindUse::PrivateInbox, ..own },
+            Recipient { inbox: &of, ..own },
+            Recipient { inbox: &next, ..own },
             Recipient { week: Week(2901), ..own },
         ];
         assert_eq!(own.open(&secret(1), &envelope).unwrap().as_slice(), b"a letter");

@@ -3,13 +3,15 @@
 //! Specification: docs/protocol.md, "Letters". Inside the conversation's ratchet, which says who wrote it; so letters are
 //! never signed, and prove nothing to others. Each has one form as bytes. This file never shows or keeps a letter.
 
+mod between;
 mod content;
 mod dispatch;
 
 use std::fmt;
 
 pub use self::{
-    content::{Contact, Content, FileOffer, Introduction, Receipts},
+    between::Between,
+    content::{Contact, Content, FileOffer, Introduction, InviteToken, Receipts, clean, is_plain},
     dispatch::{Dispatch, Form},
 };
 use crate::{puzzle::Hour, wire::Reader};
@@ -52,6 +54,9 @@ pub enum LetterError {
     /// Of another form.
     #[error("a malformed letter")]
     Form,
+    /// Not between these two: whoever sealed it passed on what was written to or by somebody else.
+    #[error("a letter that is not from this writer to this reader")]
+    Between,
 }
 
 impl Letter {

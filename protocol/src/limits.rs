@@ -7,12 +7,13 @@ mod bootstrap;
 mod client;
 mod guards;
 mod letters;
+mod letters_client;
 mod operator;
 mod settling;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-pub use self::{bootstrap::*, client::*, guards::*, letters::*, operator::*, settling::*};
+pub use self::{bootstrap::*, client::*, guards::*, letters::*, letters_client::*, operator::*, settling::*};
 
 /// Bytes of a cell, the only thing that ever travels on a circuit.
 ///

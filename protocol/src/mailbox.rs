@@ -60,7 +60,7 @@ pub enum Request<'a> {
     Publish {
         /// Whose, and of which week.
         placement: Placement,
-        /// For the placement and the record's BLAKE3.
+        /// For the placement and what is [`left`](crate::stamp::left) there.
         stamp: Stamp,
         /// The prekeys.
         record: PrekeysRecord,
@@ -69,6 +69,11 @@ pub enum Request<'a> {
     Look {
         /// Whose, and of which week.
         placement: Placement,
+    },
+    /// Which inboxes and prekeys do you keep that I am to keep, too? Only for relays.
+    Kept {
+        /// Where the answer before ended; 0 at first.
+        after: u64,
     },
 }
 
@@ -81,7 +86,7 @@ pub struct Deposit<'a> {
     pub hours: u16,
     /// What it has cost.
     pub postage: Postage,
-    /// The envelope: as many bytes as one of the classes has.
+    /// The envelope: as many bytes as one of the classes has; a stranger's is not of the longest.
     pub envelope: &'a [u8],
 }
 
@@ -134,6 +139,13 @@ pub enum Answer<'a> {
     Published,
     /// To `Look`.
     Prekeys(PrekeysRecord),
+    /// To `Kept`.
+    Kept {
+        /// Where the next question begins; where it began, if there are no more for now.
+        next: u64,
+        /// At most [`MAILBOX_LIST`].
+        placements: Vec<Placement>,
+    },
 }
 
 /// A letter that waits. 37 bytes on the wire.
@@ -171,6 +183,7 @@ const PULL: u8 = 6;
 const TAKE: u8 = 7;
 const PUBLISH: u8 = 8;
 const LOOK: u8 = 9;
+const KEPT: u8 = 10;
 
 const TICKET: usize = 16;
 /// A short letter's deposit fits one `Data` message on a circuit, with the dearer kind of postage.
@@ -219,6 +232,7 @@ impl<'a> Request<'a> {
                 frame.extend(record.as_bytes());
             }
             Self::Look { placement } => frame.extend(placement.encode()),
+            Self::Kept { after } => frame.extend(after.to_le_bytes()),
         }
         frame::finish(frame, MAILBOX_FRAME)
     }
@@ -232,10 +246,14 @@ impl<'a> Request<'a> {
             Self::Take { .. } => TAKE,
             Self::Publish { .. } => PUBLISH,
             Self::Look { .. } => LOOK,
+            Self::Kept { .. } => KEPT,
         }
     }
 
     fn read(kind: u8, body: &mut Reader<'a>) -> Option<Self> {
+        if kind == KEPT {
+            return Some(Self::Kept { after: body.u64()? });
+        }
         let inbox = Placement::decode(body.take_array()?)?;
         let of_prekeys = inbox.of == BlindUse::Prekeys;
         (of_prekeys == matches!(kind, PUBLISH | LOOK)).then_some(())?;
@@ -296,6 +314,11 @@ impl<'a> Answer<'a> {
                 postage.put(&mut frame);
                 put_envelope(&mut frame, envelope);
             }
+            Self::Kept { next, placements } => {
+                frame.extend(next.to_le_bytes());
+                put_count(&mut frame, placements.len());
+                placements.iter().for_each(|placement| frame.extend(placement.encode()));
+            }
         }
         frame::finish(frame, MAILBOX_FRAME)
     }
@@ -312,6 +335,7 @@ impl<'a> Answer<'a> {
             Self::Taken { .. } => TAKE,
             Self::Published => PUBLISH,
             Self::Prekeys(_) => LOOK,
+            Self::Kept { .. } => KEPT,
         }
     }
 
@@ -326,10 +350,16 @@ impl<'a> Answer<'a> {
             PULL => Self::Pulled { next: body.u64()?, letters: letters(body)?, tombstones: tombstones(body)? },
             TAKE => {
                 let of = BlindUse::try_from(body.byte()?).ok()?;
-                Self::Taken { postage: Postage::read(of, body)?, envelope: envelope(body)? }
+                let postage = Postage::read(of, body)?;
+                Self::Taken { postage, envelope: envelope(body).filter(|envelope| postage.is_for(envelope))? }
             }
             PUBLISH => Self::Published,
             LOOK => Self::Prekeys(PrekeysRecord::from_bytes(body.take_array()?)),
+            KEPT => {
+                let (next, count) = (body.u64()?, count(body)?);
+                let placements = (0..count).map(|_| Placement::decode(body.take_array()?)).collect::<Option<_>>()?;
+                Self::Kept { next, placements }
+            }
             _ => return None,
         })
     }
@@ -339,6 +369,7 @@ impl<'a> Deposit<'a> {
     fn put(&self, frame: &mut Vec<u8>) {
         assert!((1..=LETTER_HOURS).contains(&self.hours), "a letter is kept for 1 to {LETTER_HOURS} hours");
         assert_eq!(self.inbox.of, self.postage.of(), "strangers have stamps, contacts have tickets");
+        assert!(self.postage.is_for(self.envelope), "strangers send no long letters");
         frame.extend(self.inbox.encode());
         frame.extend(self.hours.to_le_bytes());
         self.postage.put(frame);
@@ -348,7 +379,8 @@ impl<'a> Deposit<'a> {
     fn read(inbox: Placement, body: &mut Reader<'a>) -> Option<Self> {
         let hours = body.u16().filter(|hours| (1..=LETTER_HOURS).contains(hours))?;
         let postage = Postage::read(inbox.of, body)?;
-        Some(Self { inbox, hours, postage, envelope: envelope(body)? })
+        let envelope = envelope(body).filter(|envelope| postage.is_for(envelope))?;
+        Some(Self { inbox, hours, postage, envelope })
     }
 }
 
@@ -359,6 +391,11 @@ impl Postage {
             Self::Stamp(_) => BlindUse::RequestInbox,
             Self::Ticket(_) => BlindUse::PrivateInbox,
         }
+    }
+
+    /// Whether letters of this size have such postage: long ones are contacts' alone.
+    pub fn is_for(&self, envelope: &[u8]) -> bool {
+        matches!(self, Self::Ticket(_)) || envelope.len() < SizeClass::Long.bytes()
     }
 
     fn put(&self, frame: &mut Vec<u8>) {
@@ -390,7 +427,7 @@ fn decode<'a, T>(
     read: impl FnOnce(u8, &mut Reader<'a>) -> Option<T>,
 ) -> Result<T, MailboxError> {
     let (kind, body) = frame.split_first().ok_or(MailboxError::Length(0))?;
-    if !(first..=LOOK).contains(kind) {
+    if !(first..=KEPT).contains(kind) {
         return Err(MailboxError::Type(*kind));
     }
     let mut body = Reader::new(body);

@@ -15,7 +15,8 @@ pub struct Day(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Week(pub u32);
 
-/// By how many seconds the weeks of an inbox begin before those of the Unix epoch; below a week.
+/// By how many seconds the weeks of an inbox begin before those of the Unix epoch: 0, 6, 12 … hours, below a week. To the
+/// second it would tell inboxes of one owner from all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WeekOffset(u32);
 
@@ -49,10 +50,10 @@ impl Week {
 }
 
 impl WeekOffset {
-    /// The offset of whoever has this secret: `BLAKE3("trefoil/1 week" ‖ secret)[..4]` modulo a week.
+    /// The offset of whoever has this secret: `BLAKE3("trefoil/1 week" ‖ secret)[..4]` modulo 28, times six hours.
     pub fn of(secret: &Secret) -> Self {
         let [a, b, c, d, ..] = crypto::blake3(&[LABEL, &**secret]);
-        Self(u32::from_le_bytes([a, b, c, d]) % WEEK_SECONDS)
+        Self(u32::from_le_bytes([a, b, c, d]) % (WEEK_SECONDS / STEP) * STEP)
     }
 }
 
@@ -64,6 +65,7 @@ const LABEL: &[u8] = b"trefoil/1 week";
 const DAY: u64 = 24 * 3600;
 const WEEK_SECONDS: u32 = 7 * 24 * 3600;
 const WEEK: u64 = WEEK_SECONDS as u64;
+const STEP: u32 = 6 * 3600;
 
 #[cfg(test)]
 mod tests {
@@ -92,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_spread_over_the_week() {
+    fn offsets_are_spread_over_the_week_in_steps_that_many_inboxes_share() {
         let offset = |seed: u8| WeekOffset::of(&Zeroizing::new([seed; 32])).0;
-        let days: BTreeSet<_> = (0..100).map(|seed| offset(seed) / 86_400).collect();
-        assert_eq!(days, (0..7).collect());
+        let quarters: BTreeSet<_> = (0..=255).map(offset).collect();
+        assert_eq!(quarters, (0..28).map(|quarter| quarter * 21_600).collect());
         let hash = crypto::blake3(&[b"trefoil/1 week", &[9; 32]]);
-        assert_eq!(offset(9), u32::from_le_bytes(*hash.first_chunk().unwrap()) % 604_800);
+        assert_eq!(offset(9), u32::from_le_bytes(*hash.first_chunk().unwrap()) % 28 * 21_600);
     }
 
     #[test]

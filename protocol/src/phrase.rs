@@ -51,6 +51,11 @@ impl Phrase {
         Self(entropy)
     }
 
+    /// Its entropy: whoever has it is the person.
+    pub fn entropy(&self) -> &Secret {
+        &self.0
+    }
+
     /// Reads words, in either case, with any white space between them.
     ///
     /// # Errors

@@ -8,7 +8,9 @@ use std::fmt;
 use crate::{
     crypto,
     envelope::LetterId,
+    epoch::UnixSeconds,
     identity::{RelayId, RelaySecret},
+    limits::CLOCK_TOLERANCE,
     params::NetworkId,
     puzzle::Hour,
     ring::Placement,
@@ -33,6 +35,13 @@ impl Receipt {
         expiry: Hour,
     ) -> Self {
         Self { expiry, signature: mailbox.sign(LABEL, &message(network, inbox, letter, expiry)) }
+    }
+
+    /// Whether the letter is kept for as long as its sender asked for, by a clock that may be wrong. If not, somebody asked
+    /// for less first, or the mailbox has no such time: it does not count as accepted there.
+    pub fn keeps(&self, hours: u16, now: UnixSeconds) -> bool {
+        let asked = now.plus(u64::from(hours) * 3600).0.saturating_sub(CLOCK_TOLERANCE);
+        self.expiry >= Hour::of_unix(asked.saturating_add(3599))
     }
 
     /// Whether this mailbox signed it, for this letter and inbox.
@@ -84,5 +93,15 @@ mod tests {
         let receipt = Receipt::sign(&secret, &NETWORK, &PLACEMENT, &LETTER, Hour(0x0007_a120));
         let message = [&[1; 32][..], &[2, 0x54, 0x0b, 0, 0], &[7; 32], &[2; 32], &[0x20, 0xa1, 7, 0]].concat();
         assert!(crypto::verify(secret.id().as_bytes(), b"trefoil/1 receipt", &message, &receipt.signature));
+    }
+
+    #[test]
+    fn a_receipt_keeps_a_letter_for_what_was_asked_give_or_take_the_clocks() {
+        let receipt = |expiry| Receipt { expiry: Hour(expiry), signature: [0; 64] };
+        let now = UnixSeconds(500_000 * 3600 + 1800);
+        for (expiry, keeps) in [(500_336, true), (500_337, true), (500_335, false), (500_001, false)] {
+            assert_eq!(receipt(expiry).keeps(336, now), keeps, "{expiry}");
+        }
+        assert!(!receipt(500_336).keeps(336, now.plus(1)), "it is kept until the hour after");
     }
 }

@@ -6,8 +6,9 @@
 
 use crate::{
     crypto,
-    envelope::LetterId,
-    limits::{STAMP_BITS, STAMPS_CHEAP},
+    envelope::{LetterId, SizeClass},
+    identity::RelayId,
+    limits::{LIST_ROOM, STAMP_BITS, STAMP_MIDDLE, STAMPS_CHEAP, TICKETS_BITS, TICKETS_BOUGHT},
     params::NetworkId,
     period::Day,
     ring::Placement,
@@ -29,7 +30,7 @@ pub struct Stamped<'a> {
     pub network: &'a NetworkId,
     /// For which inbox.
     pub inbox: &'a Placement,
-    /// For which letter, or what else is left there, by its BLAKE3.
+    /// For which letter, or what else is [`left`] there.
     pub letter: &'a LetterId,
 }
 
@@ -52,13 +53,68 @@ pub enum StampError {
     Bits(u32),
 }
 
-/// What a stamp for an inbox costs, in zero bits, after so many letters with stamps have come for it that day.
+/// How much of a mailbox's room for deposits is taken, in steps: what one letter takes does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fullness(u8);
+
+impl Fullness {
+    /// Less than five eighths are taken.
+    pub const LOW: Self = Self(0);
+
+    /// So many bytes of so many.
+    pub fn of(taken: u64, size: u64) -> Self {
+        let eighths = taken.saturating_mul(8) / size.max(1);
+        Self(match eighths {
+            0..=4 => 0,
+            5 => 1,
+            6 => 2,
+            _ => 4,
+        })
+    }
+}
+
+/// What a stamp for an inbox costs, in zero bits, after so many letters with stamps have come for it that day, where
+/// there is room.
 ///
 /// The least price for the first [`STAMPS_CHEAP`], one bit more with each doubling, and never above the highest price.
 pub fn price(deposits: u32) -> u8 {
     let doublings = (deposits / STAMPS_CHEAP).checked_ilog2().map_or(0, |doublings| doublings + 1);
     let above = u8::try_from(doublings).unwrap_or(u8::MAX);
-    STAMP_BITS.start().saturating_add(above).min(*STAMP_BITS.end())
+    bounded(STAMP_BITS.start().saturating_add(above))
+}
+
+/// What a stranger's letter of this class costs, by [`price`] and by how full the mailbox is. `None`: strangers do not send
+/// such letters.
+pub fn letter_price(class: SizeClass, deposits: u32, fullness: Fullness) -> Option<u8> {
+    let above = match class {
+        SizeClass::Short => 0,
+        SizeClass::Middle => STAMP_MIDDLE,
+        SizeClass::Long => return None,
+    };
+    Some(bounded(price(deposits).saturating_add(above).saturating_add(fullness.0)))
+}
+
+/// What a list of tickets costs at least.
+pub fn list_price(fullness: Fullness) -> u8 {
+    bounded(TICKETS_BITS.saturating_add(fullness.0))
+}
+
+/// How many bytes of disk letters have whose tickets are in a list that was paid with so many bits: none below the price,
+/// [`TICKETS_BOUGHT`] for it, twice as many for each bit more, and never above [`LIST_ROOM`].
+pub fn bought(bits: u32, fullness: Fullness) -> u64 {
+    let above = bits.checked_sub(list_price(fullness).into());
+    above.map_or(0, |above| TICKETS_BOUGHT.saturating_mul(1 << above.min(32)).min(LIST_ROOM))
+}
+
+/// What stands in the place of the letter in the stamp for a list of tickets, or for prekeys: they are left at one mailbox,
+/// and the work is of no use at another. `BLAKE3("trefoil/1 left" ‖ RelayId 32 ‖ list 1 ‖ hashes or record)`, with list 0
+/// for prekeys.
+pub fn left(mailbox: &RelayId, list: u8, what: &[u8]) -> LetterId {
+    LetterId::from_bytes(crypto::blake3(&[LEFT_LABEL, mailbox.as_bytes(), &[list], what]))
+}
+
+fn bounded(bits: u8) -> u8 {
+    bits.min(*STAMP_BITS.end())
 }
 
 impl Stamp {
@@ -89,11 +145,12 @@ impl Stamp {
         if self.day.0.abs_diff(today.0) > 1 {
             return Err(StampError::Day);
         }
-        let bits = self.bits(stamped);
+        let bits = self.worth(stamped);
         if bits >= price.into() { Ok(()) } else { Err(StampError::Bits(bits)) }
     }
 
-    fn bits(&self, stamped: &Stamped<'_>) -> u32 {
+    /// How many bits it is worth, whatever its day.
+    pub fn worth(&self, stamped: &Stamped<'_>) -> u32 {
         let Stamped { network, inbox, letter } = stamped;
         let hash = crypto::blake3(&[LABEL, network.as_bytes(), &inbox.encode(), letter.as_bytes(), &self.encode()]);
         crypto::leading_zeros(&hash)
@@ -111,12 +168,13 @@ impl<'a> Minting<'a> {
         (0..hashes).find_map(|_| {
             let stamp = self.next;
             self.next.nonce = stamp.nonce.wrapping_add(1);
-            (stamp.bits(&self.stamped) >= self.bits.into()).then_some(stamp)
+            (stamp.worth(&self.stamped) >= self.bits.into()).then_some(stamp)
         })
     }
 }
 
 const LABEL: &[u8] = b"trefoil/1 stamp";
+const LEFT_LABEL: &[u8] = b"trefoil/1 left";
 
 #[cfg(test)]
 mod tests {
@@ -190,5 +248,43 @@ mod tests {
         }
         assert_eq!(price(u32::MAX), most);
         assert!((0..=1_000_000).is_sorted_by_key(price));
+    }
+
+    #[test]
+    fn a_longer_letter_and_a_full_mailbox_cost_more_and_strangers_do_not_send_the_longest() {
+        let [low, some, more, full] = [0, 5, 6, 7].map(|eighths| Fullness::of(eighths, 8));
+        assert_eq!((low, Fullness::of(8, 8), Fullness::of(1, 0)), (Fullness::LOW, full, full));
+        let prices = [low, some, more, full].map(|fullness| letter_price(SizeClass::Short, 64, fullness).unwrap());
+        assert_eq!(prices, [17, 18, 19, 21]);
+        assert_eq!(letter_price(SizeClass::Middle, 0, low), Some(18));
+        assert_eq!(letter_price(SizeClass::Middle, u32::MAX, full), Some(26));
+        assert_eq!(letter_price(SizeClass::Long, 0, low), None);
+        assert_eq!([low, some, more, full].map(list_price), [18, 19, 20, 22]);
+    }
+
+    #[test]
+    fn no_letter_shows_in_the_price_but_at_the_steps() {
+        let steps = (0..1 << 12).map(|taken| Fullness::of(taken, 1 << 12)).collect::<Vec<_>>();
+        assert_eq!(steps.windows(2).filter(|pair| pair[0] != pair[1]).count(), 3);
+    }
+
+    #[test]
+    fn room_is_bought_in_proportion_to_the_work_and_has_an_end() {
+        let bought = |bits| bought(bits, Fullness::LOW);
+        assert_eq!(
+            [17, 18, 19, 23, 24, 25, 255].map(bought),
+            [0, 256 << 10, 512 << 10, 8 << 20, 16 << 20, 16 << 20, 16 << 20]
+        );
+        let full = super::bought(22, Fullness::of(1, 1));
+        assert_eq!((full, super::bought(21, Fullness::of(1, 1))), (256 << 10, 0), "dearer where room is rare");
+    }
+
+    #[test]
+    fn what_is_left_at_one_mailbox_has_another_name_at_another_and_in_another_list() {
+        let mailbox = RelayId::from_bytes([3; 32]);
+        let bytes = [&b"trefoil/1 left"[..], &[3; 32], &[5], b"hashes"].concat();
+        assert_eq!(*left(&mailbox, 5, b"hashes").as_bytes(), crypto::blake3(&[&bytes]));
+        let others = [left(&RelayId::from_bytes([4; 32]), 5, b"hashes"), left(&mailbox, 6, b"hashes")];
+        assert!(!others.contains(&left(&mailbox, 5, b"hashes")));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     crypto::{self, Secret},
     identity::RelayId,
     limits::TICKETS_LISTED,
-    period::Week,
+    ring::Placement,
 };
 
 /// What a person gives to one contact, who makes tickets from it.
@@ -28,9 +28,20 @@ pub struct Ticket(pub [u8; 16]);
 pub struct TicketHash(pub [u8; 16]);
 
 /// What the owner registers with one mailbox: [`TICKETS_LISTED`] hashes in the order of their bytes, some of which are
-/// of no ticket, so that neither their number nor their places tell how many contacts there are.
+/// of tickets that nobody has, so that neither their number nor their places tell how many contacts there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketList(Vec<TicketHash>);
+
+/// Which list of tickets: of which inbox, at which mailbox, and which of the inbox's lists there.
+#[derive(Clone, Copy, Debug)]
+pub struct ListOf<'a> {
+    /// The inbox.
+    pub inbox: &'a Placement,
+    /// The mailbox.
+    pub mailbox: &'a RelayId,
+    /// The list: below [`TICKET_LISTS`](crate::limits::TICKET_LISTS).
+    pub list: u8,
+}
 
 /// There are more tickets than a list has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,10 +66,11 @@ impl TicketKey {
         &self.0
     }
 
-    /// The ticket of this number, for the inbox of this week at this mailbox:
-    /// `BLAKE3("trefoil/1 ticket" ‖ key 32 ‖ week 4 ‖ number 2 ‖ RelayId 32)[..16]`.
-    pub fn ticket(&self, week: Week, number: u16, mailbox: &RelayId) -> Ticket {
-        let parts = [LABEL, &*self.0, &week.0.to_le_bytes(), &number.to_le_bytes(), mailbox.as_bytes()];
+    /// The ticket of this number, for this inbox at this mailbox:
+    /// `BLAKE3("trefoil/1 ticket" ‖ key 32 ‖ inbox 37 ‖ number 2 ‖ RelayId 32)[..16]`. With the inbox in it, no two inboxes
+    /// of one owner have a hash in common.
+    pub fn ticket(&self, inbox: &Placement, number: u16, mailbox: &RelayId) -> Ticket {
+        let parts = [LABEL, &*self.0, &inbox.encode(), &number.to_le_bytes(), mailbox.as_bytes()];
         Ticket(half(crypto::blake3(&parts)))
     }
 }
@@ -74,18 +86,19 @@ impl TicketList {
     /// Bytes of its form.
     pub const LENGTH: usize = TICKETS_LISTED * 16;
 
-    /// The list of these contacts' tickets by their numbers, filled up with hashes of none.
+    /// The list of these contacts' tickets by their numbers, filled up with hashes of tickets that nobody has: they are made
+    /// from `fill`, a key that the owner gives to nobody. So one who registers the same contacts again registers the same
+    /// bytes, and two lists that are compared do not tell which hashes are real.
     ///
     /// # Errors
     /// [`TooManyTickets`] where they do not fit.
     pub fn new<'k>(
         grants: impl IntoIterator<Item = (&'k TicketKey, Range<u16>)>,
-        week: Week,
-        mailbox: &RelayId,
-        rng: &mut impl CryptoRng,
+        of: &ListOf<'_>,
+        fill: &TicketKey,
     ) -> Result<Self, TooManyTickets> {
         let tickets = |(key, numbers): (&'k TicketKey, Range<u16>)| {
-            numbers.map(move |number| key.ticket(week, number, mailbox).hash())
+            numbers.map(move |number| key.ticket(of.inbox, number, of.mailbox).hash())
         };
         let mut hashes: Vec<_> = grants.into_iter().flat_map(tickets).collect();
         if hashes.len() > TICKETS_LISTED {
@@ -93,11 +106,10 @@ impl TicketList {
         }
         hashes.sort_unstable();
         hashes.dedup();
-        while hashes.len() < TICKETS_LISTED {
-            let mut none = [0; 16];
-            rng.fill_bytes(&mut none);
-            hashes.push(TicketHash(none));
-        }
+        let left = TICKETS_LISTED.saturating_sub(hashes.len());
+        // each list has numbers of its own: what two lists had in common would not be real
+        let numbers = (0..=u16::MAX).skip(usize::from(of.list) * TICKETS_LISTED).take(left);
+        hashes.extend(numbers.map(|number| fill.ticket(of.inbox, number, of.mailbox).hash()));
         hashes.sort_unstable();
         Ok(Self(hashes))
     }
@@ -158,16 +170,18 @@ pub(crate) mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
+    use crate::{limits::TICKET_LISTS, ring::tests::PLACEMENT};
 
     const MAILBOX: RelayId = RelayId::from_bytes([2; 32]);
-    const WEEK: Week = Week(2900);
+    const OTHER: Placement = Placement { period: 2901, ..PLACEMENT };
+    const LIST: ListOf<'static> = ListOf { inbox: &PLACEMENT, mailbox: &MAILBOX, list: 0 };
 
     fn key(seed: u8) -> TicketKey {
         TicketKey::from_bytes(&[seed; 32])
     }
 
     fn list_of(grants: &[(&TicketKey, Range<u16>)]) -> Result<TicketList, TooManyTickets> {
-        TicketList::new(grants.iter().cloned(), WEEK, &MAILBOX, &mut StdRng::seed_from_u64(1))
+        TicketList::new(grants.iter().cloned(), &LIST, &key(99))
     }
 
     /// A list in which the first 100 tickets of the key `[1; 32]` are.
@@ -175,22 +189,26 @@ pub(crate) mod tests {
         list_of(&[(&key(1), 0..100)]).unwrap()
     }
 
+    fn hashes(list: &TicketList) -> BTreeSet<TicketHash> {
+        list.iter().copied().collect()
+    }
+
     #[test]
     fn a_ticket_and_its_hash_are_those_of_the_specification() {
-        let ticket = key(1).ticket(WEEK, 3, &MAILBOX);
-        let bytes = [&b"trefoil/1 ticket"[..], &[1; 32], &[0x54, 0x0b, 0, 0], &[3, 0], &[2; 32]].concat();
+        let ticket = key(1).ticket(&PLACEMENT, 3, &MAILBOX);
+        let bytes = [&b"trefoil/1 ticket"[..], &[1; 32], &PLACEMENT.encode(), &[3, 0], &[2; 32]].concat();
         assert_eq!(ticket.0, crypto::blake3(&[&bytes])[..16]);
         assert_eq!(ticket.hash().0, crypto::blake3(&[b"trefoil/1 ticket hash", &ticket.0])[..16]);
     }
 
     #[test]
-    fn each_contact_week_number_and_mailbox_has_another_ticket() {
+    fn each_contact_inbox_number_and_mailbox_has_another_ticket() {
         let tickets = [
-            key(1).ticket(WEEK, 3, &MAILBOX),
-            key(2).ticket(WEEK, 3, &MAILBOX),
-            key(1).ticket(WEEK.plus(1), 3, &MAILBOX),
-            key(1).ticket(WEEK, 4, &MAILBOX),
-            key(1).ticket(WEEK, 3, &RelayId::from_bytes([3; 32])),
+            key(1).ticket(&PLACEMENT, 3, &MAILBOX),
+            key(2).ticket(&PLACEMENT, 3, &MAILBOX),
+            key(1).ticket(&OTHER, 3, &MAILBOX),
+            key(1).ticket(&PLACEMENT, 4, &MAILBOX),
+            key(1).ticket(&PLACEMENT, 3, &RelayId::from_bytes([3; 32])),
         ];
         assert_eq!(tickets.iter().map(|ticket| ticket.0).collect::<BTreeSet<_>>().len(), 5);
     }
@@ -199,9 +217,23 @@ pub(crate) mod tests {
     fn a_list_holds_what_was_granted_and_nothing_else() {
         let list = list_of(&[(&key(1), 0..100), (&key(2), 50..60)]).unwrap();
         for number in 0..200 {
-            let holds = |seed: u8| list.holds(&key(seed).ticket(WEEK, number, &MAILBOX));
+            let holds = |seed: u8| list.holds(&key(seed).ticket(&PLACEMENT, number, &MAILBOX));
             assert_eq!((holds(1), holds(2), holds(3)), (number < 100, (50..60).contains(&number), false));
         }
+    }
+
+    #[test]
+    fn who_registers_again_registers_the_same_and_other_lists_have_nothing_in_common_with_it() {
+        let made = |of: &ListOf<'_>| TicketList::new([(&key(1), 0..100)], of, &key(99)).unwrap();
+        assert_eq!(made(&LIST), made(&LIST));
+        let mailbox = RelayId::from_bytes([3; 32]);
+        for other in [ListOf { inbox: &OTHER, ..LIST }, ListOf { mailbox: &mailbox, ..LIST }] {
+            assert!(hashes(&made(&LIST)).is_disjoint(&hashes(&made(&other))), "{other:?}");
+        }
+        let none = |list| hashes(&TicketList::new([], &ListOf { list, ..LIST }, &key(99)).unwrap());
+        let all: Vec<_> = (0..TICKET_LISTS).map(none).collect();
+        assert!(all.iter().enumerate().all(|(at, one)| all[..at].iter().all(|other| one.is_disjoint(other))));
+        assert!(all.iter().all(|one| one.len() == TICKETS_LISTED));
     }
 
     #[test]
@@ -218,7 +250,7 @@ pub(crate) mod tests {
         }
         assert_eq!(list_of(&[(&key(1), 0..all), (&key(2), 0..1)]), Err(TooManyTickets(TICKETS_LISTED + 1)));
         let twice = list_of(&[(&key(1), 0..10), (&key(1), 5..15)]).unwrap();
-        assert_eq!(twice.iter().collect::<BTreeSet<_>>().len(), TICKETS_LISTED);
+        assert_eq!(hashes(&twice).len(), TICKETS_LISTED);
     }
 
     #[test]
@@ -237,7 +269,7 @@ pub(crate) mod tests {
     #[test]
     fn keys_and_tickets_do_not_print_themselves() {
         let key = TicketKey::generate(&mut StdRng::seed_from_u64(1));
-        assert_eq!(format!("{key:?} {:?}", key.ticket(WEEK, 1, &MAILBOX)), "TicketKey(..) Ticket(..)");
+        assert_eq!(format!("{key:?} {:?}", key.ticket(&PLACEMENT, 1, &MAILBOX)), "TicketKey(..) Ticket(..)");
         assert_ne!(key.as_bytes(), TicketKey::generate(&mut StdRng::seed_from_u64(2)).as_bytes());
     }
 }

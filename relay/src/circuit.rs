@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use trefoil_protocol::{
     cell::{self, Create, Refusal},
+    crypto::Secret,
     handshake::{self, CircuitKeys, HandshakeError},
-    limits::DIRECTORY_STREAMS,
+    limits::{DIRECTORY_STREAMS, MAILBOX_STREAMS},
     message::{ExtendError, MessageError, Reason},
     onion::{BackwardLayer, Cell, ForwardLayer, LayerError},
     puzzle::Puzzle,
@@ -53,6 +54,10 @@ pub(crate) struct Shared {
     pub(crate) outlets: CircuitOutlets,
     /// Places for its streams to the directory.
     pub(crate) askers: Semaphore,
+    /// Places for its streams to the mailbox.
+    pub(crate) mailbox_places: Semaphore,
+    /// What claims on this circuit are tied to; there once the handshake is done.
+    pub(crate) binding: OnceLock<Secret>,
     pub(crate) closed: CancellationToken,
     /// Why the task that ended first did, for both halves of the link towards the origin.
     reason: OnceLock<CloseReason>,
@@ -109,6 +114,7 @@ pub(crate) async fn serve(node: Arc<Node>, link: Link, mut circuit: cells::Circu
         Ok(made) => made,
         Err(error) => return refuse(circuit, &error).await,
     };
+    shared.binding.get_or_init(|| keys.binding);
     let (say, said) = mpsc::channel(SAY_QUEUE);
 
     let backward = Backward::new(Arc::clone(&shared), circuit.writer, BackwardLayer::new(keys.backward), said);
@@ -204,8 +210,17 @@ impl Shared {
         let streams = CircuitStreams::new(streams::End::Hop);
         let account = node.memory.open(streams.clone(), closed.clone())?;
         let outlets = node.exit.circuit_outlets();
-        let (node, askers) = (Arc::clone(node), Semaphore::new(DIRECTORY_STREAMS));
-        Some(Arc::new(Self { node, streams, account, outlets, askers, closed, reason: OnceLock::new() }))
+        Some(Arc::new(Self {
+            node: Arc::clone(node),
+            streams,
+            account,
+            outlets,
+            askers: Semaphore::new(DIRECTORY_STREAMS),
+            mailbox_places: Semaphore::new(MAILBOX_STREAMS),
+            binding: OnceLock::new(),
+            closed,
+            reason: OnceLock::new(),
+        }))
     }
 
     /// What the neighbour towards the origin is told: the same by both tasks, whichever ended first.

@@ -13,6 +13,7 @@ use std::{
 use serde::Deserialize;
 use trefoil_protocol::{
     entry::{AddressError, RelayAddresses, RelayEntry, Weight},
+    limits::MAILBOX_SIZE,
     params::NetworkParams,
     policy::ExitPolicy,
     uri::{RelayUri, UriError},
@@ -70,6 +71,12 @@ pub struct Settings {
     /// How much memory circuits may take together, like "512 MiB" [default: 512 MiB]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<MemorySize>,
+    /// Keep letters for people who are away [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub mailbox: Option<bool>,
+    /// How much disk these letters may take, like "1 GiB" [default: 1 GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub mailbox_size: Option<MemorySize>,
     /// Name servers to ask, with commas between [default: the system's]
     #[arg(long, value_name = "IP[:PORT]", value_delimiter = ',')]
     pub resolver: Option<Vec<NameServer>>,
@@ -108,6 +115,8 @@ pub struct Config {
     pub congestion: Congestion,
     /// How much memory circuits may take together.
     pub memory: MemorySize,
+    /// How much disk the letters of people who are away may take; `None` to keep none.
+    pub mailbox: Option<MemorySize>,
     /// Name servers to ask; empty for the system's.
     pub resolver: Vec<SocketAddr>,
     /// Where to offer metrics over HTTP; port 0 lets the system choose. `None` for nowhere.
@@ -116,7 +125,7 @@ pub struct Config {
     pub log: String,
 }
 
-/// An amount of memory in bytes; as text a whole number of KiB, MiB or GiB, at least [`MIN_MEMORY`].
+/// An amount of memory or disk in bytes; as text a whole number of KiB, MiB or GiB, at least [`MIN_MEMORY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MemorySize(u64);
@@ -187,7 +196,7 @@ pub enum ConfigError {
     },
 }
 
-/// The text is not an amount of memory.
+/// The text is not an amount of memory or disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a size of at least 32 MiB, like \"512 MiB\" or \"2 GiB\"")]
 pub struct BadSize(String);
@@ -202,6 +211,7 @@ pub const MIN_MEMORY: u64 = 32 << 20;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9001);
 const DEFAULT_MEMORY: MemorySize = MemorySize(512 << 20);
+const DEFAULT_MAILBOX: MemorySize = MemorySize(MAILBOX_SIZE);
 const DNS_PORT: u16 = 53;
 
 impl Config {
@@ -227,6 +237,7 @@ impl Config {
             exit_policy: settings.exit_policy.unwrap_or_default(),
             congestion: settings.congestion.unwrap_or_default(),
             memory: settings.memory.unwrap_or(DEFAULT_MEMORY),
+            mailbox: settings.mailbox.unwrap_or(true).then(|| settings.mailbox_size.unwrap_or(DEFAULT_MAILBOX)),
             resolver: settings.resolver.unwrap_or_default().into_iter().map(|NameServer(address)| address).collect(),
             metrics: settings.metrics,
             log: settings.log.unwrap_or_else(|| "info".to_owned()),
@@ -355,6 +366,8 @@ impl Settings {
             exit_policy: self.exit_policy.or(other.exit_policy),
             congestion: self.congestion.or(other.congestion),
             memory: self.memory.or(other.memory),
+            mailbox: self.mailbox.or(other.mailbox),
+            mailbox_size: self.mailbox_size.or(other.mailbox_size),
             resolver: self.resolver.or(other.resolver),
             metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use trefoil_protocol::{
     entry::{AddressError, RelayEntry},
     family::{Family, FamilyId},
-    identity::RelayId,
+    identity::{RelayId, RelaySecret},
 };
 
 use crate::{
@@ -19,9 +19,11 @@ use crate::{
     config::Config,
     data_dir::DataLock,
     dht::Dht,
+    directory::aside,
     family_file::{self, FamilyError},
     lan::{Lan, LanError},
     leave::{Farewell, LeftFile},
+    mailbox::{MAILBOX_FILE, Mailbox, Terms},
     metrics::{MetricsError, MetricsListener},
     open_files,
     outside::Internet,
@@ -149,10 +151,11 @@ impl Daemon {
         let family = family_of(&config, identity.id())?;
         let setup = Setup {
             params: config.network.params.clone(),
-            identity,
+            identity: Arc::clone(&identity),
             onion: state.onion,
             exit: config.exit_policy.clone(),
             statement: Statement { weight: config.weight, family, leaving: way == Way::Leaving },
+            mailbox: if way == Way::Here { open_mailbox(&config, &identity) } else { None },
             outside: Arc::new(Internet::new(&config.resolver).map_err(DaemonError::Resolver)?),
             outlets,
             memory: config.memory.bytes(),
@@ -179,6 +182,20 @@ impl Daemon {
 fn family_of(config: &Config, relay: RelayId) -> Result<Option<Family>, FamilyError> {
     let family = config.family.as_deref().map(family_file::load).transpose()?;
     Ok(family.map(|family| family.take_in(&config.network.params.id(), &relay)))
+}
+
+/// The mailboxes that the configuration asks for, if they can be used: a relay without them is of use all the same.
+fn open_mailbox(config: &Config, identity: &RelaySecret) -> Option<Mailbox> {
+    let size = config.mailbox?.bytes();
+    let identity = RelaySecret::from_bytes(&identity.to_bytes());
+    let terms = Terms { network: config.network.params.id(), identity, size };
+    match aside(|| Mailbox::open(&config.data_dir.join(MAILBOX_FILE), terms)) {
+        Ok(mailbox) => Some(mailbox),
+        Err(error) => {
+            warn!(%error, "this relay keeps no letters, and does all else: mend this and start it again, or set `mailbox = false`");
+            None
+        }
+    }
 }
 
 fn tell_of_start(config: &Config, entry: &RelayEntry, address: SocketAddr, bootstrap: &[RelayEntry]) {

@@ -65,7 +65,7 @@ impl Exit {
         let served = match target {
             Target::Exit { host, port } => self.connect(stream, &host, port, outlets).await,
             Target::Resolve { host } => self.resolve(stream, &host, outlets).await,
-            // The directory is no part of an exit: `forward.rs`.
+            // The directory and the mailbox are no parts of an exit: `forward.rs`.
             Target::Directory | Target::Mailbox | Target::Service { .. } => {
                 stream.refuse(Reason::NotOffered);
                 Ok(())

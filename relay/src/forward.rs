@@ -19,6 +19,7 @@ use crate::{
     extend::{self, Extension},
     link::Link,
     memory::Direction,
+    post,
     pump::Incoming,
 };
 
@@ -144,6 +145,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
     let Incoming { stream, target } = incoming;
     match target {
         Target::Directory => answer::serve_circuit(&shared, stream).await,
+        Target::Mailbox => post::serve_circuit(&shared, stream).await,
         target => shared.node.exit.serve(stream, target, &shared.outlets).await,
     }
 }

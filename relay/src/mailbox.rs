@@ -6,15 +6,22 @@
 //! replica, its caller says. It never logs an inbox or a letter.
 
 mod changes;
+mod counter;
 mod disk;
 mod expiry;
 mod ledger;
+mod letters;
 mod reading;
 mod rows;
 mod watchers;
 mod writer;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use redb::Database;
 use tokio::time::{Instant, timeout_at};
@@ -23,19 +30,24 @@ use trefoil_protocol::{
     blind::BlindUse,
     envelope::{LetterId, SizeClass},
     epoch::UnixSeconds,
-    identity::RelaySecret,
+    identity::{RelayId, RelaySecret},
     inbox::Channel,
     limits::LETTER_HOURS,
-    mailbox::{Answer, Ask, Deposit, Owned, Postage, Refusal, Request},
+    mailbox::{Answer, Ask, Deposit, Listed, Owned, Postage, Refusal, Request},
     params::NetworkId,
+    period::Day,
+    prekeys::PrekeysRecord,
     puzzle::Hour,
     receipt::Receipt,
     ring::Placement,
+    stamp::{self, Fullness, Stamp},
+    tombstone::Tombstone,
 };
 
 pub use self::disk::MailboxOpenError;
 use self::{
     changes::{Change, Done, Parcel, Way},
+    counter::Left,
     disk::{Disk, Place},
     ledger::Stop,
     reading::Page,
@@ -80,6 +92,8 @@ pub enum Asker<'a> {
 /// A letter that was taken from a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Repair<'a> {
+    /// Which replica.
+    pub from: RelayId,
     /// Of which inbox.
     pub inbox: Placement,
     /// Until when the replica keeps it.
@@ -98,6 +112,14 @@ impl Mailbox {
     /// [`MailboxOpenError`]; the file is then as it was.
     pub fn open(file: &Path, terms: Terms) -> Result<Self, MailboxOpenError> {
         Self::open_at(Place::File(file.to_owned()), terms)
+    }
+
+    /// Mailboxes that are gone with the process, for networks that are tried out.
+    ///
+    /// # Errors
+    /// [`MailboxOpenError`].
+    pub fn in_memory(terms: Terms) -> Result<Self, MailboxOpenError> {
+        Self::open_at(Place::Memory, terms)
     }
 
     fn open_at(place: Place, terms: Terms) -> Result<Self, MailboxOpenError> {
@@ -121,39 +143,54 @@ impl Mailbox {
         match request {
             Request::Deposit(deposit) => self.deposit(&deposit, now).await,
             Request::Owned(owned) => self.owned(owned, asker, now).await,
-            Request::Delete { inbox, tombstones } => {
-                let signed = aside(|| tombstones.iter().all(|stone| stone.is_of(&self.terms.network, &inbox)));
-                let delete = signed.then_some(Change::Delete { inbox, tombstones }).ok_or(Refusal::BadClaim)?;
-                self.change(&inbox, delete, now).await?;
-                Ok(Answer::Deleted.encode())
-            }
-            Request::Publish { placement, stamp, record } => {
-                record.check(&self.terms.network, &placement).map_err(|_| Refusal::BadClaim)?;
-                self.change(&placement, Change::Publish { placement, stamp, record }, now).await?;
-                Ok(Answer::Published.encode())
-            }
+            Request::Delete { inbox, tombstones } => self.delete(inbox, tombstones, now).await,
+            Request::Publish { placement, stamp, record } => self.publish(placement, stamp, record, now).await,
             Request::Look { placement } => {
                 let record = self.read(&placement, now, |database, _| reading::look(database, &placement))?;
                 Ok(Answer::Prekeys(record).encode())
             }
             Request::Pull { inbox, after } => self.pull(asker, &inbox, after, now),
             Request::Take { inbox, letter } => self.take(asker, &inbox, &letter, now),
+            Request::Kept { .. } => Err(Refusal::NotForYou), // which relays an inbox concerns, `kept` is told
         }
     }
 
-    /// Keeps a letter that was taken from a replica. One with a ticket gives way to those that are deposited here.
+    /// The frame that answers a replica that asks what it is to keep, too: the inboxes and prekeys here that `concerns` says
+    /// to have it among their first ranks.
+    pub fn kept(&self, after: u64, concerns: impl Fn(&Placement) -> bool, now: UnixSeconds) -> Vec<u8> {
+        let concerns = |placement: &Placement| placement.is_kept(now) && concerns(placement);
+        let page = self.look(|database| reading::kept(database, after, concerns));
+        let answer = page.map_or_else(Answer::Refused, |(next, placements)| Answer::Kept { next, placements });
+        answer.encode()
+    }
+
+    /// Those letters of a replica that are to be taken from it: they were not deleted here, and are not kept for as long.
+    ///
+    /// # Errors
+    /// Why nothing is taken.
+    pub fn lacking(&self, inbox: &Placement, letters: &[Listed], now: UnixSeconds) -> Result<Vec<Listed>, Refusal> {
+        self.read(inbox, now, |database, _| reading::lacking(database, inbox, letters))
+    }
+
+    /// Whether they broke down: nothing is answered any more but that, and they are not to be offered.
+    pub fn is_broken(&self) -> bool {
+        self.disk.is_broken()
+    }
+
+    /// Keeps a letter that was taken from a replica. It gives way to what is deposited here, and nobody who deposits hears
+    /// of it.
     ///
     /// # Errors
     /// Why it is not kept.
     pub async fn repair(&self, letter: Repair<'_>, now: UnixSeconds) -> Result<(), Refusal> {
-        let Repair { inbox, expiry, postage, envelope } = letter;
+        let Repair { from, inbox, expiry, postage, envelope } = letter;
         let expiry = expiry.min(expiry_of(LETTER_HOURS, now)).min(Hour::of_unix(inbox.kept_until().0));
-        let class = SizeClass::of(envelope.len()).filter(|_| postage.of() == inbox.of).ok_or(Refusal::NotForYou)?;
+        let class = class_of(&inbox, &postage, envelope)?;
         if expiry <= Hour::of_unix(now.0) {
             return Err(Refusal::Gone);
         }
         let (letter, envelope) = (LetterId::of(envelope), envelope.to_vec());
-        let parcel = Parcel { inbox, letter, class, expiry, postage, envelope, way: Way::Repaired };
+        let parcel = Parcel { inbox, letter, class, expiry, postage, envelope, way: Way::Repaired(from) };
         self.change(&inbox, Change::Keep(parcel), now).await.map(|_| ())
     }
 
@@ -172,21 +209,69 @@ impl Mailbox {
         if !inbox.is_current(now) {
             return Err(Refusal::Period);
         }
-        let class = SizeClass::of(envelope.len()).filter(|_| postage.of() == inbox.of).ok_or(Refusal::NotForYou)?;
+        let class = class_of(&inbox, &postage, envelope)?;
         if hours > LETTER_HOURS {
             return Err(Refusal::TooLong(LETTER_HOURS));
         }
         let (letter, expiry) = (LetterId::of(envelope), expiry_of(hours, now));
         let parcel = Parcel { inbox, letter, class, expiry, postage, envelope: envelope.to_vec(), way: Way::Deposited };
-        let Done::Kept(expiry) = self.writer.change(Change::Keep(parcel), now).await? else {
-            return Err(Refusal::NotReady); // no other answer is given to it
+        let known = self.glance(|database| reading::deposited(database, &self.terms, &parcel, now))?;
+        let expiry = match known.flatten() {
+            Some(expiry) => expiry,
+            None => match self.writer.change(Change::Keep(parcel), now).await? {
+                Done::Kept(expiry) => expiry,
+                _ => return Err(Refusal::NotReady), // no other answer is given to it
+            },
         };
         let Terms { identity, network, .. } = &*self.terms;
         Ok(Answer::Accepted(Receipt::sign(identity, network, &inbox, &letter, expiry)).encode())
     }
 
+    async fn delete(&self, inbox: Placement, tombstones: Vec<Tombstone>, now: UnixSeconds) -> Result<Vec<u8>, Refusal> {
+        check_kept(&inbox, now)?;
+        let is_signed = |stone: &Tombstone| stone.is_of(&self.terms.network, &inbox);
+        // one signature shows that the owner is behind it, before anything is looked for
+        tombstones.first().filter(|stone| aside(|| is_signed(stone))).ok_or(Refusal::BadClaim)?;
+        let unknown = self.glance(|database| reading::unknown(database, &inbox, &tombstones))?;
+        let tombstones = unknown.unwrap_or(tombstones);
+        if !aside(|| tombstones.iter().all(is_signed)) {
+            return Err(Refusal::BadClaim);
+        }
+        if !tombstones.is_empty() {
+            self.change(&inbox, Change::Delete { inbox, tombstones }, now).await?;
+        }
+        Ok(Answer::Deleted.encode())
+    }
+
+    async fn publish(
+        &self,
+        placement: Placement,
+        stamp: Stamp,
+        record: PrekeysRecord,
+        now: UnixSeconds,
+    ) -> Result<Vec<u8>, Refusal> {
+        check_kept(&placement, now)?;
+        match self.glance(|database| reading::look(database, &placement)) {
+            Ok(Some(before)) if before == record => return Ok(Answer::Published.encode()),
+            Ok(Some(before)) if before.revision() >= record.revision() => return Err(Refusal::Stale),
+            Ok(_) | Err(Refusal::Gone) => {}
+            Err(refusal) => return Err(refusal),
+        }
+        let least = stamp::letter_price(SizeClass::Short, 0, Fullness::LOW).ok_or(Refusal::NotForYou)?;
+        let left = Left { at: &placement, list: 0, what: record.as_bytes(), stamp: &stamp };
+        left.check(&self.terms, least, Day::of(now))?; // and what costs more to check after it
+        record.check(&self.terms.network, &placement).map_err(|_| Refusal::BadClaim)?;
+        self.change(&placement, Change::Publish { placement, stamp, record }, now).await?;
+        Ok(Answer::Published.encode())
+    }
+
     async fn owned(&self, owned: Owned, asker: Asker<'_>, now: UnixSeconds) -> Result<Vec<u8>, Refusal> {
         let Asker::Circuit(binding) = asker else { return Err(Refusal::BadClaim) };
+        check_kept(&owned.inbox, now)?;
+        if let Ask::Register { list, tickets, stamp } = &owned.ask {
+            let left = Left { at: &owned.inbox, list: *list, what: &tickets.encode(), stamp };
+            left.check(&self.terms, stamp::list_price(Fullness::LOW), Day::of(now))?;
+        }
         let mailbox = self.terms.identity.id();
         let channel = Channel { network: &self.terms.network, mailbox: &mailbox, binding };
         if !owned.is_claimed(&channel) {
@@ -213,13 +298,16 @@ impl Mailbox {
 
     async fn list(&self, inbox: &Placement, after: u64, until: Instant, now: UnixSeconds) -> Result<Page, Refusal> {
         let look = || self.read(inbox, now, |database, hour| reading::list(database, inbox, after, hour));
-        if until <= Instant::now() {
+        if until <= Instant::now() || inbox.of != BlindUse::PrivateInbox {
             return look();
         }
-        let mut watcher = self.watchers.watch(*inbox).ok_or(Refusal::Limit)?;
+        if !self.read(inbox, now, |database, _| reading::is_paid(database, inbox))? {
+            return Err(Refusal::Gone); // a place costs what its inbox has cost
+        }
+        let mut watcher = self.watchers.watch(*inbox);
         loop {
             let page = look()?;
-            if !page.letters.is_empty() || timeout_at(until, watcher.news()).await.is_err() {
+            if !page.letters.is_empty() || !timeout_at(until, watcher.news()).await.unwrap_or(false) {
                 return Ok(page);
             }
         }
@@ -258,8 +346,27 @@ impl Mailbox {
         look: impl FnOnce(&Database, Hour) -> Result<T, Stop>,
     ) -> Result<T, Refusal> {
         check_kept(inbox, now)?;
+        self.look(|database| look(database, Hour::of_unix(now.0)))
+    }
+
+    /// Looks something up that is looked at again when it is written; `None` while nothing can be read, since whoever writes
+    /// opens the file again.
+    fn glance<T>(&self, look: impl FnOnce(&Database) -> Result<T, Stop>) -> Result<Option<T>, Refusal> {
+        match self.look(look) {
+            Err(Refusal::NotReady) => Ok(None),
+            looked => looked.map(Some),
+        }
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Database) -> Result<T, Stop>) -> Result<T, Refusal> {
         let database = self.disk.database().ok_or(Refusal::NotReady)?;
-        aside(|| look(&database, Hour::of_unix(now.0))).map_err(|stop| match stop {
+        let looked = panic::catch_unwind(AssertUnwindSafe(|| aside(|| look(&database))));
+        drop(database);
+        let Ok(looked) = looked else {
+            self.disk.break_down();
+            return Err(Refusal::NotReady);
+        };
+        looked.map_err(|stop| match stop {
             Stop::Refused(refusal) => refusal,
             Stop::Failed(error) => {
                 self.disk.close(); // whoever writes next opens it again, and then all of it is checked
@@ -268,6 +375,11 @@ impl Mailbox {
             }
         })
     }
+}
+
+fn class_of(inbox: &Placement, postage: &Postage, envelope: &[u8]) -> Result<SizeClass, Refusal> {
+    let fits = postage.of() == inbox.of && postage.is_for(envelope);
+    SizeClass::of(envelope.len()).filter(|_| fits).ok_or(Refusal::NotForYou)
 }
 
 fn check_replica(asker: Asker<'_>) -> Result<(), Refusal> {

@@ -31,6 +31,7 @@ use crate::{
     links::Links,
     memory::Memory,
     onion_keys::OnionKeys,
+    post::Post,
     publish::Publisher,
     spent::Spent,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Node {
     pub(crate) sessions: Askers,
     pub(crate) links: Links,
     pub(crate) exit: Exit,
+    /// `None` where it keeps no letters.
+    pub(crate) post: Option<Post>,
     pub(crate) handshakes: Gate,
     /// How long each handshake takes in a simulation; see [`crate::relay::Bound::with_slow_handshakes`].
     pub(crate) slow_handshakes: Option<Duration>,

@@ -169,7 +169,7 @@ impl Publisher {
             addresses: self.addresses,
             weight: self.statement.weight,
             exit: self.exit.clone(),
-            mailbox: false,
+            mailbox: node.post.is_some(),
             leaving: false,
             family: self.statement.family,
             issued,

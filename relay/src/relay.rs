@@ -51,6 +51,7 @@ use crate::{
     leave::{self, Farewell},
     link::Link,
     links::Links,
+    mailbox::Mailbox,
     meet,
     memory::{Memory, SWEEP_EVERY},
     metrics::{self, MetricsListener},
@@ -60,6 +61,7 @@ use crate::{
     opened::{Arrival, Opened},
     outlets::Outlets,
     outside::Outside,
+    post::{self, Post},
     publish::{self, Publisher},
     reason::CloseReason,
     socket::BindError,
@@ -82,6 +84,8 @@ pub struct Setup {
     pub exit: ExitPolicy,
     /// What it says of itself besides.
     pub statement: Statement,
+    /// Its mailboxes, if it keeps any: it says so in its record.
+    pub mailbox: Option<Mailbox>,
     /// How it reaches the outside.
     pub outside: Arc<dyn Outside>,
     /// Sockets that it may have open to the outside; see [`crate::open_files::outlets`].
@@ -214,6 +218,7 @@ impl Bound {
             sessions: Askers::new(SESSIONS_RUNNING),
             links: Links::serving(endpoint.clone(), dialled),
             exit: Exit::new(setup.exit, setup.outside, Outlets::new(setup.outlets), own),
+            post: setup.mailbox.map(Post::new),
             handshakes: Gate::new(gate_limits(at_once, at_once)),
             slow_handshakes,
             spent: Spent::default(),
@@ -231,6 +236,7 @@ impl Bound {
         spawn(&node, watch_memory(Arc::clone(&node)));
         spawn(&node, watch_links(Arc::clone(&node)));
         spawn(&node, rotate_onion_keys(Arc::clone(&node)));
+        spawn(&node, post::keep_clean(Arc::clone(&node)));
         spawn(&node, publish::run(Arc::clone(&node)));
         spawn(&node, gossip::reconcile(Arc::clone(&node)));
         spawn(&node, gossip::push(Arc::clone(&node), Haste::Now));
@@ -462,6 +468,7 @@ mod tests {
                 onion: OnionSecret::generate(rng).into(),
                 exit: "accept *:*".parse().unwrap(),
                 statement: Statement::default(),
+                mailbox: None,
                 outside: Arc::new(Internet::new(&[]).unwrap()),
                 outlets: 4,
                 memory: 1 << 30,

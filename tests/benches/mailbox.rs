@@ -1,7 +1,7 @@
 //! How many letters a mailbox takes in a second, and what they cost in memory and on disk.
 //!
 //! `cargo bench -p trefoil-tests --bench mailbox [-- LETTERS...]`, 20,000 and 100,000 unless named. Short letters with
-//! tickets, 4,000 for each inbox in turns, from 256 tasks at once; each is acknowledged when it is on disk. The file is made in a
+//! tickets, 1,300 for each inbox in turns, from 256 tasks at once; each is acknowledged when it is on disk. The file is made in a
 //! directory of its own under `TMPDIR`: on a disk in memory the figures say nothing. docs/benchmarks.md has some.
 
 use std::{
@@ -20,15 +20,15 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::task::JoinSet;
 use trefoil_protocol::{
     address::AddressSecret,
-    envelope::{LetterId, SizeClass},
+    envelope::SizeClass,
     epoch::UnixSeconds,
     identity::{RelayId, RelaySecret},
     inbox::{Channel, Inbox, WeekSalt, Whereabouts},
     mailbox::{Answer, Ask, Deposit, Owned, Postage, Request},
     params::NetworkId,
     period::{Day, Week},
-    stamp::{Minting, Stamped, price},
-    ticket::{TicketKey, TicketList},
+    stamp::{Minting, Stamped, left},
+    ticket::{ListOf, TicketKey, TicketList},
 };
 use trefoil_relay::mailbox::{Asker, MAILBOX_FILE, Mailbox, Terms};
 
@@ -38,13 +38,16 @@ const BINDING: [u8; 32] = [7; 32];
 const HERE: Asker<'static> = Asker::Circuit(&BINDING);
 const SIZE: u64 = 64 << 30;
 const TASKS: usize = 256;
-const OF_INBOX: u64 = 4000;
+const OF_INBOX: u64 = 1300;
+/// What is paid for so much room.
+const BITS: u8 = 22;
 
 /// The owner of all inboxes.
 struct Owner {
     secret: AddressSecret,
     whereabouts: Whereabouts,
     tickets: TicketKey,
+    fill: TicketKey,
     mailbox: RelayId,
 }
 
@@ -129,6 +132,7 @@ impl Owner {
             secret: AddressSecret::from_bytes(&[1; 32].into()),
             whereabouts: Whereabouts::generate(rng),
             tickets: TicketKey::generate(rng),
+            fill: TicketKey::generate(rng),
             mailbox: terms().identity.id(),
         }
     }
@@ -148,16 +152,17 @@ impl Owner {
     fn register(&self, inbox: &Inbox) -> Result<Request<'static>> {
         let numbers: Range<u16> = 0..u16::try_from(OF_INBOX)?;
         let grants = [(&self.tickets, numbers)];
-        let tickets = TicketList::new(grants, Week(1), &self.mailbox, &mut StdRng::seed_from_u64(1))?;
-        let name = LetterId::of(&tickets.encode());
+        let of = ListOf { inbox: &inbox.placement(), mailbox: &self.mailbox, list: 0 };
+        let tickets = TicketList::new(grants, &of, &self.fill)?;
+        let name = left(&self.mailbox, 0, &tickets.encode());
         let stamped = Stamped { network: &NETWORK, inbox: &inbox.placement(), letter: &name };
-        let stamp = Minting::new(stamped, price(0), Day::of(NOW)).step(u32::MAX).context("there is a stamp")?;
+        let stamp = Minting::new(stamped, BITS, Day::of(NOW)).step(u32::MAX).context("there is a stamp")?;
         Ok(self.owned(inbox, Ask::Register { list: 0, tickets, stamp }))
     }
 
     async fn deposit(&self, mailbox: &Mailbox, inbox: &Inbox, number: u64, ticket: u16) -> Result<()> {
         let envelope: Vec<_> = number.to_le_bytes().into_iter().cycle().take(SizeClass::Short.bytes()).collect();
-        let ticket = self.tickets.ticket(Week(1), ticket, &self.mailbox);
+        let ticket = self.tickets.ticket(&inbox.placement(), ticket, &self.mailbox);
         let deposit =
             Deposit { inbox: inbox.placement(), hours: 336, postage: Postage::Ticket(ticket), envelope: &envelope };
         let frame = mailbox.answer(Request::Deposit(deposit), HERE, NOW).await;

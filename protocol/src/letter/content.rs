@@ -15,7 +15,7 @@ use crate::{
 
 /// What a letter says. Its debug form tells the kind alone.
 pub enum Content {
-    /// Words: 1 to [`LETTER_TEXT`] bytes.
+    /// Words: 1 to [`LETTER_TEXT`] bytes, with nothing in them that [`clean`] takes out.
     Text(String),
     /// A file that the other may have.
     FileOffer(FileOffer),
@@ -72,20 +72,24 @@ pub struct Receipts {
 /// How somebody becomes a contact.
 #[derive(Debug)]
 pub struct Contact {
-    /// What the writer wants to be called: at most [`PERSON_NAME`] bytes, without control characters.
+    /// What the writer wants to be called: at most [`PERSON_NAME`] bytes, without control characters, those of direction among them.
     pub name: String,
     /// What the other needs to write back.
     pub pass: Pass,
 }
 
+/// What an invite is recognised by: 16 random bytes, which only its maker and whoever was invited know.
+pub type InviteToken = [u8; 16];
+
 /// How a stranger shows who it is: what the writer published, so that the reader need not ask for it.
-#[derive(Debug)]
 pub struct Introduction {
     /// The week of the record.
     pub week: Week,
     /// The writer's prekeys: their identity key is the one that the conversation began with.
     pub prekeys: PrekeysRecord,
-    /// Words to be recognised by: at most [`GREETING`] bytes.
+    /// The token of the invite that the writer has, if any; never zeros.
+    pub token: Option<InviteToken>,
+    /// Words to be recognised by: at most [`GREETING`] bytes, with nothing in them that [`clean`] takes out.
     pub greeting: String,
 }
 
@@ -227,16 +231,18 @@ impl Contact {
 
 impl Introduction {
     fn put(&self, bytes: &mut Vec<u8>) {
-        assert!(self.greeting.len() <= GREETING, "a greeting of {} bytes", self.greeting.len());
+        assert!(is_greeting(&self.greeting), "a greeting of {} bytes", self.greeting.len());
         bytes.extend(self.week.0.to_le_bytes());
         bytes.extend_from_slice(self.prekeys.as_bytes());
+        bytes.extend(self.token.unwrap_or_default());
         bytes.extend_from_slice(self.greeting.as_bytes());
     }
 
     fn read(body: &mut Reader<'_>) -> Option<Self> {
         let (week, prekeys) = (Week(body.u32()?), PrekeysRecord::from_bytes(body.take_array()?));
-        let greeting = text(body.rest()).filter(|greeting| greeting.len() <= GREETING)?;
-        Some(Self { week, prekeys, greeting })
+        let token = Some(body.array()?).filter(|token| *token != InviteToken::default());
+        let greeting = text(body.rest()).filter(|greeting| is_greeting(greeting))?;
+        Some(Self { week, prekeys, token, greeting })
     }
 }
 
@@ -252,16 +258,38 @@ fn flag(body: &mut Reader<'_>) -> Option<bool> {
     }
 }
 
+/// These words without what would change how a screen shows others: control characters but for line breaks and tabs (an
+/// ESC commands a terminal), and those that turn the direction of what comes after them.
+pub fn clean(text: &str) -> String {
+    text.chars().filter(|character| !is_command(*character)).collect()
+}
+
+fn is_command(character: char) -> bool {
+    let is_control = character.is_control() && !matches!(character, '\n' | '\t');
+    is_control || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn is_text(text: &str) -> bool {
-    (1..=LETTER_TEXT).contains(&text.len())
+    (1..=LETTER_TEXT).contains(&text.len()) && !text.contains(is_command)
+}
+
+fn is_greeting(text: &str) -> bool {
+    text.len() <= GREETING && !text.contains(is_command)
 }
 
 fn is_name(name: &str) -> bool {
     name.len() <= PERSON_NAME && !has_controls(name)
 }
 
+/// Whether a name of something can be shown as it is: it has no control characters, and none that change what stands
+/// around it.
+pub fn is_plain(text: &str) -> bool {
+    !has_controls(text)
+}
+
 fn has_controls(text: &str) -> bool {
-    text.chars().any(char::is_control)
+    let is_mark = |character| matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}');
+    text.chars().any(|character| character.is_control() || is_command(character) || is_mark(character))
 }
 
 fn is_piece(piece: u16, bytes: &[u8]) -> bool {
@@ -269,8 +297,41 @@ fn is_piece(piece: u16, bytes: &[u8]) -> bool {
     u64::from(piece) < most && (1..=FILE_PIECE).contains(&bytes.len())
 }
 
+impl fmt::Debug for Introduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Introduction({:?}, token: {})", self.week, self.token.is_some())
+    }
+}
+
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Content(kind {})", self.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_person_reads_commands_a_terminal_or_turns_what_others_wrote() {
+        let hidden = ["\u{1b}[2J", "\r", "\u{7f}", "\u{9b}", "\u{0}", "\u{202e}", "\u{2066}", "\u{2069}"];
+        for part in hidden {
+            let text = format!("a{part}b");
+            assert!(!is_text(&text) && !is_greeting(&text) && !is_name(&text), "{text:?}");
+            assert!(is_text(&clean(&text)), "{text:?}");
+            let offer = FileOffer { name: text, size: 1, hash: [0; 32] };
+            assert!(!offer.is_bounded(), "{offer:?}");
+        }
+        let whole = "two lines\n\tof שלום\u{200f} and مرحبا";
+        assert!(is_text(whole) && is_greeting(whole) && clean(whole) == whole);
+        assert!(is_name("שלום") && !is_name("שלום\u{200f}") && !is_name("a\u{2028}b"));
+    }
+
+    #[test]
+    fn what_was_said_with_hidden_characters_is_not_read() {
+        let mut body = Reader::new(b"a\x1b[2J");
+        assert!(Content::read(TEXT, &mut body).is_none());
+        assert!(Content::read(TEXT, &mut Reader::new(b"a[2J")).is_some());
     }
 }

@@ -23,7 +23,8 @@ fn contact() -> Contact {
 }
 
 fn introduction(greeting: String) -> Box<Introduction> {
-    Box::new(Introduction { week: Week(2900), prekeys: prekeys::tests::record(), greeting })
+    let token = Some([9; 16]).filter(|_| greeting.len() > 5);
+    Box::new(Introduction { week: Week(2900), prekeys: prekeys::tests::record(), token, greeting })
 }
 
 fn contents() -> Vec<Content> {
@@ -82,7 +83,7 @@ fn the_longest_letter_fits_an_envelope_and_a_short_text_a_short_one() {
     assert!(longest + 1024 <= RATCHET_MESSAGE, "with what Olm adds, which is below 1 KiB");
     assert!(RATCHET_MESSAGE + 34 <= SizeClass::Long.room());
     let short = letter(Content::Text("x".repeat(320))).encode().len();
-    assert!(34 + 240 + short <= SizeClass::Short.room(), "with what Olm adds to a first message");
+    assert!(34 + 240 + 16 + short <= SizeClass::Short.room(), "with its mark, and what Olm adds to a first message");
 }
 
 #[test]

@@ -74,3 +74,44 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const OPEN_TRIES: usize = 3;
 /// A stream that does not open for this long is tried on a second circuit beside the first.
 pub const OPEN_HEDGE: Duration = Duration::from_millis(1500);
+
+// The control socket (`client/src/control.rs`).
+
+/// Bytes of one line: a file of the largest size in base64 fits.
+pub const CONTROL_LINE: usize = 16 << 20;
+/// Programs that are connected at once.
+pub const CONTROL_CALLERS: usize = 32;
+/// Events that wait for a program that follows.
+pub const CONTROL_EVENTS: usize = 1024;
+
+// The postman and profiles (`client/src/{postman,profile,desk}.rs`).
+
+/// Errands that are under way at once.
+pub const ERRANDS_RUNNING: usize = 64;
+/// For an errand, besides the time for which the mailbox may wait.
+pub const ERRAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time between two looks at what is to be done.
+pub const ERRANDS_PAUSE: Duration = Duration::from_secs(60);
+/// A stream to a mailbox is kept for another question: shorter than the mailbox keeps it.
+pub const STREAM_RESTS: Duration = Duration::from_secs(45);
+/// Hours that an invite counts, at most: a year.
+pub const INVITE_HOURS: u32 = 366 * 24;
+/// Characters of a profile's name, at most.
+pub const PROFILE_NAME: usize = 32;
+
+// The commands (`client/src/commands.rs`).
+
+/// For the program that `inbox --notify` runs for one letter.
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Letters that `history` shows and `chat` begins with, unless more are asked for.
+pub const HISTORY_SHOWN: usize = 100;
+/// Letters that `chat` keeps on its screen.
+pub const CHAT_KEPT: usize = 2000;
+/// Bytes of a passphrase, at most.
+pub const PASSPHRASE: usize = 1024;
+/// Seconds that an invite counts, at most.
+pub const INVITE_LONGEST: u64 = 365 * 24 * 3600;
+/// Bytes of a profile that is imported, at most.
+pub const PROFILE_FILE: u64 = 8 << 30;
+/// A command that runs a client for itself asks the mailboxes for so long, before it shows what there is.
+pub const OWN_PATIENCE: Duration = Duration::from_secs(30);

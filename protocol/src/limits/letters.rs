@@ -1,6 +1,6 @@
 //! The sizes, counts and times of what people have and send: phrases, inboxes, mailboxes, letters.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 // phrase.rs
 
@@ -35,6 +35,13 @@ pub const LETTER_SIZES: [usize; 3] = [1792, 8 * 1024, 64 * 1024];
 pub const STAMP_BITS: RangeInclusive<u8> = 16..=26;
 /// Letters with stamps that come for one inbox on one day at the least price. Each doubling costs one bit more.
 pub const STAMPS_CHEAP: u32 = 64;
+/// Bits more that a stranger's letter of the middle class costs, which takes four times as much room.
+pub const STAMP_MIDDLE: u8 = 2;
+/// Bits that a list of tickets costs, at least: about 40 ms of one core, at each mailbox.
+pub const TICKETS_BITS: u8 = 18;
+/// Bytes of disk that letters with tickets of a list have for that price; twice as many for each bit more. So a mailbox
+/// of 1 GiB is not filled with less than minutes of work.
+pub const TICKETS_BOUGHT: u64 = 256 << 10;
 
 // ticket.rs
 
@@ -59,16 +66,56 @@ pub const MAILBOX_PATIENCE: u16 = 600;
 
 /// Bytes of disk that a relay gives to mailboxes unless its operator says otherwise.
 pub const MAILBOX_SIZE: u64 = 1 << 30;
-/// Bytes of disk that one inbox has at a mailbox: room for three of the longest files, and a thirty-second of a mailbox.
+/// Of a mailbox's disk: the share of what was deposited, in eighths. It never depends on what came by repair.
+pub const DEPOSITS_EIGHTHS: u64 = 5;
+/// The share of tombstones, in eighths; what is left is for what comes by repair, which may use what the others do not.
+pub const TOMBSTONES_EIGHTHS: u64 = 1;
+/// Bytes of disk that a request inbox has at a mailbox, for what strangers deposit.
 pub const INBOX_ROOM: u64 = 32 << 20;
+/// Bytes of disk that letters with tickets of one list have at a mailbox, at most: room for one of the longest files. One
+/// contact's files close no more than the list of that contact.
+pub const LIST_ROOM: u64 = 16 << 20;
+/// Bytes of disk that tombstones of one inbox have, whatever was paid for it.
+pub const TOMBSTONES_LEAST: u64 = 16 << 10;
+/// The share of what was paid for an inbox that its tombstones have besides: a fourth.
+pub const TOMBSTONES_PART: u64 = 4;
+/// Bytes of disk that what comes by repair has of one inbox.
+pub const REPAIRED_ROOM: u64 = 32 << 20;
+/// Bytes of disk that what one replica tells of one inbox has: so one that lies cannot fill it.
+pub const SOURCE_ROOM: u64 = REPAIRED_ROOM / 4;
+/// The share of a mailbox's disk that what one replica tells of all inboxes has, in eighths.
+pub const SOURCE_EIGHTHS: u64 = 1;
 /// Bytes of memory in which a mailbox keeps pages of its file, whatever it holds.
 pub const MAILBOX_CACHE: usize = 32 << 20;
 /// Requests that wait to be written at one mailbox, and that one commit takes; further ones wait where they came in.
 pub const MAILBOX_QUEUE: usize = 256;
-/// Questions at one mailbox that wait for a letter to come.
+/// Questions at one mailbox that wait for a letter to come; one more, and the oldest waits no longer.
 pub const MAILBOX_WATCHERS: usize = 8192;
+/// Those of them that are of one inbox.
+pub const INBOX_WATCHERS: usize = 4;
 /// Things that one step of clearing away what has expired looks at, so that deposits wait for none longer.
 pub const MAILBOX_SWEEP: usize = 256;
+
+// relay: mailbox_stream.rs, post.rs, rings.rs; client: mailbox.rs
+
+/// Mailbox streams of one circuit that a relay serves at once: one that waits for a letter, one for what is asked
+/// meanwhile, and as many again while they end.
+pub const MAILBOX_STREAMS: usize = 4;
+/// Requests on one mailbox stream; then whoever asks opens another.
+pub const MAILBOX_REQUESTS: usize = 4096;
+/// A mailbox stream on which nothing is asked for this long ends.
+pub const MAILBOX_IDLE: Duration = Duration::from_secs(120);
+/// For the rest of a frame on a mailbox stream, for writing one, and for an answer beyond the patience that was asked
+/// for.
+pub const MAILBOX_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two times at which a mailbox clears away what has expired.
+pub const MAILBOX_SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// Hops of a circuit to a mailbox: three, and the mailbox.
+pub const MAILBOX_HOPS: usize = 4;
+/// Rings that a relay remembers, about 600 bytes each.
+pub const RINGS_KEPT: usize = 4096;
+/// For how long: within an epoch a relay may begin to keep mailboxes, or end it.
+pub const RINGS_FRESH: Duration = Duration::from_secs(60);
 
 // prekeys.rs
 

@@ -43,7 +43,8 @@ pub enum Ask {
         list: u8,
         /// The hashes.
         tickets: TicketList,
-        /// For the inbox and the name of the hashes, `BLAKE3(hashes)`: else anyone could fill a mailbox with lists.
+        /// For the inbox and what is [`left`](crate::stamp::left) there: else anyone could fill a mailbox with lists. The
+        /// more it is worth, the more room letters have that come with these tickets ([`bought`](crate::stamp::bought)).
         stamp: Stamp,
     },
 }

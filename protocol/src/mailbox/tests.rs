@@ -53,6 +53,7 @@ fn requests() -> Vec<Request<'static>> {
         Request::Take { inbox: PLACEMENT, letter: ID },
         Request::Publish { placement: PREKEYS, stamp: STAMP, record: prekeys::tests::record() },
         Request::Look { placement: PREKEYS },
+        Request::Kept { after: 1 << 50 },
     ]
 }
 
@@ -73,6 +74,11 @@ fn answers() -> Vec<Answer<'static>> {
         Answer::Published,
         Answer::Prekeys(prekeys::tests::record()),
         Answer::Taken { postage: Postage::Stamp(STAMP), envelope: &[1; 8192] },
+        Answer::Kept { next: 5, placements: vec![] },
+        Answer::Kept {
+            next: 1 << 50,
+            placements: [PLACEMENT, REQUEST_INBOX, PREKEYS, PREKEYS].repeat(MAILBOX_LIST / 4),
+        },
     ]
 }
 
@@ -137,10 +143,10 @@ fn the_bytes_are_those_of_the_specification() {
 
 #[test]
 fn unknown_types_and_values_are_refused() {
-    for kind in [REFUSED, LOOK + 1, 255] {
+    for kind in [REFUSED, KEPT + 1, 255] {
         assert_eq!(Request::decode(&[kind]), Err(MailboxError::Type(kind)));
     }
-    assert_eq!(Answer::decode(&[LOOK + 1]), Err(MailboxError::Type(LOOK + 1)));
+    assert_eq!(Answer::decode(&[KEPT + 1]), Err(MailboxError::Type(KEPT + 1)));
     assert_eq!(Request::decode(&[]), Err(MailboxError::Length(0)));
     let change = |request: &Request<'_>, at: usize, byte: u8| {
         let mut frame = body(&request.encode()).to_vec();
@@ -186,6 +192,16 @@ fn lists_and_frames_have_bounds() {
 }
 
 #[test]
+fn a_stranger_sends_no_long_letter_neither_by_deposit_nor_by_repair() {
+    let with = |length: usize| [&[DEPOSIT][..], &REQUEST_INBOX.encode(), &[1, 0], &[7; 12], &vec![1; length]].concat();
+    let taken = |length: usize| [&[TAKE, 1][..], &[7; 12], &vec![1; length]].concat();
+    for (length, sent) in [(1792, true), (8192, true), (65_536, false)] {
+        assert_eq!(Request::decode(&with(length)).is_ok(), sent, "{length}");
+        assert_eq!(Answer::decode(&taken(length)).is_ok(), sent, "{length}");
+    }
+}
+
+#[test]
 #[should_panic = "strangers have stamps, contacts have tickets"]
 fn a_stranger_has_no_ticket() {
     Request::Deposit(Deposit { inbox: REQUEST_INBOX, ..deposit(&[1; 1792]) }).encode();
@@ -221,7 +237,7 @@ fn only_the_owner_asks_on_this_circuit_and_for_just_this() {
 
 proptest! {
     #[test]
-    fn there_is_one_way_to_say_a_thing(kind in 0u8..=10, of in 1u8..=3, rest: Vec<u8>) {
+    fn there_is_one_way_to_say_a_thing(kind in 0u8..=11, of in 1u8..=3, rest: Vec<u8>) {
         let frame = [&[kind, of][..], &[0; 36], &rest].concat();
         if let Ok(request) = Request::decode(&frame) {
             prop_assert_eq!(body(&request.encode()).to_vec(), frame.clone());

@@ -1,30 +1,30 @@
 //! Changes: what a mailbox does for a request that changes something, within one commit.
 //!
 //! Specification: docs/protocol.md, "Mailbox streams" and "Stamps and tickets". Signatures were checked before. A letter
-//! that is here, or was deleted, is acknowledged once more and costs nothing. What is refused changes nothing, but that
-//! letters that came by repair may have given way.
+//! that was deposited before is acknowledged once more and costs nothing, whatever has become of it. What came by repair
+//! was not deposited. What is refused changes nothing.
 
 use redb::ReadableTable;
 use trefoil_protocol::{
-    blind::BlindUse,
     envelope::{LetterId, SizeClass},
     epoch::UnixSeconds,
-    limits::{LETTER_HOURS, TICKET_LISTS},
-    mailbox::{Listed, Postage, Refusal},
+    identity::RelayId,
+    mailbox::{Postage, Refusal},
     period::Day,
     prekeys::PrekeysRecord,
     puzzle::Hour,
     ring::Placement,
-    stamp::Stamp,
+    stamp::{self, Fullness, Stamp},
     ticket::{TicketHash, TicketList},
     tombstone::Tombstone,
 };
 
 use super::{
-    ledger::{Ledger, Stop, end},
+    counter::Left,
+    ledger::{Ledger, Stop},
     rows::{
-        LetterKey, PREKEYS_ROOM, Row, SPENT_ROOM, State, TICKETS_PIECE, TICKETS_ROOM, TOMBSTONE_ROOM, TicketsKey,
-        letter_key, letter_room, listed, place_key, spent_key, tickets_key, tombstone,
+        Fate, LetterKey, PREKEYS_ROOM, Row, SPENT_ROOM, TICKETS_PIECE, TICKETS_ROOM, TicketsKey, letter_key,
+        letter_room, spent_key, tickets_key,
     },
 };
 
@@ -58,8 +58,8 @@ pub(super) struct Parcel {
 pub(super) enum Way {
     /// Somebody deposited it.
     Deposited,
-    /// It was taken from a replica.
-    Repaired,
+    /// It was taken from this replica.
+    Repaired(RelayId),
 }
 
 /// What was done.
@@ -77,12 +77,17 @@ impl Ledger<'_> {
     /// Does what is asked for.
     pub(super) fn change_by(&mut self, change: &Change, now: UnixSeconds) -> Result<Done, Stop> {
         match change {
-            Change::Keep(parcel) => self.keep(parcel, now).map(Done::Kept),
+            Change::Keep(parcel) => match &parcel.way {
+                Way::Deposited => self.deposit(parcel, now).map(Done::Kept),
+                Way::Repaired(source) => self.repair(parcel, source, now).map(Done::Kept),
+            },
             Change::Delete { inbox, tombstones } => self.delete(inbox, tombstones, now).map(|()| Done::Changed),
             Change::Register { inbox, list, tickets, stamp } => {
-                self.check_stamp(stamp, inbox, &LetterId::of(&tickets.encode()), Day::of(now))?;
-                self.register(inbox, *list, tickets)?;
-                self.count_stamp(inbox, Day::of(now)).map(|()| Done::Changed)
+                let left = Left { at: inbox, list: *list, what: &tickets.encode(), stamp };
+                let fullness = self.counter().fullness();
+                let worth = left.check(self.terms, stamp::list_price(fullness), Day::of(now))?;
+                let paid = u32::try_from(stamp::bought(worth, fullness)).unwrap_or(u32::MAX);
+                self.register(inbox, *list, tickets, paid).map(|()| Done::Changed)
             }
             Change::Publish { placement, stamp, record } => {
                 self.publish(placement, stamp, record, now).map(|()| Done::Changed)
@@ -91,100 +96,80 @@ impl Ledger<'_> {
         }
     }
 
-    fn keep(&mut self, parcel: &Parcel, now: UnixSeconds) -> Result<Hour, Stop> {
-        let key = letter_key(&parcel.inbox, &parcel.letter);
-        self.lapse(&key, Hour::of_unix(now.0))?;
-        let known = self.letter(&key)?;
-        if let Some(row) = known.filter(|row| row.expiry > Hour(0))
-            && (row.state != State::Repaired || parcel.way == Way::Repaired)
-        {
-            return Ok(row.expiry);
-        }
-        let today = match parcel.way {
-            Way::Deposited => Day::of(now),
-            Way::Repaired => Day(parcel.inbox.period), // a stamp that was good then is good
-        };
-        self.check_postage(parcel, today)?;
-        let expiry = match known {
-            None => self.keep_new(&key, parcel)?,
-            Some(row) if row.state == State::Repaired => self.keep_for_good(&key, parcel, row)?,
-            Some(row) => self.keep_deleted(&key, parcel, row)?,
-        };
-        match parcel.postage {
-            Postage::Stamp(_) => self.count_stamp(&parcel.inbox, today)?,
-            Postage::Ticket(ticket) if parcel.way == Way::Deposited => {
-                self.spent.insert(&spent_key(&parcel.inbox, &ticket.hash()), ())?;
-                self.reckon(&parcel.inbox, SPENT_ROOM)?;
+    fn deposit(&mut self, parcel: &Parcel, now: UnixSeconds) -> Result<Hour, Stop> {
+        let Parcel { inbox, class, expiry, postage, .. } = parcel;
+        let key = letter_key(inbox, &parcel.letter);
+        let known = self.lapse(&key, Hour::of_unix(now.0))?;
+        if let Some(row) = known.filter(|row| row.deposited > Hour(0)) {
+            // whoever asked for less before, or asks for less now, does not cut it short
+            let deposited = row.deposited.max(*expiry);
+            if deposited > row.deposited {
+                self.keep(&key, inbox, Row { deposited, ..row })?;
             }
-            Postage::Ticket(_) => {} // it is another mailbox's
+            return Ok(deposited);
         }
-        Ok(expiry)
+        let list = self.counter().check(parcel, now)?;
+        self.pay(parcel, list, now)?;
+        self.make_way()?;
+        let row = match self.letter(&key)? {
+            Some(row) => row, // it came by repair, or was deleted before it came
+            None => self.unpack(parcel)?,
+        };
+        let (class, room) = (Some(*class), letter_room(*class));
+        self.keep(&key, inbox, Row { class, deposited: *expiry, room, list, postage: *postage, ..row })?;
+        Ok(*expiry)
     }
 
-    fn check_postage(&self, parcel: &Parcel, today: Day) -> Result<(), Stop> {
-        match &parcel.postage {
-            Postage::Stamp(stamp) => self.check_stamp(stamp, &parcel.inbox, &parcel.letter, today),
-            Postage::Ticket(_) if parcel.way == Way::Repaired => Ok(()),
+    /// Writes a letter that was deposited; a replica need not have it here for less time.
+    fn keep(&mut self, key: &LetterKey, inbox: &Placement, row: Row) -> Result<(), Stop> {
+        let is_held = row.repaired > Hour(0) && row.repaired <= row.deposited;
+        let row = if is_held { self.let_go(inbox, row)? } else { row };
+        self.settle(key, row).map(|_| ())
+    }
+
+    fn pay(&mut self, parcel: &Parcel, list: u8, now: UnixSeconds) -> Result<(), Stop> {
+        let Parcel { inbox, class, postage, .. } = parcel;
+        let room = letter_room(*class);
+        self.reckon(inbox, room)?;
+        match postage {
+            Postage::Stamp(_) => {
+                self.change(inbox, |row| row.paid += u64::from(room))?;
+                self.count_stamp(inbox, Day::of(now))
+            }
             Postage::Ticket(ticket) => {
-                let hash = ticket.hash();
-                let spent = self.spent.get(&spent_key(&parcel.inbox, &hash))?.is_some();
-                let counts = !spent && self.is_registered(&parcel.inbox, &hash)?;
-                if counts { Ok(()) } else { Err(Refusal::BadTicket.into()) }
+                self.spent.insert(&spent_key(inbox, &ticket.hash()), ())?;
+                self.reckon(inbox, SPENT_ROOM)?;
+                self.change(inbox, |row| {
+                    row.lists.get_mut(usize::from(list)).into_iter().for_each(|list| list.room += room);
+                })
             }
         }
     }
 
-    fn keep_new(&mut self, key: &LetterKey, parcel: &Parcel) -> Result<Hour, Stop> {
+    fn repair(&mut self, parcel: &Parcel, source: &RelayId, now: UnixSeconds) -> Result<Hour, Stop> {
         let Parcel { inbox, letter, class, expiry, postage, .. } = parcel;
-        let (class, expiry, postage) = (*class, *expiry, *postage);
-        let room = letter_room(class);
-        let state = match (parcel.way, postage) {
-            (Way::Repaired, Postage::Ticket(_)) => State::Repaired,
-            _ => State::Kept,
+        let key = letter_key(inbox, letter);
+        let known = self.lapse(&key, Hour::of_unix(now.0))?;
+        if known.is_some_and(|row| row.fate != Fate::Here || row.expiry() >= *expiry) {
+            return Ok(*expiry); // it is not asked for, and nobody hears of it
+        }
+        if let Postage::Stamp(stamp) = postage {
+            // what was good on its day, at a mailbox that nobody had written to
+            let price = stamp::letter_price(*class, 0, Fullness::LOW).ok_or(Refusal::NotForYou)?;
+            self.counter().check_stamp(stamp, (inbox, letter), price, Day(inbox.period))?;
+        }
+        if let Some(row) = known.filter(|row| row.repaired > Hour(0)) {
+            self.settle(&key, Row { repaired: *expiry, ..row })?;
+            return Ok(*expiry);
+        }
+        self.check_repaired(inbox, source, letter_room(*class))?;
+        let row = match known {
+            Some(row) => row,
+            None => self.unpack(parcel)?,
         };
-        match parcel.way {
-            Way::Deposited => self.take_room(inbox, room)?,
-            Way::Repaired => self.take_free_room(inbox, room)?,
-        }
-        let (place, serial) = (self.next_place(inbox)?, self.serial());
-        let at = place_key(inbox, place);
-        self.order.insert(&at, &listed(&Listed { letter: *letter, class, expiry }))?;
-        if state == State::Repaired {
-            self.repaired.insert(&at, key)?;
-        }
-        self.put_envelope(serial, &parcel.envelope)?;
-        let row = Row { state, class: Some(class), place, serial, expiry, until: Hour(0), room, postage };
-        self.letters.insert(key, &row.encode())?;
-        self.look_again(expiry, key)?;
-        Ok(expiry)
-    }
-
-    /// One that came by repair, and is deposited now: it gives way to none any more.
-    fn keep_for_good(&mut self, key: &LetterKey, parcel: &Parcel, row: Row) -> Result<Hour, Stop> {
-        let at = place_key(&parcel.inbox, row.place);
-        let expiry = row.expiry.max(parcel.expiry);
-        self.repaired.remove(&at)?;
-        self.order.insert(&at, &listed(&Listed { letter: parcel.letter, class: parcel.class, expiry }))?;
-        let row = Row { state: State::Kept, expiry, postage: parcel.postage, ..row };
-        self.letters.insert(key, &row.encode())?;
-        self.look_again(expiry, key)?;
-        Ok(expiry)
-    }
-
-    /// One whose tombstone was here before it: it costs what others cost, and is not there.
-    fn keep_deleted(&mut self, key: &LetterKey, parcel: &Parcel, row: Row) -> Result<Hour, Stop> {
-        let (room, expiry) = (letter_room(parcel.class), parcel.expiry);
-        match parcel.way {
-            Way::Deposited => self.take_room(&parcel.inbox, room)?,
-            Way::Repaired => return Ok(row.until), // it is not asked for, and nobody hears of it
-        }
-        self.release(&parcel.inbox, row.room.into())?;
-        let until = row.until.max(expiry);
-        let row = Row { class: Some(parcel.class), expiry, until, room, postage: parcel.postage, ..row };
-        self.letters.insert(key, &row.encode())?;
-        self.look_again(until, key)?;
-        self.look_again(expiry, key)?;
-        Ok(expiry)
+        self.hold(&key, inbox, &row, source)?;
+        self.settle(&key, Row { repaired: *expiry, ..row })?;
+        Ok(*expiry)
     }
 
     fn delete(&mut self, inbox: &Placement, tombstones: &[Tombstone], now: UnixSeconds) -> Result<(), Stop> {
@@ -192,52 +177,35 @@ impl Ledger<'_> {
             return Err(Refusal::Gone.into()); // else anyone could leave tombstones for letters of nobody
         }
         let hour = Hour::of_unix(now.0);
-        let latest = Hour(hour.0.saturating_add(LETTER_HOURS.into()).saturating_add(1)).min(end(inbox));
+        let mut alone = vec![];
+        let mut known = vec![];
         for stone in tombstones {
             let key = letter_key(inbox, &stone.letter);
-            self.lapse(&key, hour)?;
-            let mut until = stone.until.min(latest);
-            let mut known = self.letter(&key)?;
-            if let Some(row) = known.filter(|row| row.state == State::Repaired) {
-                // nobody has deposited it here: whoever does finds what there is where a tombstone came alone
-                self.remove(inbox, &row)?;
-                self.letters.remove(&key)?;
-                self.release(inbox, row.room.into())?;
-                (known, until) = (None, until.max(row.expiry));
-            }
-            match known {
-                Some(row) if row.state == State::Deleted => {}
-                Some(row) => {
-                    self.remove(inbox, &row)?;
-                    let until = until.max(row.expiry);
-                    self.bury(&key, inbox, stone, Row { until, ..row })?;
-                }
-                None if until <= hour => {}
-                None => {
-                    self.take_room(inbox, TOMBSTONE_ROOM)?;
-                    let postage = Postage::Stamp(Stamp { day: Day(0), nonce: 0 }); // of no letter
-                    let (class, place, serial, expiry) = (None, 0, 0, Hour(0));
-                    let state = State::Deleted;
-                    let row = Row { state, class, place, serial, expiry, until, room: TOMBSTONE_ROOM, postage };
-                    self.bury(&key, inbox, stone, row)?;
-                }
+            match self.lapse(&key, hour)? {
+                Some(row) if row.fate == Fate::Buried => {}
+                Some(_) => known.push((key, stone)),
+                None if stone.until > hour => alone.push((key, stone)),
+                None => {}
             }
         }
-        Ok(())
+        self.check_stones(inbox, alone.len()).or_else(|stop| if alone.is_empty() { Ok(()) } else { Err(stop) })?;
+        for (key, stone) in alone.into_iter().chain(known) {
+            let row = self.letter(&key)?;
+            let lone = Row { fate: Fate::Gone, ..Row::NEW };
+            if row.is_none_or(|row| row.fate != Fate::Buried) {
+                self.bury(&key, stone, row.unwrap_or(lone))?;
+            }
+        }
+        self.make_way()
     }
 
-    fn bury(&mut self, key: &LetterKey, inbox: &Placement, stone: &Tombstone, row: Row) -> Result<(), Stop> {
-        let place = self.next_place(inbox)?;
-        self.tombstones.insert(&place_key(inbox, place), &tombstone(stone))?;
-        self.letters.insert(key, &Row { state: State::Deleted, place, ..row }.encode())?;
-        self.look_again(row.until, key)
-    }
-
-    fn register(&mut self, inbox: &Placement, list: u8, tickets: &TicketList) -> Result<(), Stop> {
+    fn register(&mut self, inbox: &Placement, list: u8, tickets: &TicketList, paid: u32) -> Result<(), Stop> {
         let (first, last) = (TicketHash([0; 16]), TicketHash([0xff; 16]));
         let (from, to) = (tickets_key(inbox, list, &first), tickets_key(inbox, list, &last));
         if self.tickets.range::<&TicketsKey>(&from..=&to)?.next().is_none() {
-            self.take_room(inbox, TICKETS_ROOM)?;
+            self.counter().check_room(TICKETS_ROOM)?;
+            self.reckon(inbox, TICKETS_ROOM)?;
+            self.make_way()?;
         }
         self.tickets.retain_in::<&TicketsKey, _>(&from..=&to, |_, _| false)?;
         let hashes: Vec<_> = tickets.iter().copied().collect();
@@ -246,7 +214,10 @@ impl Ledger<'_> {
             let bytes: Vec<_> = piece.iter().flat_map(|hash| hash.0).collect();
             self.tickets.insert(&tickets_key(inbox, list, first), &*bytes)?;
         }
-        Ok(())
+        self.change(inbox, |row| {
+            // the same stamp, shown again, buys nothing more
+            row.lists.get_mut(usize::from(list)).into_iter().for_each(|list| list.paid = list.paid.max(paid));
+        })
     }
 
     fn publish(
@@ -258,33 +229,22 @@ impl Ledger<'_> {
     ) -> Result<(), Stop> {
         let key = placement.encode();
         let before = self.prekeys.get(&key)?.map(|before| PrekeysRecord::from_bytes(before.value()));
-        match before {
-            Some(before) if before == *record => return Ok(()),
+        let today = Day::of(now);
+        match &before {
+            Some(before) if *before == *record => return Ok(()),
             Some(before) if before.revision() >= record.revision() => return Err(Refusal::Stale.into()),
-            before => {
-                self.check_stamp(stamp, placement, &LetterId::of(record.as_bytes()), Day::of(now))?;
-                if before.is_none() {
-                    self.take_room(placement, PREKEYS_ROOM)?;
-                }
-            }
+            _ => {}
+        }
+        let counter = self.counter();
+        let stamped = counter.inbox(placement)?.stamped_on(today);
+        let price = stamp::letter_price(SizeClass::Short, stamped, counter.fullness()).ok_or(Refusal::NotForYou)?;
+        Left { at: placement, list: 0, what: record.as_bytes(), stamp }.check(self.terms, price, today)?;
+        if before.is_none() {
+            self.counter().check_room(PREKEYS_ROOM)?;
+            self.reckon(placement, PREKEYS_ROOM)?;
+            self.make_way()?;
         }
         self.prekeys.insert(&key, record.as_bytes())?;
-        self.count_stamp(placement, Day::of(now))
-    }
-
-    /// Whether a ticket with this hash is in one of the inbox's lists.
-    fn is_registered(&self, inbox: &Placement, hash: &TicketHash) -> Result<bool, Stop> {
-        debug_assert_eq!(inbox.of, BlindUse::PrivateInbox);
-        for list in 0..TICKET_LISTS {
-            let (from, to) = (tickets_key(inbox, list, &TicketHash([0; 16])), tickets_key(inbox, list, hash));
-            if let Some(piece) = self.tickets.range::<&TicketsKey>(&from..=&to)?.next_back() {
-                let (_, piece) = piece?;
-                let (hashes, _) = piece.value().as_chunks::<16>();
-                if hashes.binary_search(&hash.0).is_ok() {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+        self.count_stamp(placement, today)
     }
 }

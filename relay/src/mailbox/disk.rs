@@ -6,11 +6,17 @@
 use std::{
     fs, io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use redb::{Database, backends::FileBackend};
-use tracing::warn;
+use redb::{
+    Database,
+    backends::{FileBackend, InMemoryBackend},
+};
+use tracing::{error, warn};
 use trefoil_protocol::limits::MAILBOX_CACHE;
 
 use super::{Terms, ledger::Ledger};
@@ -22,12 +28,14 @@ pub(super) struct Disk {
     place: Place,
     /// None while it cannot be used.
     database: Mutex<Option<Arc<Database>>>,
+    broken: AtomicBool,
 }
 
 /// What holds it.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
     File(PathBuf),
+    Memory,
     /// One that fails when a test wants it to.
     #[cfg(test)]
     Faulty(super::tests::faulty::Faulty),
@@ -39,6 +47,9 @@ pub enum MailboxOpenError {
     /// Another process has it, or this one has it already.
     #[error("the mailboxes in {0} are in use: is another relay running with this data directory?")]
     InUse(String),
+    /// They broke down since the relay was started.
+    #[error("the mailboxes in {0} broke down: restart the relay, and report this")]
+    Broken(String),
     /// It cannot be read or written.
     #[error("cannot open the mailboxes in {place}: {cause}")]
     Unusable {
@@ -52,7 +63,7 @@ pub enum MailboxOpenError {
 impl Disk {
     /// Opens it, and makes it where there is none. All of it is read.
     pub(super) fn open(place: Place, terms: &Terms) -> Result<Self, MailboxOpenError> {
-        let disk = Self { place, database: Mutex::default() };
+        let disk = Self { place, database: Mutex::default(), broken: AtomicBool::new(false) };
         disk.reopen(terms)?;
         Ok(disk)
     }
@@ -66,6 +77,9 @@ impl Disk {
     pub(super) fn reopen(&self, terms: &Terms) -> Result<Arc<Database>, MailboxOpenError> {
         if let Some(database) = self.database() {
             return Ok(database);
+        }
+        if self.is_broken() {
+            return Err(MailboxOpenError::Broken(self.place.to_string()));
         }
         let opened = self.place.open(terms).or_else(|error| match error {
             error if is_damage(&error) => {
@@ -85,6 +99,20 @@ impl Disk {
         drop(failed); // without the lock: it still writes what it can
     }
 
+    /// What keeps the file has panicked: nobody knows what it would do next, and it is not used again.
+    pub(super) fn break_down(&self) {
+        if !self.broken.swap(true, Relaxed) {
+            error!("the mailboxes broke down, and are not offered any more: restart the relay, and report this");
+        }
+        // never dropped: that would panic, too, and who reads just now may be the last to have it
+        std::mem::forget(self.lock().take());
+    }
+
+    /// Whether it has broken down.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Database>>> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
@@ -100,6 +128,7 @@ impl Place {
                 file::sync_name(path)?;
                 builder.create_with_backend(FileBackend::new(file)?)?
             }
+            Self::Memory => builder.create_with_backend(InMemoryBackend::new())?,
             #[cfg(test)]
             Self::Faulty(faulty) => builder.create_with_backend(faulty.clone())?,
         };
@@ -116,6 +145,7 @@ impl Place {
                 name.push(".damaged");
                 fs::rename(path, name)
             }
+            Self::Memory => Ok(()),
             #[cfg(test)]
             Self::Faulty(faulty) => {
                 faulty.set_aside();
@@ -144,6 +174,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
+            Self::Memory => f.write_str("memory"),
             #[cfg(test)]
             Self::Faulty(_) => f.write_str("a test's memory"),
         }

@@ -1,44 +1,50 @@
 //! Ledger: a mailbox's tables while they are written, and the room that everything takes.
 //!
-//! Specification: docs/protocol.md, "Mailbox streams". All changes of one commit go through one of these. It reckons the
-//! room of an inbox by what came, and gives it back when that would have expired, whatever has become of it. It never
-//! commits: `writer.rs` does.
+//! Specification: docs/protocol.md, "Mailbox streams". All changes of one commit go through one of these. What was
+//! deposited, what came by repair, and tombstones are each reckoned by themselves, so that none of them shows in what is
+//! said of another. What is in the way when there is no room any more came by repair. It never commits: `writer.rs` does.
 
 use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
 use trefoil_protocol::{
-    envelope::LetterId,
-    limits::INBOX_ROOM,
+    identity::RelayId,
+    limits::{REPAIRED_ROOM, SOURCE_EIGHTHS, SOURCE_ROOM, TOMBSTONES_EIGHTHS},
     mailbox::Refusal,
     period::Day,
     puzzle::Hour,
     ring::Placement,
-    stamp::{self, Stamp, StampError, Stamped},
 };
 
 use super::{
     Terms,
+    counter::Counter,
     rows::{
-        self, DUE, DueKey, ENVELOPES, INBOXES, InboxKey, InboxRow, LETTERS, LetterKey, ORDER, PIECE, PREKEYS, PlaceKey,
-        REPAIRED, ROOM, Row, SERIAL, SPENT, SpentKey, State, TICKETS, TOMBSTONES, TOTALS, TicketsKey, place_key,
+        self, ARRIVED, BY_REPAIR, DEPOSITED, DUE, DueKey, ENVELOPES, INBOXES, InboxKey, InboxRow, LETTERS, LetterKey,
+        ORDER, PREKEYS, PlaceKey, REPAIRED, Row, SERIAL, SOURCES, SPENT, STONES, SourceKey, SpentKey, TICKETS,
+        TOMBSTONE_ROOM, TOMBSTONES, TOTALS, TicketsKey, source_key,
     },
 };
 
 /// The tables, open for writing.
 pub(super) struct Ledger<'t> {
     pub(super) terms: &'t Terms,
-    pub(super) inboxes: Table<'t, &'static InboxKey, &'static [u8; 24]>,
-    pub(super) letters: Table<'t, &'static LetterKey, &'static [u8; 47]>,
+    pub(super) inboxes: Table<'t, &'static InboxKey, &'static [u8; InboxRow::LENGTH]>,
+    pub(super) arrived: Table<'t, u64, &'static InboxKey>,
+    pub(super) letters: Table<'t, &'static LetterKey, &'static [u8; Row::LENGTH]>,
     pub(super) order: Table<'t, &'static PlaceKey, &'static [u8; 37]>,
     pub(super) tombstones: Table<'t, &'static PlaceKey, &'static [u8; 100]>,
-    pub(super) repaired: Table<'t, &'static PlaceKey, &'static LetterKey>,
+    pub(super) repaired: Table<'t, u64, &'static [u8; rows::REPAIRED_LENGTH]>,
     pub(super) envelopes: Table<'t, u64, &'static [u8]>,
     pub(super) tickets: Table<'t, &'static TicketsKey, &'static [u8]>,
     pub(super) spent: Table<'t, &'static SpentKey, ()>,
     pub(super) prekeys: Table<'t, &'static InboxKey, &'static [u8; 1482]>,
     pub(super) due: Table<'t, &'static DueKey, &'static [u8]>,
+    sources: Table<'t, &'static SourceKey, u64>,
     totals: Table<'t, u8, u64>,
-    room: u64,
+    deposited: u64,
+    by_repair: u64,
+    stones: u64,
     serial: u64,
+    touched: bool,
 }
 
 /// Why something is not done.
@@ -50,22 +56,17 @@ pub(super) enum Stop {
     Failed(Box<redb::Error>),
 }
 
-/// Whose letters give way.
-#[derive(Clone, Copy)]
-enum Whose<'a> {
-    Of(&'a Placement),
-    Anyones,
-}
-
 impl<'t> Ledger<'t> {
     /// Opens the tables, and makes those that are not there.
     pub(super) fn open(transaction: &'t WriteTransaction, terms: &'t Terms) -> Result<Self, redb::Error> {
         let totals = transaction.open_table(TOTALS)?;
-        let room = totals.get(ROOM)?.map_or(0, |total| total.value());
-        let serial = totals.get(SERIAL)?.map_or(0, |total| total.value());
+        let total = |of| Ok::<_, redb::Error>(totals.get(of)?.map_or(0, |total| total.value()));
+        let (deposited, by_repair, stones) = (total(DEPOSITED)?, total(BY_REPAIR)?, total(STONES)?);
+        let serial = total(SERIAL)?;
         Ok(Self {
             terms,
             inboxes: transaction.open_table(INBOXES)?,
+            arrived: transaction.open_table(ARRIVED)?,
             letters: transaction.open_table(LETTERS)?,
             order: transaction.open_table(ORDER)?,
             tombstones: transaction.open_table(TOMBSTONES)?,
@@ -75,17 +76,30 @@ impl<'t> Ledger<'t> {
             spent: transaction.open_table(SPENT)?,
             prekeys: transaction.open_table(PREKEYS)?,
             due: transaction.open_table(DUE)?,
+            sources: transaction.open_table(SOURCES)?,
             totals,
-            room,
+            deposited,
+            by_repair,
+            stones,
             serial,
+            touched: false,
         })
     }
 
-    /// Writes the totals. Without it, nothing that was done may be committed.
-    pub(super) fn close(mut self) -> Result<(), redb::Error> {
-        self.totals.insert(ROOM, self.room)?;
-        self.totals.insert(SERIAL, self.serial)?;
-        Ok(())
+    /// Writes the totals; without it, nothing that was done may be committed. Was anything done?
+    pub(super) fn close(mut self) -> Result<bool, redb::Error> {
+        if self.touched {
+            self.totals.insert(DEPOSITED, self.deposited)?;
+            self.totals.insert(BY_REPAIR, self.by_repair)?;
+            self.totals.insert(STONES, self.stones)?;
+            self.totals.insert(SERIAL, self.serial)?;
+        }
+        Ok(self.touched)
+    }
+
+    /// Something is done, so that there is something to commit.
+    pub(super) fn touch(&mut self) {
+        self.touched = true;
     }
 
     /// A number that nothing else has.
@@ -100,14 +114,20 @@ impl<'t> Ledger<'t> {
     }
 
     /// Changes what is known of an inbox; one that is new gets an end.
-    fn change<T>(&mut self, inbox: &Placement, change: impl FnOnce(&mut InboxRow) -> T) -> Result<T, Stop> {
-        let known = self.inbox(inbox)?;
-        if known.is_none() {
-            self.look_again(end(inbox), &inbox.encode())?;
-        }
-        let mut row = known.unwrap_or(InboxRow::NEW);
+    pub(super) fn change<T>(&mut self, inbox: &Placement, change: impl FnOnce(&mut InboxRow) -> T) -> Result<T, Stop> {
+        self.touch();
+        let key = inbox.encode();
+        let mut row = match self.inbox(inbox)? {
+            Some(row) => row,
+            None => {
+                self.look_again(end(inbox), &key)?;
+                let arrived = self.serial();
+                self.arrived.insert(arrived, &key)?;
+                InboxRow { arrived, ..InboxRow::NEW }
+            }
+        };
         let changed = change(&mut row);
-        self.inboxes.insert(&inbox.encode(), &row.encode())?;
+        self.inboxes.insert(&key, &row.encode())?;
         Ok(changed)
     }
 
@@ -119,129 +139,129 @@ impl<'t> Ledger<'t> {
         })
     }
 
-    /// Checks that a stamp counts, and is worth what the inbox asks for today.
-    pub(super) fn check_stamp(
+    /// What checks deposits.
+    pub(super) fn counter(
         &self,
-        stamp: &Stamp,
-        inbox: &Placement,
-        letter: &LetterId,
-        today: Day,
-    ) -> Result<(), Stop> {
-        let price = stamp::price(self.inbox(inbox)?.unwrap_or(InboxRow::NEW).stamped_on(today));
-        let stamped = Stamped { network: &self.terms.network, inbox, letter };
-        stamp.check(&stamped, price, today).map_err(|error| match error {
-            StampError::Day => Stop::Refused(Refusal::BadStamp),
-            StampError::Bits(_) => Stop::Refused(Refusal::Price(price)),
-        })
+    ) -> Counter<
+        '_,
+        impl ReadableTable<&'static InboxKey, &'static [u8; InboxRow::LENGTH]>,
+        impl ReadableTable<&'static SpentKey, ()>,
+        impl ReadableTable<&'static TicketsKey, &'static [u8]>,
+    > {
+        let Self { terms, inboxes, spent, tickets, deposited, .. } = self;
+        Counter { terms, inboxes, spent, tickets, deposited: *deposited }
     }
 
-    /// Counts a stamp that was taken: it makes the next ones dearer.
+    /// Counts a letter with a stamp, or prekeys, that were taken: they make the next ones dearer.
     pub(super) fn count_stamp(&mut self, inbox: &Placement, today: Day) -> Result<(), Stop> {
         self.change(inbox, |row| {
             (row.stamped, row.day) = (row.stamped_on(today).saturating_add(1), today);
         })
     }
 
-    /// Takes so much room, for something that gives way to nothing; letters that came by repair give way to it.
-    pub(super) fn take_room(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
-        while self.room_of(inbox)? + u64::from(room) > INBOX_ROOM {
-            self.give_way(Whose::Of(inbox), Refusal::Quota)?;
-        }
-        while self.room + u64::from(room) > self.terms.size {
-            self.give_way(Whose::Anyones, Refusal::Full)?;
-        }
-        self.reckon(inbox, room)
-    }
-
-    /// Takes so much room if it is there.
-    pub(super) fn take_free_room(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
-        if self.room_of(inbox)? + u64::from(room) > INBOX_ROOM {
-            return Err(Refusal::Quota.into());
-        }
-        if self.room + u64::from(room) > self.terms.size {
-            return Err(Refusal::Full.into());
-        }
-        self.reckon(inbox, room)
-    }
-
-    fn room_of(&self, inbox: &Placement) -> Result<u64, Stop> {
-        Ok(self.inbox(inbox)?.map_or(0, |row| row.room))
-    }
-
-    /// Counts so much room, whether or not it is there.
+    /// Counts so much room for what was deposited, registered or published, whether or not it is there.
     pub(super) fn reckon(&mut self, inbox: &Placement, room: u32) -> Result<(), Stop> {
-        self.room += u64::from(room);
+        self.deposited += u64::from(room);
         self.change(inbox, |row| row.room += u64::from(room))
     }
 
-    /// Gives room back. An inbox that has ended has given all of its own back.
-    pub(super) fn release(&mut self, inbox: &Placement, room: u64) -> Result<(), Stop> {
-        if self.inbox(inbox)?.is_some() {
-            self.room = self.room.saturating_sub(room);
-            self.change(inbox, |row| row.room = row.room.saturating_sub(room))?;
+    /// Gives the room of a letter back that was deposited.
+    pub(super) fn release(&mut self, inbox: &Placement, row: &Row) -> Result<(), Stop> {
+        let room = row.room;
+        self.deposited = self.deposited.saturating_sub(room.into());
+        self.change(inbox, |inbox| {
+            inbox.room = inbox.room.saturating_sub(room.into());
+            if let Some(list) = inbox.lists.get_mut(usize::from(row.list)) {
+                list.room = list.room.saturating_sub(room);
+            }
+        })
+    }
+
+    /// Whether there is room for so many tombstones more.
+    pub(super) fn check_stones(&self, inbox: &Placement, count: usize) -> Result<(), Stop> {
+        let room = u64::from(TOMBSTONE_ROOM).saturating_mul(count as u64);
+        let row = self.inbox(inbox)?.unwrap_or(InboxRow::NEW);
+        if row.stones + room > row.stones_room() {
+            return Err(Refusal::Quota.into());
+        }
+        let most = self.terms.size / 8 * TOMBSTONES_EIGHTHS;
+        if self.stones + room > most { Err(Refusal::Full.into()) } else { Ok(()) }
+    }
+
+    /// Counts a tombstone.
+    pub(super) fn reckon_stone(&mut self, inbox: &Placement) -> Result<(), Stop> {
+        self.stones += u64::from(TOMBSTONE_ROOM);
+        self.change(inbox, |row| row.stones += u64::from(TOMBSTONE_ROOM))
+    }
+
+    /// Whether a replica may tell so much more. It drives nothing out.
+    pub(super) fn check_repaired(&self, inbox: &Placement, source: &RelayId, room: u32) -> Result<(), Stop> {
+        let room = u64::from(room);
+        let told = |of| Ok::<_, Stop>(self.sources.get(&source_key(of, source))?.map_or(0, |room| room.value()));
+        let of_inbox = self.inbox(inbox)?.map_or(0, |row| row.repaired);
+        if of_inbox + room > REPAIRED_ROOM || told(Some(inbox))? + room > SOURCE_ROOM {
+            return Err(Refusal::Quota.into());
+        }
+        let is_full = self.all() + room > self.terms.size;
+        let is_much = told(None)? + room > self.terms.size / 8 * SOURCE_EIGHTHS;
+        if is_full || is_much { Err(Refusal::Full.into()) } else { Ok(()) }
+    }
+
+    /// Counts so much that a replica told.
+    pub(super) fn reckon_repaired(&mut self, inbox: &Placement, source: &RelayId, room: u32) -> Result<(), Stop> {
+        let room = u64::from(room);
+        self.by_repair += room;
+        self.change(inbox, |row| row.repaired += room)?;
+        self.change_sources(inbox, source, |told| told.saturating_add(room))
+    }
+
+    /// Gives back the room of what a replica told.
+    pub(super) fn release_repaired(&mut self, inbox: &Placement, source: &RelayId, room: u32) -> Result<(), Stop> {
+        let room = u64::from(room);
+        self.by_repair = self.by_repair.saturating_sub(room);
+        self.change(inbox, |row| row.repaired = row.repaired.saturating_sub(room))?;
+        self.change_sources(inbox, source, |told| told.saturating_sub(room))
+    }
+
+    fn change_sources(&mut self, inbox: &Placement, source: &RelayId, change: impl Fn(u64) -> u64) -> Result<(), Stop> {
+        for of in [Some(inbox), None] {
+            let key = source_key(of, source);
+            let before = self.sources.get(&key)?.map_or(0, |room| room.value());
+            match change(before) {
+                0 => drop(self.sources.remove(&key)?),
+                told => drop(self.sources.insert(&key, told)?),
+            }
         }
         Ok(())
     }
 
-    /// Removes the oldest letter that came by repair; where there is none, this is why nothing more is taken.
-    fn give_way(&mut self, whose: Whose<'_>, otherwise: Refusal) -> Result<(), Stop> {
-        let (place, key) = self.repaired(whose)?.ok_or(otherwise)?;
-        self.repaired.remove(&place)?; // also if nothing is known of the letter: it would be found again and again
-        let (Some((inbox, _)), Some(row)) = (rows::of_letter_key(&key), self.letter(&key)?) else { return Ok(()) };
-        self.remove(&inbox, &row)?;
-        self.letters.remove(&key)?;
-        self.release(&inbox, row.room.into())
+    /// Whether there is more than the mailbox has room for.
+    pub(super) fn is_over(&self) -> bool {
+        self.all() > self.terms.size
     }
 
-    /// The oldest letter of an inbox that came by repair, or one of any inbox.
-    fn repaired(&self, whose: Whose<'_>) -> Result<Option<(PlaceKey, LetterKey)>, Stop> {
-        let (from, to) = match whose {
-            Whose::Of(inbox) => (place_key(inbox, 0), place_key(inbox, u64::MAX)),
-            Whose::Anyones => ([0; _], [u8::MAX; _]),
-        };
-        let Some(found) = self.repaired.range::<&PlaceKey>(&from..=&to)?.next() else { return Ok(None) };
-        let (place, key) = found?;
-        Ok(Some((*place.value(), *key.value())))
+    fn all(&self) -> u64 {
+        self.deposited + self.by_repair + self.stones
     }
 
-    /// What is known of a letter.
-    pub(super) fn letter(&self, key: &LetterKey) -> Result<Option<Row>, Stop> {
-        Ok(self.letters.get(key)?.map(|row| Row::decode(row.value())))
-    }
-
-    /// Removes the envelope of a letter, and its place.
-    pub(super) fn remove(&mut self, inbox: &Placement, row: &Row) -> Result<(), Stop> {
-        let place = place_key(inbox, row.place);
-        self.order.remove(&place)?;
-        if row.state == State::Repaired {
-            self.repaired.remove(&place)?;
-        }
-        let pieces = row.class.map_or(0, |class| class.bytes().div_ceil(PIECE)) as u64;
-        for piece in 0..pieces {
-            self.envelopes.remove(envelope_key(row.serial, piece))?;
-        }
-        Ok(())
-    }
-
-    /// Writes an envelope.
-    pub(super) fn put_envelope(&mut self, serial: u64, envelope: &[u8]) -> Result<(), Stop> {
-        for (number, piece) in (0..).zip(envelope.chunks(PIECE)) {
-            self.envelopes.insert(envelope_key(serial, number), piece)?;
-        }
+    /// Forgets an inbox that nothing is left of but what it is reckoned at.
+    pub(super) fn forget(&mut self, inbox: &Placement) -> Result<(), Stop> {
+        let Some(row) = self.inbox(inbox)? else { return Ok(()) };
+        self.touch();
+        self.deposited = self.deposited.saturating_sub(row.room);
+        self.stones = self.stones.saturating_sub(row.stones);
+        self.arrived.remove(row.arrived)?;
+        self.inboxes.remove(&inbox.encode())?;
         Ok(())
     }
 
     /// Has this key looked at again from an hour on.
     pub(super) fn look_again(&mut self, hour: Hour, key: &[u8]) -> Result<(), Stop> {
+        self.touch();
         let serial = self.serial();
         self.due.insert(&rows::due_key(hour, serial), key)?;
         Ok(())
     }
-}
-
-/// The key of a piece of an envelope.
-pub(super) fn envelope_key(serial: u64, piece: u64) -> u64 {
-    serial.saturating_mul(PIECES).saturating_add(piece)
 }
 
 /// From when on nothing of an inbox is kept: some hours after all of its letters have expired.
@@ -267,6 +287,3 @@ impl From<TableError> for Stop {
         Self::Failed(Box::new(error.into()))
     }
 }
-
-/// More than an envelope has.
-const PIECES: u64 = 32;

@@ -6,6 +6,7 @@
 use redb::{Database, ReadTransaction, ReadableDatabase, TransactionError};
 use trefoil_protocol::{
     envelope::LetterId,
+    epoch::UnixSeconds,
     limits::MAILBOX_LIST,
     mailbox::{Listed, Postage, Refusal},
     prekeys::PrekeysRecord,
@@ -15,8 +16,15 @@ use trefoil_protocol::{
 };
 
 use super::{
-    ledger::{Stop, envelope_key},
-    rows::{self, ENVELOPES, LETTERS, ORDER, PIECE, PREKEYS, PlaceKey, Row, State, TOMBSTONES, letter_key, place_key},
+    Terms,
+    changes::Parcel,
+    counter::Counter,
+    ledger::Stop,
+    letters::envelope_key,
+    rows::{
+        self, ARRIVED, DEPOSITED, ENVELOPES, Fate, INBOXES, InboxRow, LETTERS, ORDER, PIECE, PREKEYS, PlaceKey, Row,
+        SPENT, TICKETS, TOMBSTONES, TOTALS, letter_key, place_key,
+    },
 };
 
 /// A page of a list.
@@ -83,7 +91,7 @@ pub(super) fn pull(database: &Database, inbox: &Placement, after: u64, hour: Hou
 pub(super) fn find(database: &Database, inbox: &Placement, letter: &LetterId, hour: Hour) -> Result<Found, Stop> {
     let reading = database.begin_read()?;
     let row = reading.open_table(LETTERS)?.get_owned(&letter_key(inbox, letter))?.map(|row| Row::decode(row.value()));
-    let here = row.filter(|row| row.state != State::Deleted && row.expiry > hour);
+    let here = row.filter(|row| row.fate == Fate::Here && row.expiry() > hour);
     let Some((row, class)) = here.and_then(|row| Some((row, row.class?))) else { return Err(Refusal::Gone.into()) };
     let table = reading.open_table(ENVELOPES)?;
     let mut envelope = Vec::with_capacity(class.bytes());
@@ -92,6 +100,75 @@ pub(super) fn find(database: &Database, inbox: &Placement, letter: &LetterId, ho
         envelope.extend_from_slice(piece.ok_or(Refusal::Gone)?.value());
     }
     Ok(Found { postage: row.postage, envelope })
+}
+
+/// Until when a letter is kept that needs no writing, since it was deposited for as long before; or why it is not taken.
+pub(super) fn deposited(
+    database: &Database,
+    terms: &Terms,
+    parcel: &Parcel,
+    now: UnixSeconds,
+) -> Result<Option<Hour>, Stop> {
+    let reading = database.begin_read()?;
+    let key = letter_key(&parcel.inbox, &parcel.letter);
+    let row = reading.open_table(LETTERS)?.get_owned(&key)?.map(|row| Row::decode(row.value()));
+    let known = row.map(|row| row.deposited).filter(|deposited| *deposited > Hour::of_unix(now.0));
+    if let Some(deposited) = known {
+        return Ok(Some(deposited).filter(|deposited| *deposited >= parcel.expiry));
+    }
+    let (inboxes, spent) = (reading.open_table(INBOXES)?, reading.open_table(SPENT)?);
+    let (tickets, totals) = (reading.open_table(TICKETS)?, reading.open_table(TOTALS)?);
+    let deposited = totals.get(DEPOSITED)?.map_or(0, |total| total.value());
+    let counter = Counter { terms, inboxes: &inboxes, spent: &spent, tickets: &tickets, deposited };
+    counter.check(parcel, now).map(|_| None)
+}
+
+/// Those tombstones of an inbox that are not there yet.
+pub(super) fn unknown(database: &Database, inbox: &Placement, stones: &[Tombstone]) -> Result<Vec<Tombstone>, Stop> {
+    let reading = database.begin_read()?;
+    reading.open_table(INBOXES)?.get(&inbox.encode())?.ok_or(Refusal::Gone)?;
+    let letters = reading.open_table(LETTERS)?;
+    let mut unknown = vec![];
+    for stone in stones {
+        let row = letters.get(&letter_key(inbox, &stone.letter))?.map(|row| Row::decode(row.value()));
+        unknown.extend(Some(*stone).filter(|_| row.is_none_or(|row| row.fate != Fate::Buried)));
+    }
+    Ok(unknown)
+}
+
+/// Those of a replica's letters that are to be taken from it: they were not deleted here, and are not kept as long.
+pub(super) fn lacking(database: &Database, inbox: &Placement, letters: &[Listed]) -> Result<Vec<Listed>, Stop> {
+    let table = database.begin_read()?.open_table(LETTERS)?;
+    let mut lacking = vec![];
+    for listed in letters {
+        let row = table.get(&letter_key(inbox, &listed.letter))?.map(|row| Row::decode(row.value()));
+        let lacks = row.is_none_or(|row| row.fate == Fate::Here && row.expiry() < listed.expiry);
+        lacking.extend(Some(*listed).filter(|_| lacks));
+    }
+    Ok(lacking)
+}
+
+/// The inboxes and prekeys that came after this number; those of them that concern somebody, and where the next page begins.
+pub(super) fn kept(
+    database: &Database,
+    after: u64,
+    concerns: impl Fn(&Placement) -> bool,
+) -> Result<(u64, Vec<Placement>), Stop> {
+    let table = database.begin_read()?.open_table(ARRIVED)?;
+    let (mut next, mut placements) = (after, vec![]);
+    for entry in table.range(after.saturating_add(1)..)?.take(MAILBOX_LIST) {
+        let (arrived, placement) = entry?;
+        next = arrived.value();
+        placements.extend(Placement::decode(placement.value()).filter(&concerns));
+    }
+    Ok((next, placements))
+}
+
+/// Whether tickets were registered for this inbox.
+pub(super) fn is_paid(database: &Database, inbox: &Placement) -> Result<bool, Stop> {
+    let table = database.begin_read()?.open_table(INBOXES)?;
+    let row = table.get(&inbox.encode())?.map(|row| InboxRow::decode(row.value()));
+    Ok(row.is_some_and(|row| row.lists.iter().any(|list| list.paid > 0)))
 }
 
 /// The prekeys of this placement.

@@ -1,20 +1,24 @@
 mod crash;
 pub(super) mod faulty;
 mod refusals;
+mod repair;
 mod room;
+mod shares;
 mod ways;
 
-use std::sync::OnceLock;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, OnceLock},
+};
 
-use rand::{SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
     address::AddressSecret,
     inbox::{Inbox, Whereabouts},
     limits::MAILBOX_SIZE,
     mailbox::Listed,
     period::{Day, Week},
-    stamp::{self, Minting, Stamp, Stamped},
-    ticket::{TicketKey, TicketList},
+    stamp::{Minting, Stamped},
+    ticket::{ListOf, TicketKey, TicketList},
     tombstone::Tombstone,
 };
 use zeroize::Zeroizing;
@@ -61,22 +65,50 @@ fn id(number: u64) -> LetterId {
     LetterId::of(&short(number))
 }
 
+/// A stamp for a letter after so many others of the day.
 fn mint(inbox: &Placement, letter: LetterId, deposits: u32, day: Day) -> Stamp {
-    let stamped = Stamped { network: &NETWORK, inbox, letter: &letter };
-    Minting::new(stamped, stamp::price(deposits), day).step(u32::MAX).unwrap()
+    mint_bits(inbox, letter, stamp::price(deposits), day)
+}
+
+/// A stamp of just so many bits, which is made but once.
+fn mint_bits(inbox: &Placement, letter: LetterId, bits: u8, day: Day) -> Stamp {
+    type Minted = HashMap<(Placement, LetterId, u8, Day), Stamp>;
+    static MINTED: OnceLock<Mutex<Minted>> = OnceLock::new();
+    let mut minted = MINTED.get_or_init(Mutex::default).lock().unwrap();
+    *minted.entry((*inbox, letter, bits, day)).or_insert_with(|| {
+        let stamped = Stamped { network: &NETWORK, inbox, letter: &letter };
+        let mut minting = Minting::new(stamped, bits, day);
+        loop {
+            let stamp = minting.step(u32::MAX).unwrap();
+            if stamp.worth(&stamped) == u32::from(bits) {
+                break stamp;
+            }
+        }
+    })
 }
 
 /// The owner's tickets by their numbers, below 2,000.
-fn ticket(number: u16) -> Postage {
-    Postage::Ticket(TicketKey::from_bytes(&[5; 32]).ticket(Week(1), number, &terms(0).identity.id()))
+fn ticket(inbox: &Inbox, number: u16) -> Postage {
+    Postage::Ticket(TicketKey::from_bytes(&[5; 32]).ticket(&inbox.placement(), number, &here()))
 }
 
-fn tickets() -> &'static TicketList {
-    static LIST: OnceLock<TicketList> = OnceLock::new();
-    LIST.get_or_init(|| {
-        let key = TicketKey::from_bytes(&[5; 32]);
-        TicketList::new([(&key, 0..2000)], Week(1), &terms(0).identity.id(), &mut StdRng::seed_from_u64(1)).unwrap()
-    })
+fn here() -> RelayId {
+    terms(0).identity.id()
+}
+
+/// Another mailbox of the inbox.
+fn replica(number: u8) -> RelayId {
+    RelaySecret::from_bytes(&Zeroizing::new([100 + number; 32])).id()
+}
+
+fn tickets(inbox: &Inbox) -> TicketList {
+    tickets_of(inbox, 0, 2000)
+}
+
+fn tickets_of(inbox: &Inbox, list: u8, numbers: u16) -> TicketList {
+    let (key, fill) = (TicketKey::from_bytes(&[5; 32]), TicketKey::from_bytes(&[6; 32]));
+    let of = ListOf { inbox: &inbox.placement(), mailbox: &here(), list };
+    TicketList::new([(&key, 0..numbers)], &of, &fill).unwrap()
 }
 
 fn owned(inbox: &Inbox, ask: Ask) -> Request<'static> {
@@ -85,8 +117,14 @@ fn owned(inbox: &Inbox, ask: Ask) -> Request<'static> {
     Request::Owned(Owned::sign(inbox.placement(), ask, &channel, &inbox.secret(&owner())))
 }
 
+/// For so much that 4 MiB of letters come with these tickets.
 fn registering(inbox: &Inbox, list: u8, tickets: &TicketList) -> Request<'static> {
-    let stamp = mint(&inbox.placement(), LetterId::of(&tickets.encode()), 0, today());
+    registering_for(inbox, list, tickets, 22)
+}
+
+fn registering_for(inbox: &Inbox, list: u8, tickets: &TicketList, bits: u8) -> Request<'static> {
+    let letter = stamp::left(&here(), list, &tickets.encode());
+    let stamp = mint_bits(&inbox.placement(), letter, bits, today());
     owned(inbox, Ask::Register { list, tickets: tickets.clone(), stamp })
 }
 
@@ -114,7 +152,7 @@ impl Mailbox {
     async fn new(size: u64) -> (Self, Inbox) {
         let mailbox = Self::open_at(Place::Faulty(Faulty::default()), terms(size)).unwrap();
         let inbox = private(1);
-        mailbox.must(registering(&inbox, 0, tickets())).await;
+        mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
         (mailbox, inbox)
     }
 
@@ -145,7 +183,7 @@ impl Mailbox {
 
     async fn keep_at(&self, inbox: &Inbox, letter: u64, number: u16, now: UnixSeconds) -> Result<Hour, Refusal> {
         let envelope = short(letter);
-        let frame = self.answer(Request::Deposit(deposit(inbox, ticket(number), &envelope)), HERE, now).await;
+        let frame = self.answer(Request::Deposit(deposit(inbox, ticket(inbox, number), &envelope)), HERE, now).await;
         match read(&frame) {
             Answer::Accepted(receipt) => {
                 let mailbox = self.terms.identity.id();
@@ -172,9 +210,13 @@ impl Mailbox {
         self.letters_at(inbox, NOW).await
     }
 
-    /// Of a whole letter that came by repair.
+    /// Of a whole letter that came by repair, for 100 hours.
     async fn repaired(&self, inbox: &Inbox, number: u64, postage: Postage) -> Result<(), Refusal> {
+        self.repaired_from(replica(1), inbox, number, postage).await
+    }
+
+    async fn repaired_from(&self, from: RelayId, inbox: &Inbox, number: u64, postage: Postage) -> Result<(), Refusal> {
         let (expiry, envelope) = (expiry_of(100, NOW), short(number));
-        self.repair(Repair { inbox: inbox.placement(), expiry, postage, envelope: &envelope }, NOW).await
+        self.repair(Repair { from, inbox: inbox.placement(), expiry, postage, envelope: &envelope }, NOW).await
     }
 }

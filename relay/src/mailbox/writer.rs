@@ -2,10 +2,12 @@
 //!
 //! Specification: docs/protocol.md, "Mailbox streams". It takes what waits, up to [`MAILBOX_QUEUE`] requests, into one
 //! commit, and answers them when that is on disk. When nothing can be written all are refused; it opens the file again
-//! for the next ones, so that it goes on as soon as there is room. It never acknowledges what could be lost.
+//! for the next ones, so that it goes on as soon as there is room. Where nothing is changed there is no commit. It never
+//! acknowledges what could be lost.
 
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -88,7 +90,12 @@ impl Desk {
     fn work(mut self, mut waiting: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(MAILBOX_QUEUE);
         while waiting.blocking_recv_many(&mut group, MAILBOX_QUEUE) > 0 {
-            let results = self.commit(&group);
+            // a panic in what keeps the file is not the end of this thread, but of the mailboxes
+            let committed = panic::catch_unwind(AssertUnwindSafe(|| self.commit(&group)));
+            let results = committed.unwrap_or_else(|_| {
+                self.disk.break_down();
+                group.iter().map(|_| Err(Refusal::NotReady)).collect()
+            });
             for (job, result) in group.drain(..).zip(results) {
                 if let (Some(inbox), Ok(_)) = (job.change.letter_for(), result) {
                     self.watchers.tell(inbox);
@@ -137,8 +144,11 @@ fn write(database: &Database, terms: &Terms, group: &[Job]) -> Result<Vec<Result
             Err(Stop::Failed(error)) => return Err(*error),
         });
     }
-    ledger.close()?;
-    transaction.commit()?;
+    if ledger.close()? {
+        transaction.commit()?;
+    } else {
+        transaction.abort()?; // nothing of it is to be waited for
+    }
     Ok(results)
 }
 

@@ -40,6 +40,8 @@ mod hostile_tests;
 #[cfg(test)]
 mod isolation_tests;
 #[cfg(test)]
+mod letter_tests;
+#[cfg(test)]
 mod liar_tests;
 #[cfg(test)]
 mod link_tests;
@@ -47,6 +49,8 @@ mod link_tests;
 mod links_tests;
 #[cfg(test)]
 mod look_tests;
+#[cfg(test)]
+mod mailbox_tests;
 #[cfg(test)]
 mod origin;
 #[cfg(test)]

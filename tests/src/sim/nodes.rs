@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     panic,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Once,
         atomic::{AtomicU8, AtomicU16, Ordering::Relaxed},
@@ -35,6 +35,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     clock::Clock,
     endpoint::{Congestion, Endpoint, LinkIdentity, LinkOptions},
+    mailbox::{MAILBOX_FILE, Mailbox, Terms},
     onion_keys::OnionKeys,
     relay::{Bound, Relay, Setup, Statement},
     sources::Loopback,
@@ -73,6 +74,8 @@ pub struct Plan {
     pub ahead: Option<(u8, u64)>,
     /// A relay whose onion key is replaced, and how many seconds after the network's start.
     pub rotates: Option<(u8, u64)>,
+    /// Whether its relays keep letters.
+    pub mailboxes: bool,
     /// Its network's parameters.
     pub params: NetworkParams,
 }
@@ -91,10 +94,14 @@ pub struct SimNetwork {
     clients: AtomicU8,
     statements: BTreeMap<u8, Statement>,
     stores: BTreeMap<u8, Store>,
+    mailboxes: BTreeMap<u8, PathBuf>,
 }
 
 /// What the clocks of nodes show when their network starts, unless a test sets them otherwise.
 pub const START: UnixSeconds = UnixSeconds(1_800_000_000);
+
+/// Room for the letters of one relay.
+const MAILBOX: u64 = 64 << 20;
 
 thread_local! {
     static PANICS: Cell<usize> = const { Cell::new(0) };
@@ -116,6 +123,7 @@ impl Plan {
             late: 0,
             ahead: None,
             rotates: None,
+            mailboxes: false,
             params: NetworkParams::testnet("simulated".parse().expect("a good name")),
         }
     }
@@ -138,6 +146,7 @@ impl Plan {
             clients: AtomicU8::new(1),
             statements: BTreeMap::new(),
             stores: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
             plan: self,
         };
         let plan = network.plan.clone();
@@ -200,6 +209,7 @@ impl SimNetwork {
             exit: exit.parse().expect("the test's policy is one"),
             statement: self.statements.get(&number).cloned().unwrap_or_default(),
             outside: Arc::new(self.outside.clone()),
+            mailbox: self.plan.mailboxes.then(|| self.mailbox(number)),
             outlets: usize::MAX,
             memory: self.plan.memory,
             congestion: Congestion::default(),
@@ -207,6 +217,15 @@ impl SimNetwork {
             store: self.stores.get(&number).cloned().unwrap_or_default(),
             seed: seed(run, number),
         }
+    }
+
+    fn mailbox(&self, number: u8) -> Mailbox {
+        let terms = Terms { network: self.params.id(), identity: secrets(number).0, size: MAILBOX };
+        let opened = match self.mailboxes.get(&number) {
+            Some(directory) => Mailbox::open(&directory.join(MAILBOX_FILE), terms),
+            None => Mailbox::in_memory(terms),
+        };
+        opened.expect("a test's mailbox can be opened")
     }
 
     fn named(&self, numbers: &[u8]) -> Vec<RelayEntry> {
@@ -237,6 +256,11 @@ impl SimNetwork {
     /// Has a relay keep what it knows in this directory, from its next start on.
     pub fn keep(&mut self, number: u8, directory: &Path) {
         self.stores.insert(number, Store::new(directory));
+    }
+
+    /// Has a relay keep its letters in this directory, from its next start on.
+    pub fn keep_letters(&mut self, number: u8, directory: &Path) {
+        self.mailboxes.insert(number, directory.to_owned());
     }
 
     /// Stops a relay in order.

@@ -7,6 +7,7 @@
 mod curl;
 mod failures;
 mod leave;
+mod letters;
 mod load;
 mod logs;
 mod mistakes;

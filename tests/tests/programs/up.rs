@@ -96,7 +96,7 @@ fn a_node_that_is_both_joins_serves_and_fetches_a_page_and_its_files_do_not_name
         names
     };
     assert_eq!(names(&clients), ["guards.toml", "usable.bin", "view.bin"]);
-    assert_eq!(names(&relays), ["identity.key", "onion.key", "record", "view", "work"]);
+    assert_eq!(names(&relays), ["identity.key", "mailbox.redb", "onion.key", "record", "view", "work"]);
     let secrets = secrets(&data.join("relay"));
     for (name, bytes) in &clients {
         assert!(secrets.iter().all(|secret| !contains(bytes, secret)), "{name} has a key of the relay");

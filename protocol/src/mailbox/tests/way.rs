@@ -9,7 +9,7 @@ use crate::{
     envelope::Recipient,
     epoch::UnixSeconds,
     identity::RelaySecret,
-    letter::{Content, Dispatch, Form, Letter, MessageId},
+    letter::{Between, Content, Dispatch, Form, Letter, MessageId},
     period::Week,
     prekeys::{Prekeys, PrekeysOf},
     stamp::{self, Minting, Stamped},
@@ -47,11 +47,12 @@ fn a_strangers_letter_comes_from_an_address_alone_to_its_owner_alone() {
         written: Hour::of_unix(NOW.0),
         content: Content::Text("Hello, Bob".into()),
     };
-    let dispatch = Dispatch { writer: alice.address(), form: Form::Beginning, message: letter.encode() };
+    let between = Between { network: &NETWORK, writer: &alice.address(), reader: &bob.address() };
+    let dispatch = Dispatch { writer: alice.address(), form: Form::Beginning, message: between.say(&letter) };
     let to = bob.address();
-    let recipient = Recipient { network: &NETWORK, address: &to, inbox: BlindUse::RequestInbox, week };
-    let envelope = recipient.seal(&found.xwing, &dispatch.encode(), rng).unwrap();
     let inbox = Inbox::request(&NETWORK, bob.address(), today).placement();
+    let recipient = Recipient { network: &NETWORK, address: &to, inbox: &inbox, week };
+    let envelope = recipient.seal(&found.xwing, &dispatch.encode(), rng).unwrap();
     let id = LetterId::of(&envelope);
     let stamped = Stamped { network: &NETWORK, inbox: &inbox, letter: &id };
     let stamp = Minting::new(stamped, stamp::price(0), today).step(u32::MAX).unwrap();
@@ -75,7 +76,7 @@ fn a_strangers_letter_comes_from_an_address_alone_to_its_owner_alone() {
     assert!(asked.inbox == kept.inbox && asked.is_claimed(&channel));
     let opened = recipient.open(&secret, kept.envelope).unwrap();
     let dispatch = Dispatch::decode(&opened).unwrap();
-    let read = Letter::decode(&dispatch.message).unwrap();
+    let read = Between { writer: &dispatch.writer, ..between }.hear(&dispatch.message).unwrap();
     assert!(dispatch.writer == alice.address() && matches!(read.content, Content::Text(text) if text == "Hello, Bob"));
 
     // Nothing that the mailbox had names either of them.

@@ -28,7 +28,7 @@ async fn run(mailbox: &Mailbox, inbox: &Inbox, register: &Request<'static>) -> A
         done.deleted.push(2);
     }
     let envelope = short(7);
-    let brief = Deposit { hours: 1, ..deposit(inbox, ticket(7), &envelope) };
+    let brief = Deposit { hours: 1, ..deposit(inbox, ticket(inbox, 7), &envelope) };
     let _ = mailbox.refusal(Request::Deposit(brief)).await;
     let _ = mailbox.sweep(NOW.plus(3 * HOUR)).await;
     if mailbox.keep(inbox, 4, 4).await.is_ok() {
@@ -68,7 +68,7 @@ async fn check(mailbox: &Mailbox, inbox: &Inbox, done: &Acknowledged, case: &str
 #[tokio::test]
 async fn after_a_fault_at_any_change_of_the_disk_it_opens_again_and_nothing_acknowledged_is_lost() {
     let inbox = private(1);
-    let register = registering(&inbox, 0, tickets());
+    let register = registering(&inbox, 0, &tickets(&inbox));
     let whole = Faulty::default();
     let done = {
         let mailbox = Mailbox::open_at(Place::Faulty(whole.clone()), terms(MAILBOX_SIZE)).unwrap();
@@ -102,7 +102,7 @@ async fn a_disk_that_comes_back_is_used_again_without_a_restart() {
     let disk = Faulty::default();
     let inbox = private(1);
     let mailbox = Mailbox::open_at(Place::Faulty(disk.clone()), terms(MAILBOX_SIZE)).unwrap();
-    mailbox.must(registering(&inbox, 0, tickets())).await;
+    mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
     mailbox.keep(&inbox, 1, 1).await.unwrap();
     disk.fail_at(disk.changes(), Fault::Before);
     for number in 2..5 {
@@ -115,11 +115,31 @@ async fn a_disk_that_comes_back_is_used_again_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_panic_in_what_keeps_the_file_ends_the_mailboxes_and_not_their_thread() {
+    let disk = Faulty::default();
+    let inbox = private(1);
+    let mailbox = Mailbox::open_at(Place::Faulty(disk.clone()), terms(MAILBOX_SIZE)).unwrap();
+    mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
+    mailbox.keep(&inbox, 1, 1).await.unwrap();
+    disk.fail_at(disk.changes(), Fault::Panic);
+    assert_eq!(mailbox.keep(&inbox, 2, 2).await, Err(Refusal::NotReady));
+    assert!(mailbox.is_broken());
+    assert_eq!(mailbox.refusal(owned(&inbox, Ask::Fetch(id(1)))).await, Some(Refusal::NotReady));
+    assert_eq!(mailbox.keep(&inbox, 3, 3).await, Err(Refusal::Full), "and nothing is written to what is left of it");
+    disk.restart(Left::Written);
+    assert_eq!(mailbox.sweep(NOW).await, Err(Refusal::Full));
+    drop(mailbox);
+    let mailbox = Mailbox::open_at(Place::Faulty(disk), terms(MAILBOX_SIZE)).unwrap();
+    assert_eq!(mailbox.letters(&inbox).await, [id(1)]);
+    assert!(!mailbox.is_broken());
+}
+
+#[tokio::test]
 async fn a_full_disk_is_a_refusal_and_letters_are_taken_again_when_there_is_room() {
     let disk = Faulty::default();
     let inbox = private(1);
     let mailbox = Mailbox::open_at(Place::Faulty(disk.clone()), terms(MAILBOX_SIZE)).unwrap();
-    mailbox.must(registering(&inbox, 0, tickets())).await;
+    mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
     disk.fill_up(Some(disk.length()));
     let mut kept = vec![];
     let mut number = 0;
@@ -152,7 +172,7 @@ async fn a_damaged_file_is_set_aside_as_it_is_and_another_one_is_made() {
     let inbox = private(1);
     {
         let mailbox = Mailbox::open(&path, terms(MAILBOX_SIZE)).unwrap();
-        mailbox.must(registering(&inbox, 0, tickets())).await;
+        mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
         mailbox.keep(&inbox, 1, 1).await.unwrap();
     }
     let whole = fs::read(&path).unwrap();
@@ -169,7 +189,7 @@ async fn a_damaged_file_is_set_aside_as_it_is_and_another_one_is_made() {
         let mailbox = Mailbox::open(&path, terms(MAILBOX_SIZE)).unwrap();
         assert_eq!(fs::read(&aside).unwrap(), damaged, "{at} {length}");
         assert_eq!(mailbox.letters(&inbox).await, []);
-        mailbox.must(registering(&inbox, 0, tickets())).await;
+        mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
         assert!(mailbox.keep(&inbox, 2, 2).await.is_ok());
     }
     fs::write(&path, &whole).unwrap();
@@ -184,11 +204,11 @@ async fn a_changed_byte_is_noticed_or_does_no_harm() {
     let open = || Mailbox::open_at(Place::Faulty(disk.clone()), terms(MAILBOX_SIZE));
     {
         let mailbox = open().unwrap();
-        mailbox.must(registering(&inbox, 0, tickets())).await;
+        mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
         mailbox.keep(&inbox, 1, 1).await.unwrap();
     }
     for at in (0..disk.length()).step_by(997) {
-        let at = usize::try_from(at).unwrap();
+        let at = usize::try_from(at % disk.length()).unwrap(); // one that was made anew may be shorter
         disk.change_byte(at);
         let before = disk.times_set_aside();
         let mailbox = open().unwrap();
@@ -197,9 +217,11 @@ async fn a_changed_byte_is_noticed_or_does_no_harm() {
             let frame = mailbox.ask(owned(&inbox, Ask::Fetch(id(1)))).await;
             assert_eq!(read(&frame), Answer::Letter(&short(1)), "{at}");
             drop(mailbox);
-            disk.change_byte(at);
+            if (at as u64) < disk.length() {
+                disk.change_byte(at); // else it was cut off meanwhile
+            }
         } else {
-            mailbox.must(registering(&inbox, 0, tickets())).await;
+            mailbox.must(registering(&inbox, 0, &tickets(&inbox))).await;
             mailbox.keep(&inbox, 1, 1).await.unwrap();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redb::StorageBackend;
@@ -38,6 +38,8 @@ pub(in crate::mailbox) enum Fault {
     Within,
     /// It is done, and nobody hears of it.
     After,
+    /// The code that would do it has an error.
+    Panic,
 }
 
 /// What is left after a crash.
@@ -53,7 +55,7 @@ pub(in crate::mailbox) enum Left {
 
 impl Faulty {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // it panics when it is told to
     }
 
     pub(in crate::mailbox) fn changes(&self) -> usize {
@@ -121,6 +123,10 @@ impl State {
             None | Some(Fault::After) => done(self, all),
             Some(Fault::Within) => done(self, all / 2),
             Some(Fault::Before) => {}
+            Some(Fault::Panic) => {
+                self.dead = true;
+                panic!("a panic that was wanted");
+            }
         }
         if fault.is_none() {
             return Ok(());

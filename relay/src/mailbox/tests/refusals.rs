@@ -1,7 +1,9 @@
 //! What is refused, and that it changes nothing.
 
+use std::pin::pin;
+
 use trefoil_protocol::{
-    limits::{MAILBOX_WATCHERS, PLACEMENT_AHEAD},
+    limits::{INBOX_WATCHERS, PLACEMENT_AHEAD},
     prekeys::PrekeysRecord,
 };
 
@@ -14,10 +16,10 @@ fn all(inbox: &Inbox) -> Vec<(Request<'static>, Asker<'static>)> {
     let (placement, letter) = (inbox.placement(), id(1));
     let envelope: &[u8] = short(1).leak();
     vec![
-        (Request::Deposit(deposit(inbox, ticket(1), envelope)), HERE),
+        (Request::Deposit(deposit(inbox, ticket(inbox, 1), envelope)), HERE),
         (owned(inbox, Ask::List { after: 0, patience: 0 }), HERE),
         (owned(inbox, Ask::Fetch(letter)), HERE),
-        (registering(inbox, 0, tickets()), HERE),
+        (registering(inbox, 0, &tickets(inbox)), HERE),
         (deletion(inbox, [1]), HERE),
         (Request::Pull { inbox: placement, after: 0 }, Asker::Replica),
         (Request::Take { inbox: placement, letter }, Asker::Replica),
@@ -110,23 +112,30 @@ async fn a_stamp_counts_for_its_letter_inbox_and_day() {
     assert_eq!(mailbox.letters(&inbox).await, []);
     assert_eq!(mailbox.refusal(stamped(mint(&here, id(1), 0, today()))).await, None);
     let weak = Stamp { day: today(), nonce: 0 };
-    let register = owned(&private(2), Ask::Register { list: 0, tickets: tickets().clone(), stamp: weak });
-    assert_eq!(mailbox.refusal(register).await, Some(Refusal::Price(16)));
-    let stamp = mint(&here, LetterId::of(&tickets().encode()), 0, today());
-    let register = owned(&inbox, Ask::Register { list: 0, tickets: tickets().clone(), stamp });
-    assert_eq!(mailbox.refusal(register).await, Some(Refusal::BadTicket), "a request inbox has no tickets");
+    let list = tickets(&private(2));
+    let register = owned(&private(2), Ask::Register { list: 0, tickets: list.clone(), stamp: weak });
+    assert_eq!(mailbox.refusal(register).await, Some(Refusal::Price(18)));
+    let refusal = mailbox.refusal(registering(&inbox, 0, &list)).await;
+    assert_eq!(refusal, Some(Refusal::BadTicket), "a request inbox has no tickets");
 }
 
-#[tokio::test]
-async fn whoever_would_wait_is_refused_when_too_many_do_and_whoever_would_not_is_answered() {
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_at_an_inbox_that_nobody_paid_for_has_no_place_and_the_oldest_gives_way() {
     let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
-    let waiting: Vec<_> = (0..MAILBOX_WATCHERS).map_while(|_| mailbox.watchers.watch(inbox.placement())).collect();
-    let patient = owned(&inbox, Ask::List { after: 0, patience: 1 });
-    assert_eq!(mailbox.refusal(patient.clone()).await, Some(Refusal::Limit));
-    assert_eq!(mailbox.letters(&inbox).await, []);
-    drop(waiting);
-    mailbox.keep(&inbox, 1, 1).await.unwrap();
-    assert_eq!(mailbox.refusal(patient).await, None);
+    let patient = |inbox: &Inbox| owned(inbox, Ask::List { after: 0, patience: 600 });
+    mailbox.repaired(&private(2), 1, ticket(&private(2), 1)).await.unwrap();
+    let patient_after = owned(&private(2), Ask::List { after: 9, patience: 600 });
+    assert_eq!(mailbox.refusal(patient_after).await, Some(Refusal::Gone), "repair pays for nothing");
+    let start = Instant::now();
+    mailbox.must(patient(&request(today()))).await;
+    assert_eq!(start.elapsed().as_secs(), 0, "nobody waits at a request inbox");
+    let held: Vec<_> = (0..INBOX_WATCHERS).map(|_| mailbox.watchers.watch(inbox.placement())).collect();
+    let mut waiting = pin!(mailbox.ask(patient(&inbox)));
+    assert!(timeout_at(start + Duration::from_secs(1), &mut waiting).await.is_err());
+    let others: Vec<_> = (0..INBOX_WATCHERS).map(|_| mailbox.watchers.watch(inbox.placement())).collect();
+    assert_eq!(read(&waiting.await), Answer::Letters { next: 0, letters: vec![] });
+    assert_eq!(start.elapsed().as_secs(), 1);
+    drop((held, others));
 }
 
 #[tokio::test]
@@ -134,7 +143,10 @@ async fn prekeys_that_nobody_signed_or_stamped_are_not_kept() {
     let mailbox = Mailbox::new(MAILBOX_SIZE).await.0;
     let placement = Placement { of: BlindUse::Prekeys, ..private(1).placement() };
     let record = PrekeysRecord::from_bytes(&[1; PrekeysRecord::LENGTH]);
-    let stamp = Stamp { day: today(), nonce: 0 };
+    let weak = Stamp { day: today(), nonce: 0 };
+    let refusal = mailbox.refusal(Request::Publish { placement, stamp: weak, record: record.clone() }).await;
+    assert_eq!(refusal, Some(Refusal::Price(16)), "what is cheap is checked first");
+    let stamp = mint(&placement, stamp::left(&here(), 0, record.as_bytes()), 0, today());
     let refusal = mailbox.refusal(Request::Publish { placement, stamp, record }).await;
     assert_eq!(refusal, Some(Refusal::BadClaim));
     assert_eq!(mailbox.refusal(Request::Look { placement }).await, Some(Refusal::Gone));

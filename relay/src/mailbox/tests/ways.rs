@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rand::{SeedableRng, rngs::StdRng};
 use trefoil_protocol::{
     limits::{MAILBOX_LIST, MAILBOX_PATIENCE},
     prekeys::{Prekeys, PrekeysOf, PrekeysRecord},
@@ -15,7 +16,7 @@ async fn a_letter_of_each_size_is_listed_fetched_and_deleted() {
     for (number, class) in (0..).zip(SizeClass::ALL) {
         let envelope = envelope(77, class);
         let letter = LetterId::of(&envelope);
-        mailbox.must(Request::Deposit(deposit(&inbox, ticket(number), &envelope))).await;
+        mailbox.must(Request::Deposit(deposit(&inbox, ticket(&inbox, number), &envelope))).await;
         let (_, listed) = mailbox.page(&inbox, 0, NOW).await;
         assert_eq!(listed, [Listed { letter, class, expiry: expiry_of(336, NOW) }]);
         let frame = mailbox.ask(owned(&inbox, Ask::Fetch(letter))).await;
@@ -31,7 +32,7 @@ async fn a_letter_of_each_size_is_listed_fetched_and_deleted() {
 async fn letters_are_listed_in_the_order_in_which_they_came_page_by_page_and_each_inbox_by_itself() {
     let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
     let other = private(2);
-    mailbox.must(registering(&other, 0, tickets())).await;
+    mailbox.must(registering(&other, 0, &tickets(&other))).await;
     let numbers: Vec<u64> = (0..300).map(|number| number * 7919 % 300).collect();
     for number in &numbers {
         let ticket = u16::try_from(*number).unwrap();
@@ -54,39 +55,36 @@ async fn letters_are_listed_in_the_order_in_which_they_came_page_by_page_and_eac
 async fn a_letter_that_is_there_or_was_deleted_is_acknowledged_in_the_same_way_and_spends_no_ticket() {
     let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
     let expiry = mailbox.keep(&inbox, 1, 1).await;
-    let later = NOW.plus(5 * HOUR);
-    assert_eq!(mailbox.keep_at(&inbox, 1, 2, later).await, expiry);
+    for (number, ticket) in [(1, 2), (1, 9999)] {
+        assert_eq!(mailbox.keep(&inbox, number, ticket).await, expiry);
+    }
     mailbox.must(deletion(&inbox, [1])).await;
-    assert_eq!(mailbox.keep_at(&inbox, 1, 2, later).await, expiry);
-    assert_eq!(mailbox.keep_at(&inbox, 1, 9999, later).await, expiry, "with whatever ticket");
+    for (number, ticket) in [(1, 2), (1, 9999)] {
+        assert_eq!(mailbox.keep(&inbox, number, ticket).await, expiry, "with whatever ticket");
+    }
     assert_eq!(mailbox.letters(&inbox).await, []);
     assert!(mailbox.keep(&inbox, 2, 2).await.is_ok(), "the ticket is still good");
 }
 
 #[tokio::test]
-async fn whoever_deposits_cannot_tell_whether_one_that_came_by_repair_was_read() {
+async fn whoever_deposits_again_can_keep_a_letter_longer_and_never_less_long_whatever_has_become_of_it() {
     let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
-    for number in [1, 2] {
-        mailbox.repaired(&inbox, number, ticket(100)).await.unwrap();
+    let asks = [(100, 1u16, 100), (1, 9999, 100), (300, 9999, 300), (1, 1, 300)];
+    let envelopes = [1, 2].map(short);
+    for (hours, number, kept) in asks {
+        for (envelope, stranger) in envelopes.iter().zip([number, number + 1]) {
+            let deposit = Deposit { hours, ..deposit(&inbox, ticket(&inbox, stranger), envelope) };
+            let frame = mailbox.ask(Request::Deposit(deposit)).await;
+            let Answer::Accepted(receipt) = read(&frame) else { panic!("{:?}", read(&frame)) };
+            assert_eq!(receipt.expiry, expiry_of(kept, NOW), "{hours}");
+        }
+        mailbox.must(deletion(&inbox, [2])).await;
     }
-    mailbox.must(deletion(&inbox, [1])).await;
-    for number in [1, 2, 3] {
-        assert_eq!(mailbox.keep(&inbox, number, 9999).await, Err(Refusal::BadTicket), "read, waiting, or never here");
-    }
-    assert_eq!(mailbox.repaired(&inbox, 1, ticket(100)).await, Ok(()));
-    assert_eq!(mailbox.letters(&inbox).await, [id(2)], "what was deleted does not come back");
-}
-
-#[tokio::test]
-async fn a_letter_that_comes_by_repair_is_kept_no_longer_than_its_inbox() {
-    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
-    let last = Hour::of_unix(inbox.placement().kept_until().0);
-    let late = UnixSeconds(inbox.placement().kept_until().0 - 10 * HOUR);
-    let (postage, envelope) = (ticket(100), short(1));
-    let letter = Repair { inbox: inbox.placement(), expiry: Hour(last.0 + 300), postage, envelope: &envelope };
-    mailbox.repair(letter, late).await.unwrap();
-    let (_, listed) = mailbox.page(&inbox, 0, late).await;
-    assert_eq!(listed.iter().map(|listed| listed.expiry).collect::<Vec<_>>(), [last]);
+    let late = NOW.plus(299 * HOUR);
+    mailbox.sweep_all(late).await;
+    assert_eq!(mailbox.letters_at(&inbox, late).await, [id(1)]);
+    mailbox.sweep_all(NOW.plus(302 * HOUR)).await;
+    assert_eq!(mailbox.letters_at(&inbox, NOW).await, []);
 }
 
 #[tokio::test]
@@ -95,7 +93,7 @@ async fn a_letter_that_was_deleted_before_it_came_costs_what_others_cost_and_is_
     mailbox.must(deletion(&inbox, [1])).await;
     assert_eq!(mailbox.keep(&inbox, 1, 9999).await, Err(Refusal::BadTicket));
     assert_eq!(mailbox.keep(&inbox, 1, 1).await, Ok(expiry_of(336, NOW)));
-    assert_eq!(mailbox.keep_at(&inbox, 1, 1, NOW.plus(HOUR)).await, Ok(expiry_of(336, NOW)));
+    assert_eq!(mailbox.keep_at(&inbox, 1, 1, NOW.plus(HOUR)).await, Ok(expiry_of(337, NOW)));
     assert_eq!(mailbox.letters(&inbox).await, []);
     assert_eq!(mailbox.keep(&inbox, 2, 1).await, Err(Refusal::BadTicket), "it was spent");
 }
@@ -109,8 +107,8 @@ async fn a_ticket_counts_once_if_it_is_registered_and_a_list_takes_the_place_of_
     for number in [1, 1000, 1999] {
         assert!(mailbox.keep(&inbox, number.into(), number).await.is_ok(), "{number}");
     }
-    let none = TicketList::new([], Week(1), &terms(0).identity.id(), &mut StdRng::seed_from_u64(2)).unwrap();
-    mailbox.must(registering(&inbox, 7, tickets())).await;
+    let none = tickets_of(&inbox, 0, 0);
+    mailbox.must(registering(&inbox, 7, &tickets(&inbox))).await;
     mailbox.must(registering(&inbox, 0, &none)).await;
     assert!(mailbox.keep(&inbox, 5, 5).await.is_ok(), "list 7 has it, too");
     assert_eq!(mailbox.keep(&inbox, 6, 0).await, Err(Refusal::BadTicket), "what was spent stays so");
@@ -149,9 +147,9 @@ async fn whoever_waits_hears_of_a_letter_when_it_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_in_vain_is_told_so_in_time() {
-    let mailbox = Mailbox::open_at(Place::Faulty(Faulty::default()), terms(MAILBOX_SIZE)).unwrap();
+    let (mailbox, inbox) = Mailbox::new(MAILBOX_SIZE).await;
     let start = Instant::now();
-    let frame = mailbox.ask(owned(&private(1), Ask::List { after: 9, patience: 77 })).await;
+    let frame = mailbox.ask(owned(&inbox, Ask::List { after: 9, patience: 77 })).await;
     assert_eq!(read(&frame), Answer::Letters { next: 9, letters: vec![] });
     assert_eq!(start.elapsed().as_secs(), 77);
 }
@@ -182,7 +180,10 @@ async fn a_replica_pulls_letters_and_tombstones_and_takes_what_it_lacks() {
     for Listed { letter, expiry, .. } in letters {
         let frame = mailbox.answer(Request::Take { inbox: inbox.placement(), letter }, Asker::Replica, NOW).await;
         let Answer::Taken { postage, envelope } = read(&frame) else { panic!("{:?}", read(&frame)) };
-        other.repair(Repair { inbox: inbox.placement(), expiry, postage, envelope }, NOW).await.unwrap();
+        other
+            .repair(Repair { from: replica(1), inbox: inbox.placement(), expiry, postage, envelope }, NOW)
+            .await
+            .unwrap();
     }
     assert_eq!(other.letters(&inbox).await, [0, 2, 3].map(id), "and the deleted one is gone");
     let frame = mailbox.answer(Request::Pull { inbox: inbox.placement(), after: next }, Asker::Replica, NOW).await;
@@ -224,7 +225,7 @@ async fn the_prekeys_with_the_highest_revision_are_kept() {
         of.seal(&keys, revision, &owner(), &mut StdRng::seed_from_u64(seed))
     };
     let publish = |record: PrekeysRecord| {
-        let stamp = mint(&placement, LetterId::of(record.as_bytes()), 0, today());
+        let stamp = mint(&placement, stamp::left(&here(), 0, record.as_bytes()), 0, today());
         Request::Publish { placement, stamp, record }
     };
     assert_eq!(mailbox.refusal(Request::Look { placement }).await, Some(Refusal::Gone));

@@ -1,0 +1,128 @@
+//! `trefoil status`: how the running up, proxy or forward is, and the letters of a profile that runs in it.
+
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+use tokio::time::{sleep, timeout};
+use trefoil_protocol::limits::{STATUS_EVERY, STATUS_TIMEOUT};
+use trefoil_relay::{
+    status as relay,
+    status_socket::{self, Form},
+};
+
+use super::{Ended, Output, ask, place::Place};
+use crate::{
+    cli,
+    control::{Answer, Request, State, caller::Caller},
+    status::{Status, WHO},
+    up,
+};
+
+/// What is told.
+#[derive(Serialize)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub(super) client: Status,
+    /// Where a profile runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) letters: Option<Letters>,
+}
+
+/// How the letters of a profile are.
+#[derive(Serialize)]
+pub(super) struct Letters {
+    waiting: usize,
+    unread: usize,
+    /// Those that answered, of those that were asked.
+    pub(super) mailboxes: (usize, usize),
+    pub(super) answered: Option<u64>,
+}
+
+pub(super) async fn run(arguments: &cli::Status, out: &mut Output<'_>) -> anyhow::Result<Ended> {
+    let place = Place::of(&arguments.whose)?;
+    let form = if out.is_json() { Form::Json } else { Form::Words };
+    let beside = up::relay_directory(&place.data_dir);
+    match (arguments.relay, arguments.follow) {
+        (true, false) => relay::show(&beside, form).await?,
+        (true, true) => relay::follow(&beside, form).await,
+        (false, false) => print(&told(&place).await?, out)?,
+        (false, true) => follow(&place, out).await,
+    }
+    Ok(Ended::Done)
+}
+
+/// Until nobody looks any more. While nobody answers it waits, and says so once.
+async fn follow(place: &Place, out: &mut Output<'_>) {
+    let mut is_answered = true;
+    loop {
+        match told(place).await {
+            Ok(told) if print(&told, out).is_err() => return,
+            Ok(_) => is_answered = true,
+            Err(error) if is_answered => {
+                let _ = writeln!(io::stderr(), "{error}");
+                is_answered = false;
+            }
+            Err(_) => {}
+        }
+        sleep(STATUS_EVERY).await;
+    }
+}
+
+/// What the running one tells.
+pub(super) async fn told(place: &Place) -> Result<Told, status_socket::AskError> {
+    let client = status_socket::ask::<Status>(&place.data_dir, WHO).await?;
+    Ok(Told { client, letters: letters(place).await })
+}
+
+/// `None` where the profile does not run, or does not answer.
+async fn letters(place: &Place) -> Option<Letters> {
+    let mut caller = Caller::connect(&place.profile.socket()).await.ok()?;
+    let asked =
+        ask(&mut caller, Request::State, |answer| if let Answer::State(state) = answer { Some(state) } else { None });
+    let State { waiting, unread, mailboxes, answered, .. } = timeout(STATUS_TIMEOUT, asked).await.ok()?.ok()?;
+    Some(Letters { waiting, unread, mailboxes, answered })
+}
+
+fn print(told: &Told, out: &mut Output<'_>) -> io::Result<()> {
+    if out.is_json() { out.json(told) } else { out.print(told.to_string().trim_end()) }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Letters { waiting, unread, mailboxes: (answering, asked), answered }) = &self.letters {
+            let last = match answered {
+                None => "none has answered yet".to_owned(),
+                Some(seconds) => format!("{answering} of {asked} answered, the last {seconds} s ago"),
+            };
+            writeln!(f, "letters    {unread} unread, {waiting} on their way out")?;
+            writeln!(f, "mailboxes  {last}")?;
+        }
+        self.client.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::status;
+
+    #[test]
+    fn the_letters_are_told_beside_the_client() {
+        let letters = Letters { waiting: 2, unread: 1, mailboxes: (4, 5), answered: Some(7) };
+        let told = Told { client: status(), letters: Some(letters) };
+        let words = told.to_string();
+        assert!(
+            words
+                .starts_with("letters    1 unread, 2 on their way out\nmailboxes  4 of 5 answered, the last 7 s ago\n")
+        );
+        assert!(words.ends_with("all is well\n"), "{words}");
+        let json = serde_json::to_value(&told).unwrap();
+        assert_eq!((&json["known"], &json["letters"]["mailboxes"][0]), (&8.into(), &4.into()));
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status(), "who knows no letters can read it");
+        let none = Told { client: status(), letters: None };
+        assert!(serde_json::to_value(&none).unwrap().get("letters").is_none());
+    }
+}

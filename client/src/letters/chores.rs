@@ -1,0 +1,257 @@
+//! Chores: what has to be at mailboxes so that others can write: prekeys and tickets; and looking up those of others.
+//!
+//! Specification: docs/protocol.md, "Prekeys" and "Stamps and tickets". It never decides what is said.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use trefoil_protocol::{
+    address::Address,
+    crypto,
+    identity::RelayId,
+    limits::{RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKET_LISTS, TICKETS_EACH, WEEKS_AHEAD},
+    mailbox::{Answer, Refusal},
+    period::Week,
+    prekeys::{PrekeysOf, PrekeysRecord},
+    ring::Placement,
+    ticket::{ListOf, TicketKey, TicketList},
+};
+
+use super::{
+    LettersError,
+    agenda::Job,
+    errand::{Busy, Errand, What},
+    inbox::{Chore, Lookup, Transit},
+    outbox::{back_off, prekeys_key},
+    person::{InboxName, RecordRow},
+    rows::{Standing, TheirsRow},
+    vault::Shelf,
+    work::{Ring, Work},
+};
+
+impl Work<'_> {
+    /// Which chores there are from now on.
+    pub(super) fn plan_chores(&mut self, transit: &mut Transit, ring: Ring<'_>) -> Result<(), LettersError> {
+        let mut wanted = vec![];
+        for (key, row) in self.draft.scan::<RecordRow>(Shelf::Record, b"")? {
+            let week = key.first_chunk().map_or(0, |key| u32::from_be_bytes(*key));
+            let placement = PrekeysOf::new(self.network, self.address(), Week(week)).placement();
+            let is_present = week == self.prekeys_week().0;
+            let is_there = |relay: &RelayId| {
+                let mut last = row.at.iter().filter(|(at, _)| at == relay.as_bytes()).map(|(_, since)| *since);
+                last.any(|since| !is_present || self.now.0 < since + RENEW_CHORES)
+            };
+            for relay in ring(&placement).into_iter().take(REPLICAS).filter(|relay| !is_there(relay)) {
+                wanted.push((Busy::Publish(week, relay), placement));
+            }
+        }
+        let lists: BTreeSet<u8> = self.contacts()?.iter().map(|contact| contact.list).collect();
+        for (week, placement, width) in self.ticketed() {
+            for relay in ring(&placement).into_iter().take(width) {
+                for list in &lists {
+                    // A mailbox that has lost them says nothing: those of the present week are brought again.
+                    let done: Option<(u32, u64)> = self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
+                    let lasts = |since: u64| width == REPLICAS || self.now.0 < since + RENEW_CHORES;
+                    if !done.is_some_and(|(version, since)| version == self.person.tickets && lasts(since)) {
+                        wanted.push((Busy::Register(week, *list, relay), placement));
+                    }
+                }
+            }
+        }
+        let names: BTreeSet<Busy> = wanted.iter().map(|(busy, _)| busy.clone()).collect();
+        transit.chores.retain(|busy, _| names.contains(busy));
+        for (busy, placement) in wanted {
+            let chore = Chore { placement, due: self.now.0, tries: 0, bits: self.settings.stamps };
+            let kept = transit.chores.entry(busy).or_insert(chore);
+            if kept.placement != placement {
+                (kept.placement, kept.due, kept.tries) = (placement, self.now.0, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// The private inboxes that have tickets: the week, the placement, and at how many relays.
+    fn ticketed(&self) -> Vec<(u32, Placement, usize)> {
+        let home = self.home();
+        let week = Week::of(self.now, home.offset());
+        let weeks = (0..=WEEKS_AHEAD).map(|weeks| week.plus(weeks));
+        let inboxes = weeks.filter_map(|of| {
+            let inbox = self.inbox(InboxName::Private(home.generation(), of.0))?;
+            Some((of.0, inbox.placement(), if of == week { RING_MAX } else { REPLICAS }))
+        });
+        inboxes.collect()
+    }
+
+    /// The chores that are due.
+    pub(super) fn chores(&mut self, transit: &Transit) -> Result<Vec<Errand>, LettersError> {
+        let due = transit.chores.iter().filter(|(busy, chore)| chore.due <= self.now.0 && !transit.is_busy(busy));
+        let due: Vec<_> = due.map(|(busy, chore)| (busy.clone(), chore.placement, chore.bits)).collect();
+        let mut errands = vec![];
+        for (busy, placement, bits) in due {
+            let (relay, what) = match busy {
+                Busy::Publish(week, relay) => {
+                    let Some(row) = self.draft.get::<RecordRow>(Shelf::Record, &week.to_be_bytes())? else { continue };
+                    let record = row.record.first_chunk().ok_or(LettersError::Damaged)?;
+                    (relay, What::Publish { week, record: PrekeysRecord::from_bytes(record), bits })
+                }
+                Busy::Register(week, list, relay) => {
+                    let Some(what) = self.registration(week, list, &relay, bits)? else { continue };
+                    (relay, what)
+                }
+                _ => continue,
+            };
+            errands.push(self.errand(relay, placement, what));
+        }
+        Ok(errands)
+    }
+
+    fn registration(&mut self, week: u32, list: u8, relay: &RelayId, bits: u8) -> Result<Option<What>, LettersError> {
+        let name = InboxName::Private(self.home().generation(), week);
+        let Some(inbox) = self.inbox(name) else { return Ok(None) };
+        let list = list.min(TICKET_LISTS - 1);
+        let has_some = |standing| standing != Standing::Blocked;
+        let contacts = self.contacts()?;
+        let keys: Vec<_> = contacts
+            .iter()
+            .filter(|contact| contact.list == list && has_some(contact.standing))
+            .map(|contact| TicketKey::from_bytes(&contact.tickets.array()))
+            .collect();
+        let (placement, fill) = (inbox.placement(), TicketKey::from_bytes(&self.person.filling.array()));
+        let grants = keys.iter().map(|key| (key, 0..TICKETS_EACH));
+        let of = ListOf { inbox: &placement, mailbox: relay, list };
+        let tickets = TicketList::new(grants, &of, &fill).map_err(|_| LettersError::TooMany)?;
+        let secret = Arc::new(inbox.secret(self.owner));
+        let version = self.person.tickets;
+        Ok(Some(What::Register { week, list, version, secret, tickets: Box::new(tickets), bits }))
+    }
+
+    /// What came of a chore.
+    pub(super) fn chore_done(
+        &mut self,
+        errand: &Errand,
+        transit: &mut Transit,
+        answer: Option<&Answer<'_>>,
+    ) -> Result<(), LettersError> {
+        let is_done = matches!(answer, Some(Answer::Registered | Answer::Published | Answer::Refused(Refusal::Stale)));
+        let busy = errand.busy();
+        if is_done {
+            transit.chores.remove(&busy);
+            return self.keep_chore(errand);
+        }
+        if let Some(chore) = transit.chores.get_mut(&busy) {
+            let asked = match answer {
+                Some(Answer::Refused(Refusal::Price(bits))) if STAMP_BITS.contains(bits) => *bits,
+                _ => 0,
+            };
+            let wait = if asked > chore.bits { 0 } else { back_off(chore.tries) };
+            chore.bits = chore.bits.max(asked);
+            chore.tries = chore.tries.saturating_add(1);
+            chore.due = self.now.plus(wait).0;
+        }
+        Ok(())
+    }
+
+    fn keep_chore(&mut self, errand: &Errand) -> Result<(), LettersError> {
+        match &errand.what {
+            What::Register { list, version, .. } => {
+                let key = kept_key(&errand.placement, &errand.mailbox, *list);
+                self.draft.put(Shelf::Kept, &key, &(*version, self.now.0))?;
+                if *version != self.person.tickets {
+                    self.wake(0, Job::Plan);
+                }
+            }
+            What::Publish { week, .. } => {
+                let key = week.to_be_bytes();
+                if let Some(mut row) = self.draft.get::<RecordRow>(Shelf::Record, &key)? {
+                    row.at.retain(|(at, _)| at != errand.mailbox.as_bytes());
+                    row.at.push((*errand.mailbox.as_bytes(), self.now.0));
+                    self.draft.put(Shelf::Record, &key, &row)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Asks more mailboxes for somebody's prekeys, until enough have answered.
+    pub(super) fn look(
+        &mut self,
+        (id, week): (u32, u32),
+        transit: &mut Transit,
+        ring: Ring<'_>,
+    ) -> Result<Vec<Errand>, LettersError> {
+        let contact = match self.contact(id) {
+            Ok(contact) => contact,
+            Err(LettersError::Unknown) => return Ok(vec![]),
+            Err(error) => return Err(error),
+        };
+        let address = Address::from_bytes(contact.address).map_err(|_| LettersError::Damaged)?;
+        let placement = PrekeysOf::new(self.network, address, Week(week)).placement();
+        let ring = ring(&placement);
+        let lookup = transit.lookups.entry((id, week)).or_default();
+        let under_way = lookup.asked.len() - lookup.answered - lookup.silent;
+        let missing = REPLICAS_ENOUGH.saturating_sub(lookup.answered + under_way);
+        let next: Vec<_> = ring.into_iter().filter(|relay| !lookup.asked.contains(relay)).take(missing).collect();
+        if next.is_empty() && under_way == 0 {
+            return self.looked((id, week), &address, transit);
+        }
+        lookup.asked.extend(next.iter().copied());
+        Ok(next.into_iter().map(|relay| self.errand(relay, placement, What::Look { contact: id, week })).collect())
+    }
+
+    /// What a mailbox said.
+    pub(super) fn look_answered(&mut self, name: (u32, u32), transit: &mut Transit, answer: Option<&Answer<'_>>) {
+        let Some(lookup) = transit.lookups.get_mut(&name) else { return };
+        match answer {
+            Some(Answer::Prekeys(record)) => {
+                lookup.answered += 1;
+                lookup.found.push(record.clone());
+            }
+            Some(Answer::Refused(Refusal::Gone)) => lookup.answered += 1,
+            _ => lookup.silent += 1, // another one is asked in its place
+        }
+        self.wake(0, Job::Look(name.0, name.1));
+    }
+
+    /// The best of what was found is kept; where there is nothing, it is looked for again later.
+    fn looked(
+        &mut self,
+        (id, week): (u32, u32),
+        address: &Address,
+        transit: &mut Transit,
+    ) -> Result<Vec<Errand>, LettersError> {
+        let lookup: Lookup = transit.lookups.remove(&(id, week)).unwrap_or_default();
+        transit.checked.insert(id, self.now.0);
+        let of = PrekeysOf::new(self.network, *address, Week(week));
+        let opened = lookup.found.iter().filter_map(|record| Some((record.revision(), of.open(record).ok()?)));
+        let before: Option<TheirsRow> = self.draft.get(Shelf::Prekeys, &prekeys_key(id, week))?;
+        if let Some((revision, prekeys)) = opened.max_by_key(|(revision, _)| *revision)
+            && before.as_ref().is_none_or(|before| revision >= before.revision)
+        {
+            let fallback = *prekeys.fallback.last().ok_or(LettersError::Damaged)?;
+            let (identity, device) = (prekeys.identity, prekeys.device);
+            let row = TheirsRow { xwing: prekeys.xwing.to_vec(), identity, device, fallback, revision };
+            self.draft.put(Shelf::Prekeys, &prekeys_key(id, week), &row)?;
+            let mut contact = self.contact(id)?;
+            let is_another = contact.identity.is_some_and(|known| known != identity);
+            self.meet_device(&mut contact, identity, device)?;
+            if is_another {
+                self.reseal_all(id)?
+            } else {
+                self.wake_all(id)?
+            }
+            return Ok(vec![]);
+        }
+        if before.is_none() {
+            let tries = transit.lookups.entry((id, week)).or_default();
+            tries.tries = lookup.tries.saturating_add(1);
+            let wait = back_off(tries.tries);
+            self.wake(wait, Job::Look(id, week));
+        }
+        Ok(vec![])
+    }
+}
+
+fn kept_key(placement: &Placement, relay: &RelayId, list: u8) -> Vec<u8> {
+    let [a, b, c, d, e, f, g, h, ..] = crypto::blake3(&[&placement.encode(), relay.as_bytes(), &[list]]);
+    vec![a, b, c, d, e, f, g, h]
+}

@@ -1,0 +1,239 @@
+//! Contacts: how two people come to write to each other, and how one stops.
+//!
+//! Specification: docs/protocol.md, "Letters" and "Invites of people". A request and its answer bring both passes. To
+//! block or remove somebody is to register no more of their tickets, and to move the private inbox for all others.
+
+use rand::Rng;
+use trefoil_protocol::{
+    address::Address,
+    crypto,
+    epoch::UnixSeconds,
+    letter::{Contact, Content, Introduction, InviteToken, MessageId, clean, is_plain},
+    limits::{GREETING, INVITES, LETTER_TEXT, PERSON_NAME},
+};
+
+use super::{
+    LettersError,
+    rows::{ContactRow, InviteRow, Purpose, Standing},
+    vault::Shelf,
+    work::Work,
+};
+
+impl Work<'_> {
+    /// Asks somebody to be a contact.
+    pub(super) fn request(
+        &mut self,
+        address: &Address,
+        name: &str,
+        greeting: &str,
+        token: Option<InviteToken>,
+    ) -> Result<u32, LettersError> {
+        if *address == self.address() {
+            return Err(LettersError::Oneself);
+        }
+        let greeting = &clean(greeting);
+        if greeting.len() > GREETING {
+            return Err(LettersError::TooLong(GREETING));
+        }
+        self.check_name(name)?;
+        let mut contact = match self.contact_of(address)? {
+            None => self.add_contact(address, name, Standing::RequestedByMe)?,
+            Some(contact) if contact.standing == Standing::RequestedByThem => {
+                let id = contact.id;
+                return self.accept(id).map(|()| id);
+            }
+            Some(_) => return Err(LettersError::Known),
+        };
+        contact.token = token;
+        self.send_request(&mut contact, greeting)?;
+        Ok(contact.id)
+    }
+
+    pub(super) fn send_request(&mut self, contact: &mut ContactRow, greeting: &str) -> Result<MessageId, LettersError> {
+        let (week, prekeys) = self.own_record()?;
+        let (own, token) = (self.introduce(contact), contact.token);
+        let introduction = Introduction { week, prekeys, token, greeting: greeting.to_owned() };
+        self.say(contact, Content::Request(own, Box::new(introduction)), Purpose::Request)
+    }
+
+    fn introduce(&self, contact: &mut ContactRow) -> Contact {
+        Contact { name: self.person.name.clone(), pass: self.pass_for(contact) }
+    }
+
+    /// Says yes to a request.
+    pub(super) fn accept(&mut self, id: u32) -> Result<(), LettersError> {
+        let mut contact = self.contact(id)?;
+        if contact.standing != Standing::RequestedByThem {
+            return Err(LettersError::NoRequest);
+        }
+        self.welcome(&mut contact)
+    }
+
+    pub(super) fn welcome(&mut self, contact: &mut ContactRow) -> Result<(), LettersError> {
+        contact.standing = Standing::Accepted;
+        let own = self.introduce(contact);
+        self.tickets_changed();
+        self.say(contact, Content::Welcome(own), Purpose::Said)?;
+        Ok(())
+    }
+
+    /// Blocks somebody: they cannot write, and cannot see that.
+    pub(super) fn block(&mut self, id: u32) -> Result<(), LettersError> {
+        let mut contact = self.contact(id)?;
+        let knew = contact.told.is_some();
+        contact.standing = Standing::Blocked;
+        contact.told = None;
+        self.put_contact(&contact)?;
+        self.shut_out(knew)
+    }
+
+    /// Lets somebody who was blocked write again.
+    pub(super) fn unblock(&mut self, id: u32) -> Result<(), LettersError> {
+        let mut contact = self.contact(id)?;
+        if contact.standing != Standing::Blocked {
+            return Err(LettersError::NotBlocked);
+        }
+        contact.standing = if contact.pass.is_some() { Standing::Accepted } else { Standing::RequestedByThem };
+        self.put_contact(&contact)?;
+        self.tickets_changed();
+        self.upkeep()
+    }
+
+    /// Forgets somebody, and all that both have said. Letters that are on their way fail.
+    pub(super) fn remove(&mut self, id: u32) -> Result<(), LettersError> {
+        let contact = self.contact(id)?;
+        let key = id.to_be_bytes();
+        let address = self.draft.name(Shelf::ContactOf, &[&contact.address]);
+        self.draft.remove(Shelf::ContactOf, &address)?;
+        for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed] {
+            self.draft.remove(shelf, &key)?;
+        }
+        for shelf in [Shelf::Entry, Shelf::Prekeys] {
+            for row in self.draft.keys(shelf, &key)? {
+                self.draft.remove(shelf, &row)?;
+            }
+        }
+        self.fail_all(id)?;
+        self.shut_out(contact.told.is_some())
+    }
+
+    /// Whoever knew the way is to know it no more.
+    fn shut_out(&mut self, knew: bool) -> Result<(), LettersError> {
+        if knew {
+            self.move_out();
+        }
+        self.tickets_changed();
+        self.upkeep()
+    }
+
+    pub(super) fn rename(&mut self, id: u32, name: &str) -> Result<(), LettersError> {
+        self.check_name(name)?;
+        let mut contact = self.contact(id)?;
+        contact.name = name.to_owned();
+        Ok(self.put_contact(&contact)?)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), LettersError> {
+        check_own_name(name)?;
+        if name.is_empty() {
+            return Err(LettersError::Name);
+        }
+        if self.contacts()?.iter().any(|other| other.name == name) { Err(LettersError::NameTaken) } else { Ok(()) }
+    }
+
+    /// A new invite: whoever comes with it is a contact at once, under this name.
+    pub(super) fn invite(
+        &mut self,
+        name: &str,
+        expires: UnixSeconds,
+        use_: InviteUse,
+    ) -> Result<InviteToken, LettersError> {
+        if self.draft.keys(Shelf::Invite, b"")?.len() >= INVITES {
+            return Err(LettersError::TooMany);
+        }
+        let mut token = [0; 16];
+        self.rng.fill_bytes(&mut token);
+        let reusable = use_ == InviteUse::Reusable;
+        let row = InviteRow { name: name.to_owned(), expires: expires.0, reusable, used: 0, revoked: false };
+        let key = self.draft.name(Shelf::Invite, &[&token]);
+        self.draft.put(Shelf::Invite, &key, &row)?;
+        Ok(token)
+    }
+
+    /// Nobody can come with it any more.
+    pub(super) fn revoke(&mut self, token: &InviteToken) -> Result<(), LettersError> {
+        let key = self.draft.name(Shelf::Invite, &[token]);
+        let mut row: InviteRow = self.draft.get(Shelf::Invite, &key)?.ok_or(LettersError::NoInvite)?;
+        row.revoked = true;
+        Ok(self.draft.put(Shelf::Invite, &key, &row)?)
+    }
+
+    /// Uses an invite that somebody comes with: the name that its maker gave it, where it still counts.
+    pub(super) fn redeem(&mut self, token: &InviteToken) -> Result<Option<String>, LettersError> {
+        let key = self.draft.name(Shelf::Invite, &[token]);
+        let Some(mut row) = self.draft.get::<InviteRow>(Shelf::Invite, &key)? else { return Ok(None) };
+        let is_used = !row.reusable && row.used > 0;
+        if row.revoked || is_used || self.now.0 >= row.expires {
+            return Ok(None);
+        }
+        row.used += 1;
+        self.draft.put(Shelf::Invite, &key, &row)?;
+        Ok(Some(row.name))
+    }
+
+    /// Sends words to a contact.
+    pub(super) fn write(&mut self, id: u32, text: &str) -> Result<MessageId, LettersError> {
+        let text = clean(text);
+        if text.is_empty() || text.len() > LETTER_TEXT {
+            return Err(LettersError::TooLong(LETTER_TEXT));
+        }
+        self.tell(id, Content::Text(text))
+    }
+
+    /// Says something to a contact that the contact confirms.
+    pub(super) fn tell(&mut self, id: u32, content: Content) -> Result<MessageId, LettersError> {
+        let mut contact = self.contact(id)?;
+        match contact.standing {
+            Standing::Accepted | Standing::RequestedByMe => {}
+            Standing::RequestedByThem => return Err(LettersError::NotAccepted),
+            Standing::Blocked => return Err(LettersError::Blocked),
+        }
+        self.check_waiting(id)?;
+        self.say(&mut contact, content, Purpose::Said)
+    }
+
+    /// From now on letters in both directions go away so many seconds after they were shown.
+    pub(super) fn set_timer(&mut self, id: u32, seconds: u32) -> Result<MessageId, LettersError> {
+        let mut contact = self.contact(id)?;
+        contact.timer = seconds;
+        self.put_contact(&contact)?;
+        self.tell(id, Content::Timer(seconds))
+    }
+}
+
+/// Whether this can be what somebody wants to be called: a few characters, or none.
+pub(super) fn check_own_name(name: &str) -> Result<(), LettersError> {
+    if name.len() <= PERSON_NAME && is_plain(name) { Ok(()) } else { Err(LettersError::Name) }
+}
+
+/// How often an invite counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InviteUse {
+    /// Once.
+    Once,
+    /// Until it expires or is revoked.
+    Reusable,
+}
+
+/// The number that two people compare to know that nobody is between them: 60 digits, the same for both.
+pub fn safety_number(one: &Address, other: &Address) -> String {
+    let (first, second) = if one < other { (one, other) } else { (other, one) };
+    let digits = |block: u8| {
+        let hash = crypto::blake3(&[SAFETY_LABEL, &[block], first.as_bytes(), second.as_bytes()]);
+        let [a, b, c, d, e, f, g, h, ..] = hash;
+        format!("{:05}", u64::from_le_bytes([a, b, c, d, e, f, g, h]) % 100_000)
+    };
+    (0..12).map(digits).collect::<Vec<_>>().join(" ")
+}
+
+const SAFETY_LABEL: &[u8] = b"trefoil/1 safety number";

@@ -1,0 +1,235 @@
+//! Inbox: which mailboxes are asked for letters, when, and in which order; and the chores at them.
+//!
+//! Specification: docs/protocol.md, "Inboxes" and "Looking for letters". One replica of the private inbox is watched, a
+//! different one each day, the others are looked at at random times; the request inbox is looked at at random times only,
+//! so that a stranger's letter does not tell whether anyone is there. All of it is in memory: what is forgotten is asked
+//! for again, and what has come is known by the vault. It never opens a letter.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use rand::rngs::StdRng;
+use trefoil_protocol::{
+    blind::{BlindUse, BlindedSecret},
+    crypto,
+    envelope::LetterId,
+    identity::RelayId,
+    limits::{LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
+    mailbox::Listed,
+    period::Day,
+    prekeys::PrekeysRecord,
+    puzzle::Hour,
+    ring::Placement,
+    stamp::Stamp,
+    tombstone::Tombstone,
+};
+
+use super::{
+    errand::{Busy, Errand, What},
+    outbox::{Stamps, back_off},
+    person::InboxName,
+    work::{Work, delay},
+};
+
+/// What is under way, and what is known of mailboxes while the program runs.
+#[derive(Default)]
+pub(super) struct Transit {
+    busy: BTreeSet<Busy>,
+    pub(super) visits: BTreeMap<(InboxName, RelayId), Visit>,
+    pub(super) chores: BTreeMap<Busy, Chore>,
+    pub(super) lookups: BTreeMap<(u32, u32), Lookup>,
+    /// Contacts whose present prekeys were looked up because somebody wrote in their name, and when.
+    pub(super) checked: BTreeMap<u32, u64>,
+    stamps: Mutex<Stamps>,
+}
+
+/// One replica of one inbox.
+pub(super) struct Visit {
+    placement: Placement,
+    secret: Arc<BlindedSecret>,
+    /// When it is asked next.
+    pub(super) due: u64,
+    /// Where its last answer ended.
+    pub(super) after: u64,
+    pub(super) fetch: VecDeque<Listed>,
+    pub(super) delete: Vec<(LetterId, Hour)>,
+    kind: Kind,
+    tries: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Private,
+    Request,
+    Past,
+}
+
+/// Something that has to be at a mailbox: tickets, or prekeys.
+pub(super) struct Chore {
+    pub(super) placement: Placement,
+    pub(super) due: u64,
+    pub(super) tries: u8,
+    pub(super) bits: u8,
+}
+
+/// A search for somebody's prekeys.
+#[derive(Default)]
+pub(super) struct Lookup {
+    pub(super) asked: BTreeSet<RelayId>,
+    /// How many said something, if only that there is none.
+    pub(super) answered: usize,
+    /// How many said nothing of use.
+    pub(super) silent: usize,
+    pub(super) found: Vec<PrekeysRecord>,
+    pub(super) tries: u8,
+}
+
+impl Transit {
+    pub(super) fn is_busy(&self, busy: &Busy) -> bool {
+        self.busy.contains(busy)
+    }
+
+    pub(super) fn begin(&mut self, errand: &Errand) {
+        self.busy.insert(errand.busy());
+    }
+
+    pub(super) fn end(&mut self, errand: &Errand) {
+        self.busy.remove(&errand.busy());
+    }
+
+    /// The stamp of a letter, which whoever needs it first makes.
+    pub(super) fn stamp(&self, serial: u64, inbox: &[u8], bits: u8) -> Arc<OnceLock<Stamp>> {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let others: Vec<_> = stamps.keys().filter(|(of, ..)| *of == serial).cloned().collect();
+        let key = (serial, inbox.to_vec(), bits);
+        others.iter().filter(|other| **other != key).for_each(|other| drop(stamps.remove(other)));
+        Arc::clone(stamps.entry(key).or_default())
+    }
+
+    /// When something is due here.
+    pub(super) fn next(&self) -> Option<u64> {
+        let visits = self.visits.iter().filter(|((inbox, relay), _)| !self.is_busy(&Busy::Visit(*inbox, *relay)));
+        let visits = visits.map(|(_, visit)| if visit.is_at_work() { 0 } else { visit.due });
+        let chores = self.chores.iter().filter(|(busy, _)| !self.is_busy(busy)).map(|(_, chore)| chore.due);
+        visits.chain(chores).min()
+    }
+}
+
+impl Visit {
+    fn is_at_work(&self) -> bool {
+        !self.fetch.is_empty() || !self.delete.is_empty()
+    }
+
+    /// It was asked, and has no more to do: when it is asked again.
+    pub(super) fn rest(&mut self, now: u64, is_watched: bool, requests: u64, rng: &mut StdRng) {
+        self.tries = 0;
+        let mean = match self.kind {
+            Kind::Private if is_watched => 0,
+            Kind::Private => LOOK_PRIVATE,
+            Kind::Request => requests,
+            Kind::Past => LOOK_PAST,
+        };
+        self.due = now + delay(mean, rng);
+    }
+
+    /// It did not answer.
+    pub(super) fn fail(&mut self, now: u64) {
+        self.due = now + back_off(self.tries);
+        self.tries = self.tries.saturating_add(1);
+        self.fetch.clear(); // it is asked for all of it again
+        self.after = 0;
+    }
+}
+
+impl Work<'_> {
+    /// Which replicas are to be visited from now on.
+    pub(super) fn plan_visits(&mut self, transit: &mut Transit, ring: super::work::Ring<'_>) {
+        let mut wanted = BTreeSet::new();
+        for name in self.inboxes() {
+            let Some(inbox) = self.inbox(name) else { continue };
+            let placement = inbox.placement();
+            let kind = match (self.is_present(name), name) {
+                (true, InboxName::Private(..)) => Kind::Private,
+                (true, InboxName::Request(_)) => Kind::Request,
+                (false, _) => Kind::Past,
+            };
+            for relay in ring(&placement).into_iter().take(REPLICAS) {
+                wanted.insert((name, relay));
+                let visit = transit.visits.entry((name, relay)).or_insert_with(|| Visit {
+                    placement,
+                    secret: Arc::new(inbox.secret(self.owner)),
+                    due: self.now.0,
+                    after: 0,
+                    fetch: VecDeque::new(),
+                    delete: vec![],
+                    kind,
+                    tries: 0,
+                });
+                visit.kind = kind;
+            }
+        }
+        transit.visits.retain(|key, _| wanted.contains(key));
+    }
+
+    /// What is to be asked for letters now.
+    pub(super) fn visit(&mut self, transit: &mut Transit, ring: super::work::Ring<'_>) -> Vec<Errand> {
+        let mut errands = vec![];
+        let due: Vec<_> = transit
+            .visits
+            .iter()
+            .filter(|((name, relay), visit)| {
+                let is_due = visit.is_at_work() || visit.due <= self.now.0;
+                is_due && !transit.busy.contains(&Busy::Visit(*name, *relay))
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for (name, relay) in due {
+            let Some(visit) = transit.visits.get_mut(&(name, relay)) else { continue };
+            let patience = if is_watched(self.now.0, visit, &relay, ring) { WATCH } else { 0 };
+            let placement = visit.placement;
+            let what = self.next_step(name, visit, patience);
+            errands.push(self.errand(relay, placement, what));
+        }
+        errands
+    }
+
+    fn next_step(&self, inbox: InboxName, visit: &mut Visit, patience: u16) -> What {
+        let secret = Arc::clone(&visit.secret);
+        if let Some(listed) = visit.fetch.front() {
+            return What::Fetch { inbox, secret, letter: listed.letter };
+        }
+        if visit.delete.is_empty() {
+            return What::List { inbox, secret, after: visit.after, patience };
+        }
+        let some = visit.delete.len().min(MAILBOX_LIST);
+        let sign = |(letter, until)| Tombstone::sign(&visit.secret, self.network, &visit.placement, letter, until);
+        What::Delete { inbox, tombstones: visit.delete.drain(..some).map(sign).collect() }
+    }
+
+    /// Whether this replica is watched today.
+    pub(super) fn is_watched(&self, visit: &Visit, relay: &RelayId, ring: super::work::Ring<'_>) -> bool {
+        is_watched(self.now.0, visit, relay, ring)
+    }
+}
+
+fn is_watched(now: u64, visit: &Visit, relay: &RelayId, ring: super::work::Ring<'_>) -> bool {
+    if visit.kind != Kind::Private {
+        return false;
+    }
+    let relays: Vec<_> = ring(&visit.placement).into_iter().take(REPLICAS).collect();
+    let day = Day::of(trefoil_protocol::epoch::UnixSeconds(now));
+    watched(&visit.placement, day, relays.len()).and_then(|rank| relays.get(rank)) == Some(relay)
+}
+
+/// Which rank of a private inbox's replicas the owner watches on a day: contacts leave letters there at once. `None` for
+/// a request inbox, which nobody watches, and where there is nobody.
+pub(super) fn watched(inbox: &Placement, day: Day, replicas: usize) -> Option<usize> {
+    let replicas = u32::try_from(replicas.min(REPLICAS)).ok().filter(|replicas| *replicas > 0)?;
+    let [a, b, c, d, ..] = crypto::blake3(&[WATCHED_LABEL, &inbox.encode(), &day.0.to_le_bytes()]);
+    let rank = u32::from_le_bytes([a, b, c, d]) % replicas;
+    (inbox.of == BlindUse::PrivateInbox).then(|| usize::try_from(rank).unwrap_or(0))
+}
+
+const WATCHED_LABEL: &[u8] = b"trefoil/1 watched";

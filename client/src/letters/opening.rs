@@ -1,0 +1,357 @@
+//! Opening: what has come, from an envelope to what the person is told.
+//!
+//! Specification: docs/protocol.md, "Envelopes", "Letters" and "Conversations". What is taken is on disk before the
+//! mailbox is asked to delete it. It never tells a stranger anything, and never believes who wrote before the ratchet
+//! and the writer's own prekeys say so.
+
+use trefoil_protocol::{
+    address::Address,
+    conversation::{Arrival, Heard},
+    crypto::XWingSecret,
+    envelope::{LetterId, Recipient},
+    letter::{Between, Content, Dispatch, Form, Introduction, Letter, LetterError, MessageId},
+    limits::REQUESTS_WAITING,
+    period::{Day, Week},
+    prekeys::PrekeysOf,
+};
+
+use super::{
+    LettersError, News,
+    person::InboxName,
+    rows::{ContactRow, Delivery, EntryRow, PassRow, SeenRow, Standing},
+    session::{Opened, Sessions},
+    vault::Shelf,
+    work::{Work, said},
+};
+
+/// What is done with an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is taken, or of no use: the mailbox may forget it.
+    Done,
+    /// Only when the writer's present prekeys are known.
+    Later {
+        /// Whose.
+        contact: u32,
+    },
+}
+
+/// Somebody's letter, opened.
+struct Read {
+    writer: Address,
+    contact: Option<ContactRow>,
+    sessions: Sessions,
+    opened: Opened,
+    envelope: LetterId,
+}
+
+impl Work<'_> {
+    /// Whether this letter has come before. If it has, what its writer waits for is confirmed again.
+    pub(super) fn is_seen(&mut self, envelope: &LetterId) -> Result<bool, LettersError> {
+        let key = self.draft.name(Shelf::Seen, &[envelope.as_bytes()]);
+        let Some(row) = self.draft.get::<SeenRow>(Shelf::Seen, &key)? else { return Ok(false) };
+        if let Some((contact, letter)) = row.confirm {
+            self.confirm_again(contact, letter)?;
+        }
+        Ok(true)
+    }
+
+    /// Takes an envelope.
+    pub(super) fn take(
+        &mut self,
+        inbox: InboxName,
+        bytes: &[u8],
+        checked: impl Fn(u32) -> bool,
+    ) -> Result<Verdict, LettersError> {
+        let envelope = LetterId::of(bytes);
+        if self.is_seen(&envelope)? {
+            return Ok(Verdict::Done);
+        }
+        let Some(dispatch) = self.unwrap(inbox, bytes) else { return self.drop_it(&envelope) };
+        let contact = self.contact_of(&dispatch.writer)?;
+        let is_strange =
+            contact.is_none() && (dispatch.form != Form::Beginning || matches!(inbox, InboxName::Private(..)));
+        let is_blocked = contact.as_ref().is_some_and(|contact| contact.standing == Standing::Blocked);
+        if is_strange || is_blocked || dispatch.writer == self.address() {
+            return self.drop_it(&envelope);
+        }
+        let key = contact.as_ref().map(|contact| contact.id.to_be_bytes());
+        let sessions = key.map(|key| self.draft.get(Shelf::Sessions, &key)).transpose()?.flatten();
+        let mut sessions: Sessions = sessions.unwrap_or_default();
+        let at = self.serial();
+        let Ok(opened) = sessions.open(&self.person.account, &dispatch, at) else { return self.drop_it(&envelope) };
+        let read = Read { writer: dispatch.writer, contact, sessions, opened, envelope };
+        self.read(read, checked)
+    }
+
+    /// What is in the envelope, if a secret of the weeks that can be opens it.
+    fn unwrap(&self, inbox: InboxName, envelope: &[u8]) -> Option<Dispatch> {
+        let (address, network) = (self.address(), self.network);
+        let placement = self.inbox(inbox)?.placement();
+        let this = self.prekeys_week().0;
+        let mut weeks: Vec<_> = self.person.xwing.iter().collect();
+        weeks.sort_by_key(|(week, _)| week.abs_diff(this));
+        let opened = weeks.into_iter().find_map(|(week, secret)| {
+            let recipient = Recipient { network, address: &address, inbox: &placement, week: Week(*week) };
+            recipient.open(&XWingSecret::from_bytes(&secret.array()), envelope).ok()
+        })?;
+        Dispatch::decode(&opened)
+    }
+
+    fn read(&mut self, read: Read, checked: impl Fn(u32) -> bool) -> Result<Verdict, LettersError> {
+        let (writer, reader) = (&read.writer, &self.address());
+        let letter = match (Between { network: self.network, writer, reader }).hear(&read.opened.text) {
+            Ok(letter) => letter,
+            Err(error) => return self.unreadable(read, error),
+        };
+        if let Content::Request(_, introduction) = &letter.content {
+            if !self.is_theirs(&read, introduction, letter.place.device) {
+                return self.drop_it(&read.envelope);
+            }
+            return self.requested(read, letter);
+        }
+        let Some(contact) = &read.contact else { return self.drop_it(&read.envelope) };
+        if read.opened.is_new && contact.identity != Some(read.opened.identity) {
+            // Somebody with another key says to be them. Their prekeys tell.
+            return if checked(contact.id) {
+                self.drop_it(&read.envelope)
+            } else {
+                Ok(Verdict::Later { contact: contact.id })
+            };
+        }
+        if contact.standing == Standing::RequestedByThem {
+            return self.drop_it(&read.envelope); // they send it again, until the person has answered
+        }
+        self.heard(read, letter)
+    }
+
+    /// Whether the introduction is the writer's own, and of the device that wrote.
+    fn is_theirs(&self, read: &Read, introduction: &Introduction, device: u32) -> bool {
+        let of = PrekeysOf::new(self.network, read.writer, introduction.week);
+        of.open(&introduction.prekeys)
+            .is_ok_and(|prekeys| prekeys.identity == read.opened.identity && prekeys.device == device)
+    }
+
+    fn unreadable(&mut self, read: Read, error: LetterError) -> Result<Verdict, LettersError> {
+        let is_newer = matches!(error, LetterError::Version(_) | LetterError::Kind(_));
+        if let Some(contact) = read.contact.filter(|contact| is_newer && contact.standing == Standing::Accepted) {
+            self.draft.put(Shelf::Sessions, &contact.id.to_be_bytes(), &read.sessions)?;
+            self.note(contact.id, super::rows::Said::Unknown)?;
+            self.news.push(News::Unreadable { contact: contact.id });
+        }
+        self.drop_it(&read.envelope)
+    }
+
+    /// A request, whose introduction is true.
+    fn requested(&mut self, mut read: Read, letter: Letter) -> Result<Verdict, LettersError> {
+        let Content::Request(own, introduction) = &letter.content else { return Ok(Verdict::Done) };
+        let waiting = self.contacts()?.iter().filter(|other| other.standing == Standing::RequestedByThem).count();
+        let is_new = read.contact.is_none();
+        if is_new && waiting >= REQUESTS_WAITING {
+            return self.drop_it(&read.envelope);
+        }
+        let invited = match introduction.token {
+            Some(token) => self.redeem(&token)?,
+            None => None,
+        };
+        let mut contact = match read.contact.take() {
+            Some(contact) => contact,
+            None => {
+                let name = self.free_name(invited.as_deref().unwrap_or(&own.name), &read.writer)?;
+                match self.add_contact(&read.writer, &name, Standing::RequestedByThem) {
+                    Err(LettersError::TooMany) => return self.drop_it(&read.envelope),
+                    added => added?,
+                }
+            }
+        };
+        if self.place(&mut contact, &letter)? == Arrival::Duplicate {
+            return self.drop_it(&read.envelope);
+        }
+        let is_another = contact.identity.is_some_and(|known| known != read.opened.identity);
+        (contact.identity, contact.device) = (Some(read.opened.identity), letter.place.device);
+        contact.own_name.clone_from(&own.name);
+        contact.greeting.clone_from(&introduction.greeting);
+        contact.pass = Some(PassRow::of(&own.pass));
+        self.put_contact(&contact)?;
+        self.draft.put(Shelf::Sessions, &contact.id.to_be_bytes(), &read.sessions)?;
+        self.put_seen(&read.envelope, None)?;
+        if is_another {
+            self.note(contact.id, super::rows::Said::Renewed)?;
+            self.news.push(News::Renewed { contact: contact.id });
+        }
+        self.answer_request(contact, &letter, invited.is_some())?;
+        Ok(Verdict::Done)
+    }
+
+    /// Who was invited, or asked at the same time, or is a contact already, is answered at once.
+    fn answer_request(&mut self, mut contact: ContactRow, letter: &Letter, invited: bool) -> Result<(), LettersError> {
+        let id = contact.id;
+        match contact.standing {
+            Standing::RequestedByThem => {
+                self.put_heard(&contact, letter)?;
+                self.news.push(News::Requested { contact: id });
+                if invited {
+                    self.accept(id)?;
+                    self.news.push(News::Accepted { contact: id });
+                }
+            }
+            Standing::RequestedByMe => {
+                self.welcome(&mut contact)?;
+                self.requests_answered(id)?;
+                self.news.push(News::Accepted { contact: id });
+            }
+            Standing::Accepted => {
+                self.welcome(&mut contact)?;
+                self.reseal_all(id)?;
+            }
+            Standing::Blocked => {}
+        }
+        Ok(())
+    }
+
+    fn free_name(&self, wanted: &str, writer: &Address) -> Result<String, LettersError> {
+        let others = self.contacts()?;
+        let base = if wanted.is_empty() { writer.short() } else { wanted.to_owned() };
+        let is_free = |name: &str| others.iter().all(|other| other.name != name);
+        let numbered = (2..).map(|number: u32| format!("{base} ({number})"));
+        Ok([base.clone()].into_iter().chain(numbered).find(|name| is_free(name)).unwrap_or(base))
+    }
+
+    /// A letter of a contact.
+    fn heard(&mut self, read: Read, letter: Letter) -> Result<Verdict, LettersError> {
+        let Read { contact: Some(mut contact), sessions, opened, envelope, .. } = read else {
+            return Ok(Verdict::Done);
+        };
+        let key = contact.id.to_be_bytes();
+        let is_confirmed = !matches!(letter.content, Content::Receipts(_) | Content::Pass(_));
+        let confirm = is_confirmed.then_some((contact.id, letter.id.0));
+        let arrival = match self.place(&mut contact, &letter) {
+            Ok(arrival) => arrival,
+            Err(LettersError::Unplaceable) => return self.drop_it(&envelope),
+            Err(error) => return Err(error),
+        };
+        if arrival != Arrival::Duplicate || !opened.is_new {
+            // A session that only brings what was known may be an old one, sent again by somebody else.
+            self.draft.put(Shelf::Sessions, &key, &sessions)?;
+        }
+        self.put_seen(&envelope, confirm)?;
+        if let Some((id, letter)) = confirm {
+            self.owe(id, letter, super::receipts::Kind::Delivered)?;
+        }
+        if arrival == Arrival::Duplicate {
+            return Ok(Verdict::Done);
+        }
+        self.put_contact(&contact)?;
+        self.put_heard(&contact, &letter)?;
+        self.obey(contact, letter)?;
+        Ok(Verdict::Done)
+    }
+
+    /// The place of a letter in what they have said.
+    fn place(&self, contact: &mut ContactRow, letter: &Letter) -> Result<Arrival, LettersError> {
+        let mut heard = Heard::decode(&contact.heard).map_err(|_| LettersError::Damaged)?;
+        let arrival = heard.hear(letter.place).map_err(|_| LettersError::Unplaceable)?;
+        contact.heard = heard.encode();
+        Ok(arrival)
+    }
+
+    /// Shows a letter, if it is one to be shown.
+    fn put_heard(&mut self, contact: &ContactRow, letter: &Letter) -> Result<(), LettersError> {
+        let Some(said) = said(&letter.content) else { return Ok(()) };
+        let entry = EntryRow {
+            id: letter.id.0,
+            place: (letter.place.device, letter.place.sequence),
+            written: letter.written.0,
+            at: self.now.0,
+            sent: None,
+            shown: None,
+            timer: contact.timer,
+            said,
+        };
+        self.put_entry(contact.id, &entry)?;
+        self.news.push(News::Letter { contact: contact.id, letter: letter.id });
+        Ok(())
+    }
+
+    /// Does what a letter brings about besides being shown.
+    fn obey(&mut self, mut contact: ContactRow, letter: Letter) -> Result<(), LettersError> {
+        match letter.content {
+            Content::Receipts(receipts) => {
+                for id in receipts.letters {
+                    self.confirmed(contact.id, id, receipts.read)?;
+                }
+            }
+            Content::Welcome(own) => {
+                let was_new = contact.standing == Standing::RequestedByMe;
+                contact.standing = Standing::Accepted;
+                contact.own_name = own.name;
+                let moved = contact
+                    .pass
+                    .as_ref()
+                    .is_none_or(|pass| pass.whereabouts.0[..] != own.pass.whereabouts.encode()[..]);
+                contact.pass = Some(PassRow::of(&own.pass));
+                self.put_contact(&contact)?;
+                self.requests_answered(contact.id)?;
+                if moved {
+                    self.reseal_all(contact.id)?
+                } else {
+                    self.wake_all(contact.id)?
+                }
+                if was_new {
+                    self.news.push(News::Accepted { contact: contact.id });
+                }
+            }
+            Content::Pass(pass) => {
+                let pass = PassRow::of(&pass);
+                if contact.pass.as_ref().is_none_or(|before| pass.is_newer_than(before)) {
+                    contact.pass = Some(pass);
+                    self.put_contact(&contact)?;
+                    self.wake_all(contact.id)?;
+                }
+            }
+            Content::Timer(seconds) => {
+                contact.timer = seconds;
+                self.put_contact(&contact)?;
+            }
+            content => self.obey_file(&contact, letter.id, content)?,
+        }
+        Ok(())
+    }
+
+    /// The requests to them need no more than their answer.
+    fn requests_answered(&mut self, contact: u32) -> Result<(), LettersError> {
+        for (serial, mut out) in self.waiting(contact)? {
+            if out.errand == super::rows::Purpose::Request {
+                self.became(serial, &mut out, Delivery::Delivered)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn confirmed(&mut self, contact: u32, id: MessageId, read: bool) -> Result<(), LettersError> {
+        let read = read && self.person.tells_read; // who does not tell is not told
+        let delivery = if read { Delivery::Read } else { Delivery::Delivered };
+        if let Some((serial, mut out)) = self.out_of(contact, &id.0)? {
+            self.became(serial, &mut out, delivery)?;
+            return self.piece_confirmed(contact, &out);
+        }
+        let Some((at, mut entry)) = self.entry_of(contact, &id.0)? else { return Ok(()) };
+        if entry.sent == Some(Delivery::Delivered) && read {
+            entry.sent = Some(Delivery::Read);
+            self.draft.put(Shelf::Entry, &super::work::entry_key(contact, at), &entry)?;
+            self.news.push(News::Became { contact, letter: id, delivery: Delivery::Read });
+        }
+        Ok(())
+    }
+
+    fn drop_it(&mut self, envelope: &LetterId) -> Result<Verdict, LettersError> {
+        self.put_seen(envelope, None)?;
+        Ok(Verdict::Done)
+    }
+
+    fn put_seen(&mut self, envelope: &LetterId, confirm: Option<(u32, [u8; 16])>) -> Result<(), LettersError> {
+        let key = self.draft.name(Shelf::Seen, &[envelope.as_bytes()]);
+        let row = SeenRow { day: Day::of(self.now).0, confirm };
+        Ok(self.draft.put(Shelf::Seen, &key, &row)?)
+    }
+}

@@ -1,0 +1,261 @@
+//! Person: who somebody is on this device, and what of it changes with the weeks.
+//!
+//! Specification: docs/protocol.md, "Inboxes" and "Prekeys". Salts of the private inbox, secrets of the prekeys, the
+//! records that strangers begin with, and the passes that contacts are given. It never looks at letters.
+
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+use trefoil_protocol::{
+    crypto::{Secret, XWingSecret},
+    epoch::UnixSeconds,
+    inbox::{Inbox, Whereabouts},
+    letter::Content,
+    limits::{FALLBACK_LIFE, SALT_WEEKS, TICKETS_EACH, WEEKS_AHEAD, XWING_WEEKS},
+    pass::Pass,
+    period::{Day, Week},
+    phrase::Phrase,
+    prekeys::{self, Prekeys, PrekeysOf, PrekeysRecord},
+    ticket::TicketKey,
+};
+
+use super::{
+    LettersError,
+    rows::{ContactRow, Hidden, HomeRow, PassRow, PersonRow, Purpose, Standing},
+    session,
+    vault::Shelf,
+    work::Work,
+};
+
+/// Prekeys of a week, as they are published.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RecordRow {
+    pub(super) record: Vec<u8>,
+    /// The mailboxes that have it, and since when.
+    pub(super) at: Vec<([u8; 32], u64)>,
+}
+
+/// Which of the person's inboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum InboxName {
+    /// The request inbox of a day.
+    Request(u32),
+    /// The private inbox of a generation and week.
+    Private(u32, u32),
+}
+
+impl PersonRow {
+    /// Somebody on a new device.
+    pub(super) fn new(entropy: &Secret, name: &str, now: UnixSeconds, rng: &mut StdRng) -> Self {
+        let (account, fallback) = session::new_account();
+        let mut filling = Hidden::new(&[0; 32]);
+        rand::Rng::fill_bytes(rng, &mut filling.0);
+        let whereabouts = Whereabouts::generate(rng);
+        Self {
+            entropy: Hidden::new(&**entropy),
+            name: name.to_owned(),
+            device: u32::try_from(now.0).unwrap_or(u32::MAX),
+            revision: 0,
+            account,
+            fallback,
+            fallback_since: now.0,
+            homes: vec![HomeRow { whereabouts: Hidden::new(&*whereabouts.encode()), left: None, salts: [].into() }],
+            xwing: [].into(),
+            filling,
+            tickets: 0,
+            tells_read: false,
+            next_serial: 1,
+            next_contact: 1,
+        }
+    }
+
+    /// The words of the person's phrase.
+    pub(super) fn phrase(&self) -> Phrase {
+        Phrase::from_entropy(self.entropy.array())
+    }
+}
+
+impl HomeRow {
+    pub(super) fn at(&self) -> Whereabouts {
+        Whereabouts::decode(&self.whereabouts.array())
+    }
+
+    fn week(&self, now: UnixSeconds) -> Week {
+        Week::of(now, self.at().offset())
+    }
+}
+
+impl Work<'_> {
+    /// Sees to it that there is all that the present week and those ahead need, and that what is over is forgotten.
+    pub(super) fn upkeep(&mut self) -> Result<(), LettersError> {
+        self.upkeep_homes();
+        self.upkeep_prekeys()?;
+        for mut contact in self.contacts()? {
+            if contact.standing == Standing::Accepted && contact.told != Some(self.pass_name()) {
+                self.tell_pass(&mut contact)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn upkeep_homes(&mut self) {
+        let now = self.now;
+        // Whoever was not told the new place writes to the old one for as long as salts of it were told.
+        self.person.homes.retain(|home| home.left.is_none_or(|left| now.0 < left + u64::from(SALT_WEEKS + 2) * WEEK));
+        for home in &mut self.person.homes {
+            let week = home.week(now).0;
+            home.salts.retain(|of, _| *of + XWING_WEEKS > week);
+            if home.left.is_some() {
+                continue;
+            }
+            for ahead in week..=week + WEEKS_AHEAD {
+                home.salts.entry(ahead).or_insert_with(|| {
+                    let mut salt = [0; 16];
+                    rand::Rng::fill_bytes(self.rng, &mut salt);
+                    salt
+                });
+            }
+        }
+    }
+
+    fn upkeep_prekeys(&mut self) -> Result<(), LettersError> {
+        if self.now.0 >= self.person.fallback_since + FALLBACK_LIFE {
+            let (account, key) = session::next_fallback(&self.person.account).ok_or(LettersError::Damaged)?;
+            (self.person.account, self.person.fallback, self.person.fallback_since) = (account, key, self.now.0);
+        }
+        let week = self.prekeys_week();
+        self.person.xwing.retain(|of, _| *of + XWING_WEEKS >= week.0);
+        for (key, _) in self.draft.scan::<RecordRow>(Shelf::Record, b"")? {
+            if key < week.0.to_be_bytes().to_vec() {
+                self.draft.remove(Shelf::Record, &key)?;
+            }
+        }
+        for ahead in (0..=WEEKS_AHEAD).map(|weeks| week.plus(weeks)) {
+            if self.draft.get::<RecordRow>(Shelf::Record, &ahead.0.to_be_bytes())?.is_none() {
+                let record = self.seal_prekeys(ahead)?;
+                let row = RecordRow { record: record.as_bytes().to_vec(), at: vec![] };
+                self.draft.put(Shelf::Record, &ahead.0.to_be_bytes(), &row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seal_prekeys(&mut self, week: Week) -> Result<PrekeysRecord, LettersError> {
+        let secret = match self.person.xwing.get(&week.0) {
+            Some(secret) => XWingSecret::from_bytes(&secret.array()),
+            None => XWingSecret::generate(self.rng),
+        };
+        self.person.xwing.insert(week.0, Hidden::new(&*secret.to_bytes()));
+        let identity = session::identity(&self.person.account).ok_or(LettersError::Damaged)?;
+        // The time, as `device`: whatever another device has published before, this is higher.
+        let revision = u32::try_from(self.now.0).unwrap_or(u32::MAX).max(self.person.revision.saturating_add(1));
+        self.person.revision = revision;
+        let (device, fallback) = (self.person.device, vec![self.person.fallback]);
+        let prekeys = Prekeys { xwing: secret.public(), identity, device, fallback };
+        Ok(PrekeysOf::new(self.network, self.address(), week).seal(&prekeys, revision, self.owner, self.rng))
+    }
+
+    /// The present week of the person's prekeys.
+    pub(super) fn prekeys_week(&self) -> Week {
+        Week::of(self.now, prekeys::offset(&self.address()))
+    }
+
+    /// The person's prekeys of the present week.
+    pub(super) fn own_record(&self) -> Result<(Week, PrekeysRecord), LettersError> {
+        let week = self.prekeys_week();
+        let row: RecordRow = self.draft.get(Shelf::Record, &week.0.to_be_bytes())?.ok_or(LettersError::Damaged)?;
+        let bytes = row.record.first_chunk().ok_or(LettersError::Damaged)?;
+        Ok((week, PrekeysRecord::from_bytes(bytes)))
+    }
+
+    /// Which pass contacts should have: its generation and first week.
+    fn pass_name(&self) -> (u32, u32) {
+        let home = self.home();
+        (home.generation(), Week::of(self.now, home.offset()).0)
+    }
+
+    /// What this contact needs to write, from now on.
+    pub(super) fn pass_for(&self, contact: &mut ContactRow) -> Pass {
+        contact.told = Some(self.pass_name());
+        let home = self.person.homes.last().expect("a person lives somewhere");
+        let first = home.week(self.now);
+        let salts = (0..SALT_WEEKS).map_while(|weeks| home.salts.get(&first.plus(weeks).0).copied()).collect();
+        let tickets = TicketKey::from_bytes(&contact.tickets.array());
+        Pass { whereabouts: home.at(), tickets, count: TICKETS_EACH, first, salts }
+    }
+
+    fn tell_pass(&mut self, contact: &mut ContactRow) -> Result<(), LettersError> {
+        let pass = self.pass_for(contact);
+        self.say(contact, Content::Pass(pass), Purpose::Silent)?;
+        Ok(())
+    }
+
+    /// Moves the private inbox: whoever is not told cannot find it any more.
+    pub(super) fn move_out(&mut self) {
+        let next = self.home().next(self.rng);
+        let home = HomeRow { whereabouts: Hidden::new(&*next.encode()), left: None, salts: [].into() };
+        if let Some(before) = self.person.homes.last_mut() {
+            before.left = Some(self.now.0);
+        }
+        self.person.homes.push(home);
+        self.upkeep_homes();
+    }
+
+    /// The inboxes in which letters can be now.
+    pub(super) fn inboxes(&self) -> Vec<InboxName> {
+        let today = Day::of(self.now).0;
+        let waits = 14; // days, for which a letter is kept
+        let requests = (today.saturating_sub(waits)..=today).map(InboxName::Request);
+        let private = self.person.homes.iter().flat_map(|home| {
+            let (generation, week) = (home.at().generation(), home.week(self.now).0);
+            let weeks = home.salts.keys().filter(move |of| (week.saturating_sub(2)..=week).contains(*of));
+            weeks.map(move |of| InboxName::Private(generation, *of))
+        });
+        requests.chain(private).collect()
+    }
+
+    /// Whether letters are still left there.
+    pub(super) fn is_present(&self, name: InboxName) -> bool {
+        match name {
+            InboxName::Request(day) => day == Day::of(self.now).0,
+            InboxName::Private(generation, week) => {
+                let home = self.person.homes.iter().find(|home| home.at().generation() == generation);
+                home.is_some_and(|home| home.week(self.now).0 == week)
+            }
+        }
+    }
+
+    /// The inbox of this name.
+    pub(super) fn inbox(&self, name: InboxName) -> Option<Inbox> {
+        match name {
+            InboxName::Request(day) => Some(Inbox::request(self.network, self.address(), Day(day))),
+            InboxName::Private(generation, week) => {
+                let home = self.person.homes.iter().find(|home| home.at().generation() == generation)?;
+                let salt = home.salts.get(&week)?;
+                Some(Inbox::private(self.network, self.address(), &home.at(), Week(week), salt))
+            }
+        }
+    }
+}
+
+impl PassRow {
+    pub(super) fn of(pass: &Pass) -> Self {
+        Self {
+            whereabouts: Hidden::new(&*pass.whereabouts.encode()),
+            tickets: Hidden::new(pass.tickets.as_bytes()),
+            count: pass.count,
+            first: pass.first.0,
+            salts: pass.salts.clone(),
+        }
+    }
+
+    pub(super) fn at(&self) -> Whereabouts {
+        Whereabouts::decode(&self.whereabouts.array())
+    }
+
+    /// Whether it says more than another: of a later generation, or of later weeks of one.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        (self.at().generation(), self.first) >= (other.at().generation(), other.first)
+    }
+}
+
+const WEEK: u64 = 7 * 24 * 3600;

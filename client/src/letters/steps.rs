@@ -1,0 +1,144 @@
+//! Steps: what is done when something is due, and when a mailbox has answered.
+//!
+//! Specification: docs/protocol.md, "Mailbox streams" and "Delivery". This file leads to where things are done, and does
+//! what listing and fetching needs.
+
+use trefoil_protocol::{
+    address::Address,
+    envelope::LetterId,
+    identity::RelayId,
+    mailbox::{Answer, Refusal},
+    period::Week,
+    prekeys,
+};
+
+use super::{
+    LettersError,
+    agenda::Job,
+    errand::{Errand, What},
+    inbox::Transit,
+    opening::Verdict,
+    person::InboxName,
+    work::{Ring, Work},
+};
+
+impl Work<'_> {
+    pub(super) fn job(&mut self, job: Job, transit: &mut Transit, ring: Ring<'_>) -> Result<Vec<Errand>, LettersError> {
+        match job {
+            Job::Plan => {
+                self.upkeep()?;
+                self.plan_visits(transit, ring);
+                self.plan_chores(transit, ring)?;
+                self.wake(PLAN, Job::Plan);
+                Ok(vec![])
+            }
+            Job::Deliver(serial) => self.deliver(serial, transit, ring),
+            Job::Look(contact, week) => self.look((contact, week), transit, ring),
+            Job::Confirm(contact) => self.confirm(contact).map(|()| vec![]),
+            Job::Tidy => self.tidy().map(|()| vec![]),
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        errand: &Errand,
+        answer: Option<&Answer<'_>>,
+        transit: &mut Transit,
+        ring: Ring<'_>,
+    ) -> Result<(), LettersError> {
+        match &errand.what {
+            What::Deposit { serial, .. } => self.deposited(errand, *serial, answer),
+            What::Look { contact, week } => {
+                self.look_answered((*contact, *week), transit, answer);
+                Ok(())
+            }
+            What::Register { .. } | What::Publish { .. } => self.chore_done(errand, transit, answer),
+            What::List { inbox, .. } => self.listed((*inbox, errand.mailbox), answer, transit, ring),
+            What::Fetch { inbox, letter, .. } => self.fetched((*inbox, errand.mailbox), (letter, answer), transit),
+            What::Delete { inbox, .. } => {
+                if !matches!(answer, Some(Answer::Deleted)) {
+                    transit
+                        .visits
+                        .get_mut(&(*inbox, errand.mailbox))
+                        .into_iter()
+                        .for_each(|visit| visit.fail(self.now.0));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What waits at a mailbox: what is new is fetched, what has come before is deleted.
+    fn listed(
+        &mut self,
+        key: (InboxName, RelayId),
+        answer: Option<&Answer<'_>>,
+        transit: &mut Transit,
+        ring: Ring<'_>,
+    ) -> Result<(), LettersError> {
+        let Some(visit) = transit.visits.get_mut(&key) else { return Ok(()) };
+        let Some(Answer::Letters { next, letters }) = answer else {
+            visit.fail(self.now.0);
+            return Ok(());
+        };
+        let has_more = !letters.is_empty() && *next > visit.after;
+        let is_odd = !letters.is_empty() && !has_more; // it says what it said before, and would do so for ever
+        visit.after = visit.after.max(*next);
+        for listed in letters {
+            if self.is_seen(&listed.letter)? {
+                visit.delete.push((listed.letter, listed.expiry));
+            } else {
+                visit.fetch.push_back(*listed);
+            }
+        }
+        let is_watched = self.is_watched(visit, &key.1, ring);
+        if has_more {
+            visit.due = self.now.0;
+        } else if is_odd {
+            visit.fail(self.now.0);
+        } else {
+            visit.rest(self.now.0, is_watched, self.settings.requests, self.rng);
+        }
+        Ok(())
+    }
+
+    fn fetched(
+        &mut self,
+        key: (InboxName, RelayId),
+        (letter, answer): (&LetterId, Option<&Answer<'_>>),
+        transit: &mut Transit,
+    ) -> Result<(), LettersError> {
+        let Transit { visits, checked, .. } = transit;
+        let Some(visit) = visits.get_mut(&key) else { return Ok(()) };
+        let listed = visit.fetch.pop_front();
+        match answer {
+            Some(Answer::Letter(envelope)) if LetterId::of(envelope) == *letter => {
+                let is_checked = |id: u32| checked.get(&id).is_some_and(|at| self.now.0 < at + CHECKED);
+                let later: Vec<u32> = checked.keys().copied().filter(|id| is_checked(*id)).collect();
+                match self.take(key.0, envelope, |id| later.contains(&id))? {
+                    Verdict::Done => visit.delete.extend(listed.map(|listed| (listed.letter, listed.expiry))),
+                    Verdict::Later { contact } => {
+                        let week = self.week_of(contact)?;
+                        self.wake(0, Job::Look(contact, week));
+                        visit.due = self.now.0 + CHECKED / 10;
+                        visit.after = 0;
+                    }
+                }
+            }
+            Some(Answer::Refused(Refusal::Gone)) => {}
+            _ => visit.fail(self.now.0),
+        }
+        Ok(())
+    }
+
+    fn week_of(&self, contact: u32) -> Result<u32, LettersError> {
+        let address = Address::from_bytes(self.contact(contact)?.address).map_err(|_| LettersError::Damaged)?;
+        let offset = prekeys::offset(&address);
+        Ok(Week::of(self.now, offset).0)
+    }
+}
+
+/// Seconds between two looks at what there has to be.
+const PLAN: u64 = 3600;
+/// Seconds for which somebody's prekeys, once looked up, count as present.
+const CHECKED: u64 = 600;

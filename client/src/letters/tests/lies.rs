@@ -1,0 +1,81 @@
+use super::world::{Lie, World, texts};
+use super::*;
+
+/// Writes ten letters each way with some mailboxes that lie.
+fn with_liars(lie: Lie, liars: usize) -> World {
+    let mut world = World::new(9, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.boxes.iter_mut().take(liars).for_each(|mailbox| mailbox.lie = lie);
+    for number in 0..10 {
+        world.people[1].write(bob, &format!("{number}"), world.now);
+        world.people[0].write(alice, &format!("{number}"), world.now);
+        world.run(60);
+    }
+    world.run(5 * 86_400);
+    assert!(world.all_delivered(), "{:?}", world.deliveries(1, bob));
+    for (person, contact) in [(0, alice), (1, bob)] {
+        let all = texts(&world, person, contact);
+        for number in 0..10 {
+            let times = all.iter().filter(|text| **text == format!("< {number}")).count();
+            assert_eq!(times, 1, "{number} was shown {times} times: {all:?}");
+        }
+    }
+    world
+}
+
+#[test]
+fn mailboxes_that_drop_letters_lose_none() {
+    with_liars(Lie::Drops, 4);
+}
+
+#[test]
+fn mailboxes_that_claim_to_be_empty_lose_none() {
+    with_liars(Lie::Empty, 4);
+}
+
+#[test]
+fn mailboxes_that_return_old_letters_show_none_twice() {
+    with_liars(Lie::Old, 4);
+}
+
+#[test]
+fn a_receipt_for_another_letter_counts_for_nothing() {
+    let mut world = World::new(5, 2);
+    let (bob, _) = world.meet(1, 0);
+    world.people[0].online = false;
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::Forges);
+    world.people[1].write(bob, "x", world.now);
+    world.run(600);
+    assert_eq!(world.deliveries(1, bob), [Delivery::Queued(0)]);
+}
+
+#[test]
+fn all_replicas_gone_at_once_lose_no_letter() {
+    let mut world = World::new(9, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.people[0].online = false;
+    world.people[1].write(bob, "again", world.now);
+    world.run(3600);
+    assert!(matches!(world.deliveries(1, bob)[..], [Delivery::Accepted(_)]));
+    world.boxes.iter_mut().for_each(world::Box_::burn);
+    world.people[0].online = true;
+    // What the owner left there is gone, too; it is registered again when the week changes, or a contact does.
+    world.run(9 * 86_400);
+    assert_eq!(texts(&world, 0, alice), ["< again"]);
+    assert!(world.all_delivered());
+}
+
+#[test]
+fn a_letter_whose_receipt_was_lost_is_sealed_again_and_shown_once() {
+    let mut world = World::new(9, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.people[1].write(bob, "once", world.now);
+    world.run_until(60, |world| texts(world, 0, alice) == ["< once"]);
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::Drops);
+    world.run(600);
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::None);
+    assert!(!world.all_delivered(), "the receipt was lost");
+    world.run(3 * 86_400);
+    assert_eq!(texts(&world, 0, alice), ["< once"]);
+    assert!(world.all_delivered());
+}

@@ -1,0 +1,447 @@
+//! People with their own programs, and mailboxes in memory that check claims and postage by the protocol's own rules.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rand::RngExt;
+use trefoil_protocol::{
+    blind::BlindUse,
+    crypto,
+    envelope::{LetterId, SizeClass},
+    identity::{RelayId, RelaySecret},
+    inbox::Channel,
+    mailbox::{Ask, Deposit, Listed, Owned, Postage, Refusal, Request},
+    period::Day,
+    prekeys::PrekeysRecord,
+    puzzle::Hour,
+    receipt::Receipt,
+    ring::Placement,
+    stamp::Stamped,
+    ticket::TicketList,
+};
+use zeroize::Zeroizing;
+
+use super::*;
+
+pub(super) const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
+pub(super) const START: UnixSeconds = UnixSeconds(1_750_000_000);
+const BINDING: [u8; 32] = [7; 32];
+
+pub(super) struct World {
+    pub(super) now: UnixSeconds,
+    pub(super) boxes: Vec<Box_>,
+    pub(super) people: Vec<Someone>,
+    pub(super) faults: Faults,
+    pub(super) crashes: u32,
+    rng: StdRng,
+}
+
+/// Messages in a hundred that are lost or come twice, and steps in a thousand after which a process dies.
+#[derive(Clone, Copy)]
+pub(super) struct Faults {
+    pub(super) lost: u32,
+    pub(super) twice: u32,
+    pub(super) crash: u32,
+}
+
+pub(super) struct Someone {
+    pub(super) letters: Option<Letters>,
+    pub(super) memory: vault::Memory,
+    pub(super) address: Address,
+    pub(super) online: bool,
+    pub(super) news: Vec<News>,
+    number: u8,
+    opened: u8,
+    pending: Vec<(Errand, UnixSeconds)>,
+}
+
+/// A mailbox.
+pub(super) struct Box_ {
+    secret: RelaySecret,
+    pub(super) up: bool,
+    pub(super) lie: Lie,
+    letters: BTreeMap<(Placement, u64), Kept>,
+    tickets: HashMap<(Placement, u8), TicketList>,
+    spent: HashSet<(Placement, [u8; 16])>,
+    prekeys: HashMap<Placement, PrekeysRecord>,
+    serial: u64,
+}
+
+struct Kept {
+    id: LetterId,
+    expiry: Hour,
+    envelope: Vec<u8>,
+    is_deleted: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lie {
+    None,
+    /// Signs for letters, and keeps none.
+    Drops,
+    /// Says that there is nothing.
+    Empty,
+    /// Brings what was deleted again and again.
+    Old,
+    /// Signs for other letters.
+    Forges,
+}
+
+impl World {
+    pub(super) fn new(boxes: u8, people: u8) -> Self {
+        Self::seeded(boxes, people, 5)
+    }
+
+    pub(super) fn seeded(boxes: u8, people: u8, seed: u64) -> Self {
+        Self {
+            now: START,
+            boxes: (0..boxes).map(Box_::new).collect(),
+            people: (0..people).map(|number| Someone::new(number, START)).collect(),
+            faults: NONE,
+            crashes: 0,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// The first asks, the second accepts: each one's number of the other.
+    pub(super) fn meet(&mut self, asks: usize, accepts: usize) -> (u32, u32) {
+        let now = self.now;
+        let (address, own) = (self.people[accepts].address, self.people[asks].address);
+        let other =
+            self.people[asks].letters().request(&address, (&format!("person {accepts}"), "hi"), None, now).unwrap();
+        self.run_until(40 * 86_400, |world| world.people[accepts].knows(&own).is_some());
+        let (id, now) = (self.people[accepts].knows(&own).unwrap(), self.now);
+        self.people[accepts].letters().accept(id, now).unwrap();
+        self.run_until(40 * 86_400, |world| {
+            let known = world.people[asks].read().contacts().unwrap();
+            known.iter().any(|known| known.id == other && known.standing == Standing::Accepted)
+        });
+        self.run(2 * 3600);
+        (other, id)
+    }
+
+    pub(super) fn run(&mut self, seconds: u64) {
+        self.run_until(seconds, |_| false);
+    }
+
+    pub(super) fn run_until(&mut self, seconds: u64, is_done: impl Fn(&Self) -> bool) {
+        let end = self.now.plus(seconds);
+        while !is_done(self) && self.now < end {
+            if self.step() {
+                continue;
+            }
+            let online = self.people.iter().filter(|person| person.online);
+            let due = online.flat_map(|person| {
+                let deadlines = person.pending.iter().map(|(_, deadline)| *deadline);
+                deadlines.chain(person.letters.as_ref().and_then(Letters::next)).collect::<Vec<_>>()
+            });
+            self.now = due.min().unwrap_or(end).max(self.now.plus(1)).min(end);
+        }
+    }
+
+    /// Whether anything happened.
+    fn step(&mut self) -> bool {
+        let mut moved = false;
+        for at in 0..self.people.len() {
+            if self.people[at].online {
+                moved |= self.step_of(at);
+            }
+        }
+        moved
+    }
+
+    fn step_of(&mut self, at: usize) -> bool {
+        let (now, ring) = (self.now, self.ring());
+        let ring: Ring<'_> = &ring;
+        let snapshot = self.snapshot(at);
+        let (errands, news) = self.people[at].letters().errands(now, ring).unwrap();
+        if self.crashes(at, snapshot) {
+            return true;
+        }
+        let mut moved = !errands.is_empty();
+        self.people[at].news.extend(news);
+        let pending = errands.into_iter().map(|errand| {
+            let deadline = now.plus(errand.patience().into());
+            (errand, deadline)
+        });
+        self.people[at].pending.extend(pending);
+        for (errand, deadline) in std::mem::take(&mut self.people[at].pending) {
+            let frame = self.ask(&errand);
+            let waits = frame.as_ref().is_some_and(|frame| is_empty_list(frame)) && now < deadline;
+            if waits {
+                self.people[at].pending.push((errand, deadline));
+                continue;
+            }
+            moved = true;
+            let snapshot = self.snapshot(at);
+            let answer = frame.as_deref().and_then(|frame| Answer::decode(frame.get(4..)?).ok());
+            let news = self.people[at].letters().done(&errand, answer.as_ref(), now, ring).unwrap();
+            if self.crashes(at, snapshot) {
+                return true;
+            }
+            self.people[at].news.extend(news);
+        }
+        moved
+    }
+
+    /// The disk as it is before something is done, where that may not come about.
+    fn snapshot(&self, at: usize) -> vault::Memory {
+        if self.faults.crash > 0 { self.people[at].memory.copy() } else { vault::Memory::default() }
+    }
+
+    /// The process may die: before what it did last was on disk, or after, and nobody has heard of it.
+    fn crashes(&mut self, at: usize, before: vault::Memory) -> bool {
+        if !self.rng.random_ratio(self.faults.crash, 1000) {
+            return false;
+        }
+        let memory = if self.rng.random_ratio(1, 2) { before } else { self.people[at].memory.copy() };
+        self.crashes += 1;
+        self.people[at].reopen(memory, self.now);
+        true
+    }
+
+    fn ask(&mut self, errand: &Errand) -> Option<Vec<u8>> {
+        let faults = self.faults;
+        if self.rng.random_ratio(faults.lost, 100) {
+            return None; // the request was lost
+        }
+        let now = self.now;
+        let mailbox = self.boxes.iter_mut().find(|mailbox| mailbox.secret.id() == errand.mailbox)?;
+        let request = errand.request(&BINDING);
+        let mut frame = mailbox.answer(&request, now)?;
+        if self.rng.random_ratio(faults.twice, 100) {
+            frame = mailbox.answer(&request, now)?;
+        }
+        (!self.rng.random_ratio(faults.lost, 100)).then_some(frame) // or the answer was
+    }
+
+    fn ring(&self) -> impl Fn(&Placement) -> Vec<RelayId> + use<> {
+        let relays: Vec<_> = self.boxes.iter().map(|mailbox| mailbox.secret.id()).collect();
+        move |placement| {
+            let mut relays = relays.clone();
+            relays.sort_by_key(|relay| crypto::blake3(&[&placement.encode(), relay.as_bytes()]));
+            relays
+        }
+    }
+
+    /// What became of the words that a person sent.
+    pub(super) fn deliveries(&self, person: usize, contact: u32) -> Vec<Delivery> {
+        let lines = self.people[person].read().conversation(contact).unwrap();
+        lines.iter().filter(|line| matches!(line.said, Said::Text(_))).filter_map(|line| line.delivery).collect()
+    }
+
+    pub(super) fn all_delivered(&self) -> bool {
+        (0..self.people.len()).all(|person| {
+            let known = self.people[person].read().contacts().unwrap();
+            known.iter().flat_map(|known| self.deliveries(person, known.id)).all(|sent| sent == Delivery::Delivered)
+        })
+    }
+}
+
+/// The words of a conversation; what others said after `<`.
+pub(super) fn texts(world: &World, person: usize, contact: u32) -> Vec<String> {
+    let lines = world.people[person].read().conversation(contact).unwrap();
+    let words = lines.into_iter().filter_map(|line| match line.said {
+        Said::Text(text) if line.is_ours => Some(format!("> {text}")),
+        Said::Text(text) => Some(format!("< {text}")),
+        _ => None,
+    });
+    words.collect()
+}
+
+fn is_empty_list(frame: &[u8]) -> bool {
+    matches!(Answer::decode(&frame[4..]), Ok(Answer::Letters { letters, .. }) if letters.is_empty())
+}
+
+pub(super) fn settings() -> Settings {
+    Settings { spread: 5, receipt: 2, stamps: 4, ..Settings::default() }
+}
+
+impl Someone {
+    fn new(number: u8, now: UnixSeconds) -> Self {
+        let (memory, entropy) = (vault::Memory::default(), Zeroizing::new([number + 1; 32]));
+        let place = Place::Memory(memory.clone());
+        let name = format!("person {number}");
+        let letters = Letters::create(
+            &place,
+            &key(),
+            (&entropy, &name),
+            (NETWORK, settings()),
+            (now, &Zeroizing::new([number; 32])),
+        );
+        let letters = letters.unwrap();
+        let address = letters.address();
+        let (news, pending) = (vec![], vec![]);
+        Self { letters: Some(letters), memory, address, online: true, news, number, opened: 0, pending }
+    }
+
+    pub(super) fn letters(&mut self) -> &mut Letters {
+        self.letters.as_mut().unwrap()
+    }
+
+    pub(super) fn read(&self) -> &Letters {
+        self.letters.as_ref().unwrap()
+    }
+
+    pub(super) fn write(&mut self, contact: u32, text: &str, now: UnixSeconds) -> MessageId {
+        self.letters().write(contact, text, now).unwrap()
+    }
+
+    pub(super) fn knows(&self, address: &Address) -> Option<u32> {
+        let known = self.read().contacts().unwrap();
+        known.into_iter().find(|known| known.address == *address).map(|known| known.id)
+    }
+
+    /// The process has died, and another one begins with this disk.
+    pub(super) fn reopen(&mut self, memory: vault::Memory, now: UnixSeconds) {
+        self.letters = None;
+        self.pending.clear();
+        self.opened = self.opened.wrapping_add(1);
+        self.memory = memory.copy();
+        let seed = Zeroizing::new([[self.number; 16], [self.opened; 16]].concat().try_into().unwrap());
+        let place = Place::Memory(self.memory.clone());
+        self.letters = Some(Letters::open(&place, &key(), (NETWORK, settings()), (now, &seed)).unwrap());
+    }
+
+    /// The disk is gone: what is left is the phrase.
+    pub(super) fn restore(&mut self, now: UnixSeconds) {
+        let phrase = Phrase::parse(&self.read().phrase().unwrap().words()).unwrap();
+        assert_eq!(phrase.address_secret().address(), self.address);
+        *self = Self { news: std::mem::take(&mut self.news), ..Self::new(self.number, now) };
+    }
+}
+
+pub(super) fn key() -> Unlock<'static> {
+    Unlock::Passphrase("words", CHEAP)
+}
+
+impl Box_ {
+    fn new(number: u8) -> Self {
+        Self {
+            secret: RelaySecret::from_bytes(&Zeroizing::new([100 + number; 32])),
+            up: true,
+            lie: Lie::None,
+            letters: BTreeMap::new(),
+            tickets: HashMap::new(),
+            spent: HashSet::new(),
+            prekeys: HashMap::new(),
+            serial: 1,
+        }
+    }
+
+    /// Loses all it has.
+    pub(super) fn burn(&mut self) {
+        let number = self.secret.id();
+        let fresh = Self::new(0);
+        let secret = std::mem::replace(&mut self.secret, RelaySecret::from_bytes(&Zeroizing::new([0; 32])));
+        *self = Self { secret, ..fresh };
+        assert_eq!(self.secret.id(), number);
+    }
+
+    fn answer(&mut self, frame: &[u8], now: UnixSeconds) -> Option<Vec<u8>> {
+        if !self.up {
+            return None;
+        }
+        let request = Request::decode(&frame[4..]).unwrap();
+        let owned: Vec<u8>;
+        let answer = match request {
+            Request::Deposit(deposit) => self.deposit(&deposit, now),
+            Request::Owned(asked) => {
+                let id = self.secret.id();
+                assert!(asked.is_claimed(&Channel { network: &NETWORK, mailbox: &id, binding: &BINDING }));
+                match asked {
+                    Owned { inbox, ask: Ask::Fetch(letter), .. } => match self.find(&inbox, &letter) {
+                        Some(envelope) => {
+                            owned = envelope;
+                            Answer::Letter(&owned)
+                        }
+                        None => Answer::Refused(Refusal::Gone),
+                    },
+                    Owned { inbox, ask: Ask::List { after, .. }, .. } => self.list(&inbox, after, now),
+                    Owned { inbox, ask: Ask::Register { list, tickets, .. }, .. } => {
+                        self.tickets.insert((inbox, list), tickets);
+                        Answer::Registered
+                    }
+                }
+            }
+            Request::Delete { inbox, tombstones } => {
+                assert!(tombstones.iter().all(|stone| stone.is_of(&NETWORK, &inbox)));
+                for ((of, _), kept) in &mut self.letters {
+                    kept.is_deleted |= *of == inbox && tombstones.iter().any(|stone| stone.letter == kept.id);
+                }
+                Answer::Deleted
+            }
+            Request::Publish { placement, record, .. } => {
+                assert!(record.check(&NETWORK, &placement).is_ok());
+                let is_stale = self.prekeys.get(&placement).is_some_and(|other| other.revision() > record.revision());
+                if !is_stale {
+                    self.prekeys.insert(placement, record);
+                }
+                if is_stale { Answer::Refused(Refusal::Stale) } else { Answer::Published }
+            }
+            Request::Look { placement } => match self.prekeys.get(&placement) {
+                Some(record) => Answer::Prekeys(record.clone()),
+                None => Answer::Refused(Refusal::Gone),
+            },
+            Request::Pull { .. } | Request::Take { .. } | Request::Kept { .. } => unreachable!("people ask for none"),
+        };
+        Some(answer.encode())
+    }
+
+    fn deposit(&mut self, deposit: &Deposit<'_>, now: UnixSeconds) -> Answer<'static> {
+        let Deposit { inbox, hours, postage, envelope } = *deposit;
+        assert!(SizeClass::of(envelope.len()).is_some());
+        let id = LetterId::of(envelope);
+        if !inbox.is_current(now) {
+            return Answer::Refused(Refusal::Period);
+        }
+        let expiry = Hour::of_unix(now.plus(u64::from(hours) * 3600 + 3599).0);
+        let is_known = self.letters.iter().any(|((of, _), kept)| *of == inbox && kept.id == id);
+        if !is_known && let Some(refusal) = self.check(&inbox, &id, &postage, now) {
+            return Answer::Refused(refusal);
+        }
+        if !is_known && self.lie != Lie::Drops && self.lie != Lie::Forges {
+            self.serial += 1;
+            let kept = Kept { id, expiry, envelope: envelope.to_vec(), is_deleted: false };
+            self.letters.insert((inbox, self.serial), kept);
+        }
+        let signed = if self.lie == Lie::Forges { LetterId::from_bytes([9; 32]) } else { id };
+        Answer::Accepted(Receipt::sign(&self.secret, &NETWORK, &inbox, &signed, expiry))
+    }
+
+    fn check(&mut self, inbox: &Placement, letter: &LetterId, postage: &Postage, now: UnixSeconds) -> Option<Refusal> {
+        match postage {
+            Postage::Stamp(stamp) => {
+                let stamped = Stamped { network: &NETWORK, inbox, letter };
+                assert_eq!(inbox.of, BlindUse::RequestInbox);
+                stamp.check(&stamped, 6, Day::of(now)).is_err().then_some(Refusal::Price(6))
+            }
+            Postage::Ticket(ticket) => {
+                let is_registered = self.tickets.iter().any(|((of, _), list)| of == inbox && list.holds(ticket));
+                let is_new = is_registered && self.spent.insert((*inbox, ticket.0));
+                (!is_new).then_some(Refusal::BadTicket)
+            }
+        }
+    }
+
+    fn list(&self, inbox: &Placement, after: u64, now: UnixSeconds) -> Answer<'static> {
+        let is_there = |kept: &Kept| {
+            let lasts = kept.expiry > Hour::of_unix(now.0);
+            lasts && self.lie != Lie::Empty && (!kept.is_deleted || self.lie == Lie::Old)
+        };
+        let from = if self.lie == Lie::Old { 0 } else { after + 1 };
+        let found = self.letters.range((*inbox, from)..=(*inbox, u64::MAX)).filter(|(_, kept)| is_there(kept));
+        let found: Vec<_> = found.take(3).collect();
+        let next = found.last().map_or(after, |((_, serial), _)| *serial);
+        let letters = found.iter().map(|(_, kept)| Listed {
+            letter: kept.id,
+            class: SizeClass::of(kept.envelope.len()).unwrap(),
+            expiry: kept.expiry,
+        });
+        Answer::Letters { next, letters: letters.collect() }
+    }
+
+    fn find(&self, inbox: &Placement, letter: &LetterId) -> Option<Vec<u8>> {
+        let found = self.letters.iter().find(|((of, _), kept)| of == inbox && kept.id == *letter);
+        found.map(|(_, kept)| kept.envelope.clone())
+    }
+}

@@ -1,0 +1,290 @@
+//! Work: one thing that is done with a person's letters, in one change of the vault.
+//!
+//! Everything that changes belongs to one [`Draft`]: it is on disk before anyone hears of it, or nothing of it has
+//! happened. What is to be done next, and what the person is told, counts only when the draft is kept.
+
+use rand::{RngExt, rngs::StdRng};
+use trefoil_protocol::{
+    address::{Address, AddressSecret},
+    epoch::UnixSeconds,
+    identity::RelayId,
+    inbox::Whereabouts,
+    letter::{Content, Letter, MessageId, Place},
+    limits::{CONTACTS, TICKET_LISTS},
+    params::NetworkId,
+    puzzle::Hour,
+    ring::Placement,
+};
+
+use super::{
+    LettersError, News, Settings,
+    agenda::Job,
+    rows::{ContactRow, Delivery, EntryRow, Hidden, OutRow, PersonRow, Purpose, Said, Standing},
+    vault::{Draft, Shelf, VaultError},
+};
+
+/// The relays that keep a placement, nearest first: up to 15.
+pub type Ring<'a> = &'a dyn Fn(&Placement) -> Vec<RelayId>;
+
+/// See the file's head.
+pub(super) struct Work<'a> {
+    pub(super) draft: Draft<'a>,
+    pub(super) person: PersonRow,
+    pub(super) owner: &'a AddressSecret,
+    pub(super) network: &'a NetworkId,
+    pub(super) settings: &'a Settings,
+    pub(super) rng: &'a mut StdRng,
+    pub(super) now: UnixSeconds,
+    pub(super) news: Vec<News>,
+    /// What is to be done, and when.
+    pub(super) jobs: Vec<(u64, Job)>,
+}
+
+/// What a kept change leaves to be done and told.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) news: Vec<News>,
+    pub(super) jobs: Vec<(u64, Job)>,
+}
+
+impl Work<'_> {
+    /// Keeps all changes.
+    pub(super) fn keep(mut self) -> Result<Outcome, VaultError> {
+        self.draft.put_if_new(Shelf::Person, b"", &self.person)?;
+        self.draft.keep()?;
+        Ok(Outcome { news: self.news, jobs: self.jobs })
+    }
+
+    pub(super) fn address(&self) -> Address {
+        self.owner.address()
+    }
+
+    /// Has something be looked at, so many seconds from now.
+    pub(super) fn wake(&mut self, after: u64, job: Job) {
+        self.jobs.push((self.now.plus(after).0, job));
+    }
+
+    pub(super) fn serial(&mut self) -> u64 {
+        let serial = self.person.next_serial;
+        self.person.next_serial += 1;
+        serial
+    }
+
+    /// A delay of this mean, exponential, and at most eight times as long.
+    pub(super) fn delay(&mut self, mean: u64) -> u64 {
+        delay(mean, self.rng)
+    }
+
+    pub(super) fn home(&self) -> Whereabouts {
+        let home = self.person.homes.last().expect("a person lives somewhere");
+        Whereabouts::decode(&home.whereabouts.array())
+    }
+
+    pub(super) fn contact(&self, id: u32) -> Result<ContactRow, LettersError> {
+        self.draft.get(Shelf::Contact, &id.to_be_bytes())?.ok_or(LettersError::Unknown)
+    }
+
+    pub(super) fn contacts(&self) -> Result<Vec<ContactRow>, VaultError> {
+        Ok(self.draft.scan(Shelf::Contact, b"")?.into_iter().map(|(_, row)| row).collect())
+    }
+
+    pub(super) fn contact_of(&self, address: &Address) -> Result<Option<ContactRow>, LettersError> {
+        let key = self.draft.name(Shelf::ContactOf, &[address.as_bytes()]);
+        let id: Option<u32> = self.draft.get(Shelf::ContactOf, &key)?;
+        id.map(|id| self.contact(id)).transpose()
+    }
+
+    pub(super) fn put_contact(&mut self, row: &ContactRow) -> Result<(), VaultError> {
+        self.draft.put(Shelf::Contact, &row.id.to_be_bytes(), row)
+    }
+
+    /// Somebody new.
+    pub(super) fn add_contact(
+        &mut self,
+        address: &Address,
+        name: &str,
+        standing: Standing,
+    ) -> Result<ContactRow, LettersError> {
+        let others = self.contacts()?;
+        if others.len() >= CONTACTS {
+            return Err(LettersError::TooMany);
+        }
+        let mut tickets = Hidden::new(&[0; 32]);
+        rand::Rng::fill_bytes(self.rng, &mut tickets.0);
+        let in_list = |list: u8| others.iter().filter(|other| other.list == list).count();
+        let list = (0..TICKET_LISTS).min_by_key(|list| in_list(*list));
+        let id = self.person.next_contact;
+        self.person.next_contact += 1;
+        let row = ContactRow {
+            id,
+            address: *address.as_bytes(),
+            name: name.to_owned(),
+            own_name: String::new(),
+            greeting: String::new(),
+            standing,
+            since: self.now.0,
+            verified: false,
+            device: 0,
+            identity: None,
+            tickets,
+            list: list.unwrap_or(0),
+            pass: None,
+            told: None,
+            said: 0,
+            heard: vec![],
+            timer: 0,
+            token: None,
+        };
+        let key = self.draft.name(Shelf::ContactOf, &[address.as_bytes()]);
+        self.draft.put(Shelf::ContactOf, &key, &id)?;
+        self.put_contact(&row)?;
+        self.tickets_changed();
+        Ok(row)
+    }
+
+    /// The lists of tickets are others from now on.
+    pub(super) fn tickets_changed(&mut self) {
+        self.person.tickets += 1;
+        self.wake(0, Job::Plan);
+    }
+
+    /// Has a contact be told something: its name. It is on its way when the change is kept.
+    pub(super) fn say(
+        &mut self,
+        contact: &mut ContactRow,
+        content: Content,
+        purpose: Purpose,
+    ) -> Result<MessageId, LettersError> {
+        let mut id = [0; 16];
+        rand::Rng::fill_bytes(self.rng, &mut id);
+        let place = Place { device: self.person.device, sequence: contact.said };
+        contact.said = contact.said.checked_add(1).ok_or(LettersError::TooManyLetters)?;
+        let written = Hour::of_unix(self.now.0);
+        let entry = said(&content);
+        let letter = Letter { id: MessageId(id), place, written, content };
+        let serial = self.serial();
+        let out = OutRow {
+            contact: contact.id,
+            id,
+            letter: Hidden(zeroize::Zeroizing::new(letter.encode())),
+            errand: purpose,
+            expires: self.now.plus(self.settings.delivery).0,
+            delivery: Delivery::Queued(0),
+            sealed: None,
+            times: 0,
+        };
+        self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), &out)?;
+        self.index(contact.id, &id, Indexed::Out(serial))?;
+        if let Some(said) = entry {
+            let entry = EntryRow {
+                id,
+                place: (place.device, place.sequence),
+                written: written.0,
+                at: self.now.0,
+                sent: Some(Delivery::Queued(0)),
+                shown: None,
+                timer: contact.timer,
+                said,
+            };
+            self.put_entry(contact.id, &entry)?;
+        }
+        self.put_contact(contact)?;
+        self.wake(0, Job::Deliver(serial));
+        Ok(MessageId(id))
+    }
+
+    /// Puts something at the end of a conversation.
+    pub(super) fn put_entry(&mut self, contact: u32, entry: &EntryRow) -> Result<u64, VaultError> {
+        let serial = self.serial();
+        self.draft.put(Shelf::Entry, &entry_key(contact, serial), entry)?;
+        self.index(contact, &entry.id, Indexed::Entry(serial))?;
+        Ok(serial)
+    }
+
+    fn index(&mut self, contact: u32, id: &[u8; 16], what: Indexed) -> Result<(), VaultError> {
+        let (kind, serial) = match what {
+            Indexed::Out(serial) => (0, serial),
+            Indexed::Entry(serial) => (1, serial),
+        };
+        let key = self.draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]]);
+        self.draft.put(Shelf::EntryOf, &key, &serial)
+    }
+
+    fn indexed(&self, contact: u32, id: &[u8; 16], kind: u8) -> Result<Option<u64>, VaultError> {
+        let key = self.draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]]);
+        self.draft.get(Shelf::EntryOf, &key)
+    }
+
+    /// The letter of this name on its way to them.
+    pub(super) fn out_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, OutRow)>, VaultError> {
+        let Some(serial) = self.indexed(contact, id, 0)? else { return Ok(None) };
+        let row = self.draft.get(Shelf::Outgoing, &serial.to_be_bytes())?;
+        Ok(row.map(|row| (serial, row)))
+    }
+
+    /// The entry of this name in the conversation with them.
+    pub(super) fn entry_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, EntryRow)>, VaultError> {
+        let Some(serial) = self.indexed(contact, id, 1)? else { return Ok(None) };
+        let row = self.draft.get(Shelf::Entry, &entry_key(contact, serial))?;
+        Ok(row.map(|row| (serial, row)))
+    }
+
+    /// Takes note of what has become of a letter; once nothing more is to be done for it, it is forgotten but for its
+    /// entry.
+    pub(super) fn became(&mut self, serial: u64, row: &mut OutRow, delivery: Delivery) -> Result<(), VaultError> {
+        if row.delivery == delivery {
+            return Ok(());
+        }
+        row.delivery = delivery;
+        let is_over = delivery.is_over() || matches!((row.errand, delivery), (Purpose::Silent, Delivery::Accepted(_)));
+        if is_over {
+            self.draft.remove(Shelf::Outgoing, &serial.to_be_bytes())?;
+            self.draft.remove(Shelf::Envelope, &serial.to_be_bytes())?;
+        } else {
+            self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), row)?;
+        }
+        if let Some((at, mut entry)) = self.entry_of(row.contact, &row.id)? {
+            entry.sent = Some(delivery);
+            self.draft.put(Shelf::Entry, &entry_key(row.contact, at), &entry)?;
+            self.news.push(News::Became { contact: row.contact, letter: MessageId(row.id), delivery });
+        }
+        Ok(())
+    }
+}
+
+enum Indexed {
+    Out(u64),
+    Entry(u64),
+}
+
+/// Where an entry stands: conversation by conversation, in the order in which they came about.
+pub(super) fn entry_key(contact: u32, serial: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    let (first, last) = key.split_at_mut(4);
+    first.copy_from_slice(&contact.to_be_bytes());
+    last.copy_from_slice(&serial.to_be_bytes());
+    key
+}
+
+/// See [`Work::delay`].
+pub(super) fn delay(mean: u64, rng: &mut StdRng) -> u64 {
+    let even: f64 = rng.random_range(0.000_335..1.0); // e^-8
+    let factor = (-even.ln() * 1000.0).clamp(0.0, 8000.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 8000")]
+    let thousandths = factor as u64;
+    (mean * thousandths).div_ceil(1000)
+}
+
+/// What stands in the conversation for something that is said; `None` for what nobody is to see.
+pub(super) fn said(content: &Content) -> Option<Said> {
+    Some(match content {
+        Content::Text(text) => Said::Text(text.clone()),
+        Content::FileOffer(offer) => Said::File { name: offer.name.clone(), size: offer.size },
+        Content::FileAnswer { wanted, .. } => Said::Answer(*wanted),
+        Content::Request(_, introduction) => Said::Request(introduction.greeting.clone()),
+        Content::Welcome(_) => Said::Welcome,
+        Content::Renewal => Said::Renewed,
+        Content::Timer(seconds) => Said::Timer(*seconds),
+        Content::FilePiece { .. } | Content::Receipts(_) | Content::Pass(_) => return None,
+    })
+}

@@ -1,0 +1,102 @@
+//! The sizes, counts and times of what a person's own program does with letters (`client/src/letters`).
+
+use std::ops::RangeInclusive;
+
+use super::LETTER_SIZES;
+
+// crypto/kept.rs
+
+/// KiB of memory that a passphrase may cost: a damaged file must not take all there is.
+pub const PASSPHRASE_KIB: RangeInclusive<u32> = 1 << 10..=1 << 20;
+/// Passes over that memory.
+pub const PASSPHRASE_PASSES: RangeInclusive<u32> = 1..=64;
+
+// client/src/letters/vault.rs
+
+/// Bytes of memory in which a person's file has its pages.
+pub const VAULT_CACHE: usize = 16 << 20;
+
+// client/src/letters/person.rs
+
+/// Replicas of an inbox on which letters are left at first.
+pub const REPLICAS: usize = 5;
+/// Replicas that have to have a letter before it counts as accepted.
+pub const REPLICAS_ENOUGH: usize = 3;
+/// Weeks ahead for which prekeys are published, and tickets registered.
+pub const WEEKS_AHEAD: u32 = 3;
+/// Weeks for which the salts of an inbox are told at once: the present one, and those that begin within 14 days.
+pub const SALT_WEEKS: u32 = 3;
+/// Weeks after its own for which the secret of a week's prekeys is kept: a letter may be sealed at the end of one, left
+/// at the end of the next inbox's, and wait for two.
+pub const XWING_WEEKS: u32 = 4;
+/// Seconds after which an Olm fallback key is followed by another. Two are kept: a letter that was sealed to the older
+/// one on the last day that it was published for has expired when it goes.
+pub const FALLBACK_LIFE: u64 = 42 * 24 * 3600;
+
+// client/src/letters/chores.rs
+
+/// Seconds after which tickets and prekeys of the present week are brought to mailboxes again: one that has lost them does
+/// not say so.
+pub const RENEW_CHORES: u64 = 24 * 3600;
+
+// client/src/letters/contacts.rs
+
+/// Tickets of one contact at each mailbox in a week.
+pub const TICKETS_EACH: u16 = 256;
+/// People that a person has to do with, at most: the tickets of all have room in the lists of an inbox.
+pub const CONTACTS: usize = 128;
+/// Requests of strangers that wait for an answer, at most; further ones are not taken.
+pub const REQUESTS_WAITING: usize = 256;
+/// Invites that are kept, at most.
+pub const INVITES: usize = 1024;
+/// Most bytes of an invite as text.
+pub const INVITE_TEXT: usize = 4096;
+/// Relays that an invite of a person names, at most: it has to fit a code that a telephone can read.
+pub const INVITE_DOORS: usize = 4;
+
+// client/src/letters/session.rs
+
+/// Olm sessions with one contact; of more, those that were used longest ago go.
+pub const SESSIONS: usize = 8;
+/// Envelopes that wait for the prekeys of who says to have written them.
+pub const ENVELOPES_HELD: usize = 256;
+
+// client/src/letters/outbox.rs
+
+/// Seconds for which a letter is delivered, unless the writer says otherwise.
+pub const DELIVERY: u64 = 14 * 24 * 3600;
+/// Letters to one contact that wait to be delivered, at most: Olm skips no more than 2,000.
+pub const LETTERS_WAITING: usize = 1000;
+/// Bytes of a letter without a ticket: mailboxes take none of the longest class, and what is around a letter has less than
+/// 2 KiB.
+pub const STRANGERS_LETTER: usize = LETTER_SIZES[1] - 2048;
+/// Seconds between the replicas of a letter, on average, where it is not left at once.
+pub const DEPOSIT_SPREAD: u64 = 60;
+/// Seconds after which a mailbox that did not answer, or refused, is asked again; doubled each time.
+pub const DEPOSIT_RETRY: u64 = 10;
+/// Most seconds between two such questions.
+pub const DEPOSIT_RETRY_MAX: u64 = 3600;
+/// Seconds after which a letter that was not delivered is sealed again, and left on the whole ring.
+pub const RESEAL: u64 = 24 * 3600;
+/// Seconds between the moment when a letter is shown and its receipt, on average.
+pub const RECEIPT_DELAY: u64 = 3;
+
+// client/src/letters/inbox.rs
+
+/// Seconds for which a mailbox is asked to wait for a letter.
+pub const WATCH: u16 = 300;
+/// Seconds between two looks at a replica of a private inbox that is not watched, on average.
+pub const LOOK_PRIVATE: u64 = 4 * 3600;
+/// Seconds between two looks at a replica of a request inbox, on average.
+pub const LOOK_REQUEST: u64 = 1800;
+/// Seconds between two looks at an inbox whose time is over, on average.
+pub const LOOK_PAST: u64 = 24 * 3600;
+/// Letters that are fetched from one mailbox at a time.
+pub const FETCHES: usize = 4;
+/// Days for which it is remembered that a letter has come.
+pub const SEEN_DAYS: u32 = 29;
+
+// client/src/letters/file.rs
+
+/// Pieces of one file that are under way at once: Olm keeps the keys of 40 letters that have not come.
+pub const PIECES_UNDER_WAY: usize = 16;

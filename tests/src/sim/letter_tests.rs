@@ -1,0 +1,153 @@
+//! Scenarios of letters: people who write to each other through the mailboxes of a simulated network.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+use trefoil_client::{
+    control::{Answer, Contact, Delivery, Event, Letter, Request, Said, Standing},
+    desk::{About, Desk},
+    letters::{
+        Letters, Settings,
+        vault::{Memory, Place, Unlock},
+    },
+    postman,
+    tunnel::Client,
+};
+use trefoil_protocol::crypto::{PassphraseCost, Secret};
+use trefoil_relay::clock::Clock;
+
+use super::{
+    gossip_tests::{know, numbers, plan, until},
+    nodes::{Plan, START, SimNetwork},
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A person whose program runs.
+struct Person {
+    desk: Arc<Desk>,
+    _client: Client,
+}
+
+async fn network(seed: u64) -> SimNetwork {
+    let network = Plan { mailboxes: true, ..plan(seed, 10) }.start();
+    let all = numbers(1..=10);
+    until(SOON, "all know all", || know(&network, &all, &all)).await;
+    network
+}
+
+async fn person(network: &SimNetwork, started: Instant, number: u8) -> Person {
+    let client = network.client().await;
+    let clock = Clock::Simulated { at: started, unix: START };
+    let settings = Settings { spread: 2, receipt: 1, ..Settings::default() };
+    let cost = PassphraseCost { kib: 1 << 10, passes: 1 };
+    let secret = |seed: u8| Secret::new([seed; 32]);
+    let letters = Letters::create(
+        &Place::Memory(Memory::default()),
+        &Unlock::Passphrase("correct horse", cost),
+        (&secret(number), "a person"),
+        (network.params().id(), settings),
+        (clock.now(), &secret(100 + number)),
+    );
+    let about = About {
+        profile: "default".parse().unwrap(),
+        network: "simulated".to_owned(),
+        id: network.params().id(),
+        clock,
+        doors: vec![],
+    };
+    let desk = Desk::new(letters.unwrap(), client.clone(), about);
+    tokio::spawn(postman::run(Arc::clone(&desk), client.clone()));
+    Person { desk, _client: client }
+}
+
+impl Person {
+    async fn ask(&self, request: Request) -> Answer {
+        self.desk.handle(request).await.unwrap()
+    }
+
+    async fn address(&self) -> String {
+        let Answer::Me(me) = self.ask(Request::Me).await else { panic!("who am I?") };
+        me.address
+    }
+
+    async fn contact(&self, name: &str) -> Option<Contact> {
+        let Answer::Contacts(contacts) = self.ask(Request::Contacts).await else { panic!("contacts") };
+        contacts.into_iter().find(|contact| contact.name == name || contact.address == name)
+    }
+
+    async fn send(&self, to: &str, text: &str) -> Letter {
+        let request = Request::Send { contact: to.to_owned(), text: text.to_owned() };
+        let Answer::Letter(letter) = self.ask(request).await else { panic!("a letter") };
+        letter
+    }
+
+    /// The texts that have come and were not shown; they are shown now.
+    async fn read(&self) -> Vec<String> {
+        let request = Request::History { contact: None, since: None, search: None, unread: true, most: None };
+        let Answer::Letters(letters) = self.ask(request).await else { panic!("letters") };
+        let mut texts = vec![];
+        for letter in letters {
+            let shown = Request::Shown { contact: letter.contact.clone(), letters: vec![letter.id.clone()] };
+            self.ask(shown).await;
+            if let Said::Text { text } = letter.said {
+                texts.push(text);
+            }
+        }
+        texts
+    }
+}
+
+/// Waits until something is so, which is asked every second.
+async fn wait<T>(most: Duration, what: &str, mut is: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+    let start = Instant::now();
+    let found = timeout(most, async {
+        loop {
+            if let Some(found) = is().await {
+                return found;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let found = found.await.unwrap_or_else(|_| panic!("{what} within {most:?}"));
+    (found, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_asks_is_accepted_writes_and_is_told_that_it_came() {
+    let started = Instant::now();
+    let network = network(1).await;
+    let (alice, bob) = (person(&network, started, 1).await, person(&network, started, 2).await);
+    let (of_alice, of_bob) = (alice.address().await, bob.address().await);
+    sleep(Duration::from_secs(120)).await; // prekeys and tickets are at the mailboxes
+    let add = Request::Add { who: of_bob, name: "bob".to_owned(), greeting: "it's me".to_owned() };
+    alice.ask(add).await;
+    let hour = Duration::from_secs(3 * 3600);
+    let (asks, took) = wait(hour, "bob is asked", async || bob.contact(&of_alice).await).await;
+    println!("asked after {took:?}");
+    assert_eq!((asks.standing, asks.greeting.as_str()), (Standing::Asks, "it's me"));
+    bob.ask(Request::Accept { contact: of_alice.clone() }).await;
+    let accepted = async || alice.contact("bob").await.filter(|bob| bob.standing == Standing::Accepted);
+    let (_, took) = wait(hour, "alice is accepted", accepted).await;
+    println!("accepted after {took:?}");
+    sleep(Duration::from_secs(600)).await;
+
+    let mut events = alice.desk.events();
+    let letter = alice.send("bob", "hi").await;
+    assert_eq!(letter.delivery, Some(Delivery::Queued));
+    let here = async || Some(bob.read().await).filter(|texts| !texts.is_empty());
+    let (texts, took) = wait(hour, "it comes", here).await;
+    println!("there after {took:?}");
+    assert_eq!(texts, ["hi"]);
+    let delivered = async {
+        loop {
+            if let Event::Letter(told) = events.recv().await.unwrap()
+                && told.id == letter.id
+                && told.delivery == Some(Delivery::Delivered)
+            {
+                return;
+            }
+        }
+    };
+    timeout(hour, delivered).await.expect("alice is told that it came");
+}
