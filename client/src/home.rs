@@ -215,7 +215,10 @@ pub fn import(profile: &Profile, key: &Key, params: &NetworkParams, from: &Path)
     drop(lock);
     let opened = key.open().and_then(|opener| {
         let about = (params.id(), settings(params));
-        Ok(Letters::open(&at(profile), &opener.unlock(), about, (Clock::System.now(), &secret()))?)
+        let now = Clock::System.now();
+        let mut letters = Letters::open(&at(profile), &opener.unlock(), about, (now, &secret()))?;
+        letters.begin_device(now)?; // the original may have gone on, and its ratchets are its own
+        Ok(letters)
     });
     match opened {
         Ok(letters) => Ok(me(profile, params, &letters)),

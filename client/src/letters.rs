@@ -8,6 +8,7 @@
 mod agenda;
 mod chores;
 mod contacts;
+mod device;
 mod errand;
 mod file;
 mod history;

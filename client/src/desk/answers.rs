@@ -97,43 +97,24 @@ impl Desk {
                 let name = if name.is_empty() { address.short() } else { name };
                 letters.request(&address, (&name, &greeting), token, now)?
             }
-            Request::Accept { contact } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.accept(id, now)?;
-                id
-            }
+            Request::Accept { contact } => change(&mut letters, &contact, |letters, id| letters.accept(id, now))?,
             Request::Rename { contact, name } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.rename(id, &name, now)?;
-                id
+                change(&mut letters, &contact, |letters, id| letters.rename(id, &name, now))?
+            }
+            Request::Verified { contact, verified } => {
+                change(&mut letters, &contact, |letters, id| letters.set_verified(id, verified, now))?
+            }
+            Request::Block { contact } => change(&mut letters, &contact, |letters, id| letters.block(id, now))?,
+            Request::Unblock { contact } => change(&mut letters, &contact, |letters, id| letters.unblock(id, now))?,
+            Request::Timer { contact, seconds } => {
+                change(&mut letters, &contact, |letters, id| letters.set_timer(id, seconds, now).map(|_| ()))?
             }
             Request::Safety { contact } => {
                 let other = names::contact(&letters, &contact)?.address;
                 return Ok(Answer::Safety(safety_number(&letters.address(), &other)));
             }
-            Request::Verified { contact, verified } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.set_verified(id, verified, now)?;
-                id
-            }
-            Request::Block { contact } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.block(id, now)?;
-                id
-            }
-            Request::Unblock { contact } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.unblock(id, now)?;
-                id
-            }
-            Request::Timer { contact, seconds } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.set_timer(id, seconds, now)?;
-                id
-            }
             Request::Remove { contact } => {
-                let id = names::contact(&letters, &contact)?.id;
-                letters.remove(id, now)?;
+                change(&mut letters, &contact, |letters, id| letters.remove(id, now))?;
                 return Ok(Answer::Nothing {});
             }
             _ => {
@@ -219,6 +200,17 @@ impl Desk {
             }
         }
     }
+}
+
+/// Does something with a contact: its number.
+fn change(
+    letters: &mut Letters,
+    who: &str,
+    act: impl FnOnce(&mut Letters, u32) -> Result<(), LettersError>,
+) -> Result<u32, Problem> {
+    let id = names::contact(letters, who)?.id;
+    act(letters, id)?;
+    Ok(id)
 }
 
 /// The first of "invite 1", "invite 2" and so on that no invite has.
@@ -391,6 +383,7 @@ fn why(failure: letters::Failure) -> &'static str {
     match failure {
         letters::Failure::Removed => "the contact was removed",
         letters::Failure::Blocked => "the contact was blocked",
+        letters::Failure::Copied => "it was on its way when the profile was copied: it may have come",
         letters::Failure::Unsealable => "it cannot be sealed for this contact: their keys are not usable",
     }
 }

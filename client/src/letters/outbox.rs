@@ -88,7 +88,7 @@ impl Work<'_> {
         self.deposits(serial, &mut out, transit)
     }
 
-    fn fail(&mut self, serial: u64, out: &mut OutRow, why: Failure) -> Result<Vec<Errand>, LettersError> {
+    pub(super) fn fail(&mut self, serial: u64, out: &mut OutRow, why: Failure) -> Result<Vec<Errand>, LettersError> {
         self.became(serial, out, Delivery::Failed(why))?;
         Ok(vec![])
     }

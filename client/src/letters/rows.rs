@@ -142,6 +142,8 @@ pub enum Failure {
     Blocked,
     /// It cannot be sealed.
     Unsealable,
+    /// It was on its way when the profile was copied: the other one may have sent it.
+    Copied,
 }
 
 /// A letter on its way out.

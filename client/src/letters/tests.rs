@@ -71,6 +71,29 @@ fn an_invite_that_expired_or_was_revoked_is_a_request_like_any_other() {
 }
 
 #[test]
+fn a_copy_of_a_profile_goes_on_as_another_device_and_nothing_is_taken_for_what_the_original_said() {
+    let mut world = World::new(7, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.people[1].write(bob, "before", world.now);
+    world.run(3600);
+    let copy = world.people[1].copy();
+    world.people[1].write(bob, "by the original, later", world.now);
+    world.run(3600);
+    let now = world.now;
+    world.people[1].reopen(copy, now); // an older state: it has not said the last one
+    let device = world.people[1].letters().begin_device(now);
+    assert!(device.is_ok(), "{device:?}");
+    world.people[1].write(bob, "by the copy", now);
+    world.people[0].write(alice, "to the copy", now);
+    world.run(3 * 3600);
+    let heard = texts(&world, 0, alice);
+    for text in ["< before", "< by the original, later", "< by the copy", "> to the copy"] {
+        assert_eq!(heard.iter().filter(|heard| *heard == text).count(), 1, "{text}: {heard:?}");
+    }
+    assert!(texts(&world, 1, bob).contains(&"< to the copy".to_owned()));
+}
+
+#[test]
 fn a_letter_waits_thirteen_days_for_its_reader() {
     let mut world = World::new(9, 2);
     let (bob, alice) = world.meet(1, 0);

@@ -302,6 +302,11 @@ impl Someone {
         self.letters = Some(Letters::open(&place, &key(), (NETWORK, settings()), (now, &seed)).unwrap());
     }
 
+    /// A copy of the disk.
+    pub(super) fn copy(&self) -> vault::Memory {
+        self.memory.copy()
+    }
+
     /// The disk is gone: what is left is the phrase.
     pub(super) fn restore(&mut self, now: UnixSeconds) {
         let phrase = Phrase::parse(&self.read().phrase().unwrap().words()).unwrap();
