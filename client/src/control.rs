@@ -189,7 +189,7 @@ pub enum Request {
         /// The last so many.
         most: Option<usize>,
     },
-    /// The person has seen these: [`Answer::Nothing`]. Only then are their writers told that they came.
+    /// The person has seen these: [`Answer::Nothing`]. Their writers are told, where both tell it.
     Shown {
         /// In whose conversation.
         contact: String,

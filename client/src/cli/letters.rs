@@ -278,7 +278,7 @@ pub struct Inbox {
     /// Go on until Ctrl-C, and show letters as they come
     #[arg(long)]
     pub follow: bool,
-    /// Let them stay unseen: then their writers are not told that they came
+    /// Let them stay unseen
     #[arg(long)]
     pub keep: bool,
     /// A program to run for each letter, which it reads from standard input as JSON. All that follows is its arguments;

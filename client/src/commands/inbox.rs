@@ -1,7 +1,6 @@
 //! `trefoil inbox`: the letters that the person has not seen.
 //!
-//! A letter counts as seen only when it was written out, and the program of `--notify` had its turn: only then is its
-//! writer told that it came.
+//! A letter counts as seen only when it was written out, and the program of `--notify` had its turn.
 
 use std::{collections::BTreeSet, process::Stdio};
 

@@ -78,7 +78,7 @@ pub enum Delivery {
     Queued,
     /// Enough mailboxes have it.
     Accepted,
-    /// It was shown to them, or to their program.
+    /// Their program has it, and shows it.
     Delivered,
     /// They have read it.
     Read,
