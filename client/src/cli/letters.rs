@@ -268,7 +268,7 @@ pub struct Send {
 pub enum Wait {
     /// Enough mailboxes have it
     Accepted,
-    /// It was shown to them, or to their program
+    /// Their program has it, and shows it
     Delivered,
 }
 
