@@ -1,7 +1,7 @@
 //! Commands: what a person asks of the running `trefoil up`, or of one that the command runs for itself.
 //!
 //! Specification: docs/user-guide.md, "Letters", and docs/control.md. Each command has a file; all of them talk through a
-//! [`Caller`](crate::control::caller::Caller), and show what they learn through an [`Output`].
+//! [`Caller`], and show what they learn through an [`Output`].
 
 mod chat;
 mod contact;

@@ -2,7 +2,7 @@
 //!
 //! Specification: docs/architecture.md, "The client's letters". A row is sealed under the store key, with its shelf and
 //! key as associated data; keys of rows are numbers or keyed hashes, so neither names nor addresses can be read. What
-//! belongs together is changed in one [`Draft`], which is on disk when it is kept, or nothing of it is. It never looks
+//! belongs together is changed in one `Draft`, which is on disk when it is kept, or nothing of it is. It never looks
 //! into rows.
 
 mod lock;
