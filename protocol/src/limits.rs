@@ -429,6 +429,8 @@ pub const VERIFY_BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 /// The view is saved this often; once in an epoch, where that is shorter.
 pub const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// The first time after the start; then after twice as long each time.
+pub const SAVE_FIRST: Duration = Duration::from_secs(1);
 /// Relays whose saved records have expired, and which are asked where hardly anyone else is known: of so many, some are
 /// where they were.
 pub const EXPIRED_KEPT: usize = 64;

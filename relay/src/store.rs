@@ -9,14 +9,14 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::time::{Duration, interval};
+use tokio::time::{Duration, sleep};
 use tracing::{info, warn};
 use trefoil_protocol::{
     descriptor::Record,
     entry::RelayEntry,
     epoch::UnixSeconds,
     identity::RelayId,
-    limits::{MAX_RECORD, SAVE_EVERY, VIEW_FILE_MAX},
+    limits::{MAX_RECORD, SAVE_EVERY, SAVE_FIRST, VIEW_FILE_MAX},
     params::NetworkParams,
     view::View,
     work::{Search, Work},
@@ -132,10 +132,11 @@ impl Store {
 /// Saves the view while the node runs, once in an epoch where that is sooner; [`save`] does it once more when it stops.
 pub(crate) async fn keep_saved(node: Arc<Node>, store: Store) {
     let epoch = Duration::from_secs(node.directory.params().directory.epoch.get().into());
-    let mut ticks = interval(SAVE_EVERY.min(epoch));
+    let mut pause = SAVE_FIRST; // one that is killed soon after its start shall find the others again
     loop {
-        ticks.tick().await;
+        sleep(pause).await;
         save(&node, &store);
+        pause = (pause * 2).min(SAVE_EVERY).min(epoch);
     }
 }
 
