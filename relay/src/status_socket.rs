@@ -122,13 +122,21 @@ pub async fn show<S: DeserializeOwned + Serialize + Display>(
     Ok(())
 }
 
-/// Prints the status of `who` holds this data directory every [`STATUS_EVERY`], until nobody looks any more. While nobody
-/// answers it waits, and says so once.
+/// Prints the status of `who` holds this data directory every [`STATUS_EVERY`]; see [`follow_by`].
 pub async fn follow<S: DeserializeOwned + Serialize + Display>(directory: &Path, who: &'static str, form: Form) {
+    follow_by(async || ask::<S>(directory, who).await, |status| print(status, form)).await;
+}
+
+/// Asks every [`STATUS_EVERY`] and shows what is told, until showing fails, since nobody looks any more. While nobody
+/// answers it waits, and says so once.
+pub async fn follow_by<S, E>(
+    mut ask: impl AsyncFnMut() -> Result<S, AskError>,
+    mut show: impl FnMut(&S) -> Result<(), E>,
+) {
     let mut is_answered = true;
     loop {
-        match ask::<S>(directory, who).await {
-            Ok(status) if print(&status, form).is_err() => return,
+        match ask().await {
+            Ok(status) if show(&status).is_err() => return,
             Ok(_) => is_answered = true,
             Err(error) if is_answered => {
                 let _ = writeln!(io::stderr(), "{error}");

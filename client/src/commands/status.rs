@@ -1,13 +1,10 @@
 //! `trefoil status`: how the running up, proxy or forward is, and the letters of a profile that runs in it.
 
-use std::{
-    fmt,
-    io::{self, Write},
-};
+use std::{fmt, io};
 
 use serde::Serialize;
-use tokio::time::{sleep, timeout};
-use trefoil_protocol::limits::{STATUS_EVERY, STATUS_TIMEOUT};
+use tokio::time::timeout;
+use trefoil_protocol::limits::STATUS_TIMEOUT;
 use trefoil_relay::{
     status as relay,
     status_socket::{self, Form},
@@ -49,26 +46,9 @@ pub(super) async fn run(arguments: &cli::Status, out: &mut Output<'_>) -> anyhow
         (true, false) => relay::show(&beside, form).await?,
         (true, true) => relay::follow(&beside, form).await,
         (false, false) => print(&told(&place).await?, out)?,
-        (false, true) => follow(&place, out).await,
+        (false, true) => status_socket::follow_by(async || told(&place).await, |told| print(told, out)).await,
     }
     Ok(Ended::Done)
-}
-
-/// Until nobody looks any more. While nobody answers it waits, and says so once.
-async fn follow(place: &Place, out: &mut Output<'_>) {
-    let mut is_answered = true;
-    loop {
-        match told(place).await {
-            Ok(told) if print(&told, out).is_err() => return,
-            Ok(_) => is_answered = true,
-            Err(error) if is_answered => {
-                let _ = writeln!(io::stderr(), "{error}");
-                is_answered = false;
-            }
-            Err(_) => {}
-        }
-        sleep(STATUS_EVERY).await;
-    }
 }
 
 /// What the running one tells.
