@@ -54,7 +54,7 @@ pub(super) struct Visit {
     /// Where its last answer ended.
     pub(super) after: u64,
     pub(super) fetch: VecDeque<Listed>,
-    pub(super) delete: Vec<(LetterId, Hour)>,
+    pub(super) delete: Vec<LetterId>,
     kind: Kind,
     tries: u8,
 }
@@ -204,7 +204,9 @@ impl Work<'_> {
             return What::List { inbox, secret, after: visit.after, patience };
         }
         let some = visit.delete.len().min(MAILBOX_LIST);
-        let sign = |(letter, until)| Tombstone::sign(&visit.secret, self.network, &visit.placement, letter, until);
+        // For as long as the inbox: whoever leaves the letter again could have it kept for longer than it was.
+        let until = Hour::of_unix(visit.placement.kept_until().0);
+        let sign = |letter| Tombstone::sign(&visit.secret, self.network, &visit.placement, letter, until);
         What::Delete { inbox, tombstones: visit.delete.drain(..some).map(sign).collect() }
     }
 

@@ -86,7 +86,7 @@ impl Work<'_> {
         visit.after = visit.after.max(*next);
         for listed in letters {
             if self.is_seen(&listed.letter)? {
-                visit.delete.push((listed.letter, listed.expiry));
+                visit.delete.push(listed.letter);
             } else {
                 visit.fetch.push_back(*listed);
             }
@@ -116,7 +116,7 @@ impl Work<'_> {
                 let is_checked = |id: u32| checked.get(&id).is_some_and(|at| self.now.0 < at + CHECKED);
                 let later: Vec<u32> = checked.keys().copied().filter(|id| is_checked(*id)).collect();
                 match self.take(key.0, envelope, |id| later.contains(&id))? {
-                    Verdict::Done => visit.delete.extend(listed.map(|listed| (listed.letter, listed.expiry))),
+                    Verdict::Done => visit.delete.extend(listed.map(|listed| listed.letter)),
                     Verdict::Later { contact } => {
                         let week = self.week_of(contact)?;
                         self.wake(0, Job::Look(contact, week));
