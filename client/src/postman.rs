@@ -43,25 +43,25 @@ struct Streams(Mutex<HashMap<[u8; 32], (Instant, Mailbox)>>);
 /// Carries errands for as long as it is polled.
 pub async fn run(desk: Arc<Desk>, client: Client) {
     let (mut waiting, streams) = (VecDeque::new(), Arc::<Streams>::default());
-    let (mut running, mut quick) = (JoinSet::new(), 0usize);
+    let (mut running, mut under_way) = (JoinSet::new(), HashMap::new());
     client.known().await; // before that nobody can be asked, and nothing has its place
     loop {
         waiting.extend(desk.errands().await.into_iter().map(Arc::new));
         while running.len() < ERRANDS_RUNNING
             && let Some(errand) = waiting.pop_front()
         {
-            quick += usize::from(errand.patience() == 0);
-            let (client, streams) = (client.clone(), Arc::clone(&streams));
-            running.spawn(async move { (carry(&client, &streams, &errand).await, errand) });
+            let (client, streams, carried) = (client.clone(), Arc::clone(&streams), Arc::clone(&errand));
+            let task = running.spawn(async move { carry(&client, &streams, &carried).await });
+            under_way.insert(task.id(), errand);
         }
-        if waiting.is_empty() && quick == 0 {
+        if waiting.is_empty() && under_way.values().all(|errand| errand.patience() > 0) {
             desk.note_caught_up(); // only mailboxes that are watched are asked
         }
         tokio::select! {
             biased; // all of it works: so that a simulation repeats itself
-            Some(done) = running.join_next() => {
-                if let Ok((outcome, errand)) = done {
-                    quick -= usize::from(errand.patience() == 0);
+            Some(done) = running.join_next_with_id() => {
+                let (task, outcome) = done.unwrap_or_else(|broken| (broken.id(), Outcome::Silent));
+                if let Some(errand) = under_way.remove(&task) {
                     desk.done(errand, outcome).await;
                 }
             }
