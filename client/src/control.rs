@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::answer::{Contact, Delivery, File, FileState, Invite, Letter, Me, Said, Standing, State};
+pub use self::answer::{Contact, Delivery, File, FileState, Invite, Letter, Me, Receipts, Said, Standing, State};
 
 /// The version of these words: a program that does not know it should not go on.
 pub const VERSION: u32 = 1;
@@ -202,6 +202,13 @@ pub enum Request {
         contact: String,
         /// After how many seconds; 0 for never.
         seconds: u32,
+    },
+    /// When a contact is told that its letters came: [`Answer::Contact`].
+    Receipts {
+        /// Which.
+        contact: String,
+        /// When.
+        when: Receipts,
     },
     /// Whether contacts are told what was read, and tell it: [`Answer::Nothing`].
     TellRead {

@@ -13,7 +13,7 @@ use tokio::{
     task::spawn_blocking,
 };
 use tracing::warn;
-use trefoil_protocol::{epoch::UnixSeconds, limits::CONTROL_EVENTS, mailbox, params::NetworkId, uri::RelayUri};
+use trefoil_protocol::{entry::RelayEntry, epoch::UnixSeconds, limits::CONTROL_EVENTS, mailbox, params::NetworkId};
 use trefoil_relay::clock::Clock;
 
 use crate::{
@@ -48,8 +48,8 @@ pub struct About {
     pub id: NetworkId,
     /// Its time.
     pub clock: Clock,
-    /// Relays for invites to name.
-    pub doors: Vec<RelayUri>,
+    /// Relays of the network file, for invites to name where no others are known.
+    pub named: Vec<RelayEntry>,
 }
 
 /// How mailboxes answered lately.
@@ -92,8 +92,14 @@ impl Desk {
     }
 
     /// They were.
-    pub(crate) fn note_caught_up(&self) {
+    pub(crate) async fn note_caught_up(self: &Arc<Self>) {
         self.caught_up.send_replace(true);
+        self.aside(|desk| {
+            if let Err(error) = desk.letters().note_asked(desk.now()) {
+                warn!(%error, "that all mailboxes were asked could not be kept"); // they are asked again at the next start
+            }
+        })
+        .await;
     }
 
     /// What is to be asked of mailboxes now.

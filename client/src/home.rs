@@ -10,10 +10,9 @@ use tokio::{net::UnixStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 use trefoil_protocol::{
     crypto::{PassphraseCost, Secret},
-    limits::{INVITE_DOORS, OWN_PATIENCE, PROFILE_FILE},
+    limits::{OWN_PATIENCE, PROFILE_FILE},
     params::NetworkParams,
     phrase::Phrase,
-    uri::RelayUri,
 };
 use trefoil_relay::{
     clock::Clock,
@@ -107,7 +106,7 @@ impl Home {
     /// What is wrong, and what to do.
     pub fn make(profile: &Profile, key: &Key, params: &NetworkParams, phrase: Option<&str>) -> anyhow::Result<Me> {
         ensure!(!profile.exists(), "there is a profile \"{}\" already: choose another --profile", profile.name);
-        let phrase = match phrase {
+        let person = match phrase {
             Some(words) => Phrase::parse(words)?,
             None => Phrase::from_entropy(secret()),
         };
@@ -118,20 +117,23 @@ impl Home {
         }
         let opener = key.choose()?;
         let (about, now) = ((params.id(), settings(params)), Clock::System.now());
-        let letters = Letters::create(&at(profile), &opener.unlock(), (phrase.entropy(), ""), about, (now, &secret()))?;
+        let mut letters =
+            Letters::create(&at(profile), &opener.unlock(), (person.entropy(), ""), about, (now, &secret()))?;
+        if phrase.is_some() {
+            letters.look_for_backup(now)?;
+        }
         Ok(me(profile, params, &letters))
     }
 
     /// Has the letters come and go over this client.
     pub fn move_in(self, client: Client) -> AtHome {
         let Self { letters, profile, network } = self;
-        let doors = network.relays.iter().take(INVITE_DOORS).map(RelayUri::from).collect();
         let about = About {
             profile: profile.name.clone(),
             network: network.params.name.to_string(),
             id: network.params.id(),
             clock: Clock::System,
-            doors,
+            named: network.relays,
         };
         AtHome { desk: Desk::new(letters, client.clone(), about), client, profile }
     }
@@ -246,7 +248,7 @@ fn me(profile: &Profile, params: &NetworkParams, letters: &Letters) -> Me {
 /// How long things take in a network: on one machine people wait for each step, and nobody watches.
 fn settings(params: &NetworkParams) -> Settings {
     match params.allow_loopback {
-        true => Settings { spread: 1, receipt: 1, requests: 2, ..Settings::default() },
+        true => Settings { spread: 1, receipt: 1, backup: 3, requests: 2, ..Settings::default() },
         false => Settings::default(),
     }
 }

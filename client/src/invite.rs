@@ -21,21 +21,32 @@ pub fn draw(
     now: UnixSeconds,
     mut rng: impl Rng,
 ) -> Result<Option<Invite>, DataDirError> {
-    let mut known = usable(&state.load(&network.params, now)?);
-    known.shuffle(&mut rng);
+    let known = usable(&state.load(&network.params, now)?);
+    Ok(Invite::new(network.params.id(), choose(known, &network.relays, relays, &mut rng)))
+}
+
+/// At most this many of the relays that are known, first such in different netgroups; and of those that are named, where
+/// these are too few.
+pub(crate) fn choose(
+    mut known: Vec<RelayEntry>,
+    named: &[RelayEntry],
+    relays: usize,
+    rng: &mut impl Rng,
+) -> Vec<RelayUri> {
+    known.shuffle(rng);
     let (mut apart, mut near): (Vec<RelayEntry>, Vec<RelayEntry>) = Default::default();
     for relay in known {
         let group = if apart.iter().any(|other| is_near(&relay, other)) { &mut near } else { &mut apart };
         group.push(relay);
     }
-    let all = apart.into_iter().chain(near).chain(network.relays.iter().cloned());
+    let all = apart.into_iter().chain(near).chain(named.iter().cloned());
     let mut drawn: Vec<RelayUri> = Vec::new();
     for relay in all {
         if drawn.len() < relays && drawn.iter().all(|other| other.id != relay.id) {
             drawn.push(RelayUri::from(&relay));
         }
     }
-    Ok(Invite::new(network.params.id(), drawn))
+    drawn
 }
 
 fn usable(saved: &Saved) -> Vec<RelayEntry> {

@@ -6,6 +6,7 @@
 //! knows is in one encrypted file. It does no network, and reads no clock.
 
 mod agenda;
+mod backup;
 mod chores;
 mod contacts;
 mod device;
@@ -28,12 +29,15 @@ mod work;
 use std::fmt;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use tracing::warn;
 use trefoil_protocol::{
     address::{Address, AddressSecret},
     crypto::Secret,
     epoch::UnixSeconds,
     letter::MessageId,
-    limits::{DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, LOOK_REQUEST, RECEIPT_DELAY, STAMP_BITS},
+    limits::{
+        BACKUP_SOON, DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, LOOK_REQUEST, RECEIPT_DELAY, STAMP_BITS,
+    },
     mailbox::Answer,
     params::NetworkId,
     phrase::Phrase,
@@ -48,12 +52,13 @@ use self::{
     work::{Outcome, Work},
 };
 pub use self::{
+    backup::Backup,
     contacts::{InviteUse, safety_number},
     errand::Errand,
     file::{FileRow, FileState},
     history::{Gap, Known, Line},
     invites::MadeInvite,
-    rows::{Delivery, Failure, Said, Standing},
+    rows::{Delivery, Failure, Receipts, Said, Standing},
     work::Ring,
 };
 
@@ -66,6 +71,8 @@ pub struct Letters {
     rng: StdRng,
     agenda: Agenda,
     transit: Transit,
+    /// When it was noted last that all mailboxes were asked.
+    asked: u64,
 }
 
 /// How long things take. Those of a network for tests are shorter.
@@ -77,6 +84,8 @@ pub struct Settings {
     pub receipt: u64,
     /// Seconds for which a letter is delivered.
     pub delivery: u64,
+    /// Seconds after which a change of contacts goes into the backup.
+    pub backup: u64,
     /// Seconds between two looks at a mailbox of the request inbox, on average.
     pub requests: u64,
     /// Zero bits of the stamps that are tried first; a mailbox that asks for more says so.
@@ -196,6 +205,7 @@ impl Default for Settings {
             spread: DEPOSIT_SPREAD,
             receipt: RECEIPT_DELAY,
             delivery: DELIVERY,
+            backup: BACKUP_SOON,
             requests: LOOK_REQUEST,
             stamps: *STAMP_BITS.start(),
         }
@@ -249,7 +259,7 @@ impl Letters {
         let person: Option<PersonRow> = vault.draft()?.get(Shelf::Person, b"")?;
         let owner = person.ok_or(LettersError::Damaged)?.phrase().address_secret();
         let (agenda, transit) = Default::default();
-        let mut letters = Self { vault, owner, network, settings, rng, agenda, transit };
+        let mut letters = Self { vault, owner, network, settings, rng, agenda, transit, asked: 0 };
         letters.change(now, |work| {
             work.upkeep()?;
             for key in work.draft.keys(Shelf::Outgoing, b"")? {
@@ -260,6 +270,7 @@ impl Letters {
             }
             work.wake(0, Job::Plan);
             work.wake(0, Job::Tidy);
+            work.wake(work.settings.backup, Job::BackUp);
             Ok(())
         })?;
         Ok(letters)
@@ -297,11 +308,14 @@ impl Letters {
             return Ok((errands, news));
         }
         while let Some(job) = self.agenda.take(now.0) {
-            let done = self.change_with(now, |work, transit| work.job(job, transit, ring));
-            if done.is_err() {
-                self.agenda.add([(now.0 + 1, job)]);
-            }
-            let (more, told) = done?;
+            let (more, told) = match self.change_with(now, |work, transit| work.job(job, transit, ring)) {
+                Ok(done) => done,
+                Err(error) => {
+                    warn!(%error, "something of letters was not done, and is tried again"); // all else goes on
+                    self.agenda.add([(now.0 + FAILED_AGAIN, job)]);
+                    continue;
+                }
+            };
             more.iter().for_each(|errand| self.transit.begin(errand));
             errands.extend(more);
             news.extend(told);
@@ -315,6 +329,21 @@ impl Letters {
         errands.extend(more);
         news.extend(told);
         Ok((errands, news))
+    }
+
+    /// All mailboxes have been asked that were to be asked by now.
+    ///
+    /// # Errors
+    /// [`LettersError`].
+    pub fn note_asked(&mut self, now: UnixSeconds) -> Result<(), LettersError> {
+        if now.0 < self.asked + NOTE_ASKED {
+            return Ok(());
+        }
+        self.asked = now.0;
+        self.change(now, |work| {
+            work.person.asked = now.0;
+            Ok(())
+        })
     }
 
     /// When [`Self::errands`] has something again, as far as that is known.
@@ -371,6 +400,11 @@ impl Letters {
         Ok((errands, news))
     }
 }
+
+/// Seconds between two notes that all mailboxes were asked.
+const NOTE_ASKED: u64 = 3600;
+/// Seconds until something is tried again that could not be done: the disk may be full.
+const FAILED_AGAIN: u64 = 60;
 
 fn drawn(rng: &mut StdRng) -> Secret {
     let mut seed = Secret::default();

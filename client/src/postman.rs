@@ -55,7 +55,7 @@ pub async fn run(desk: Arc<Desk>, client: Client) {
             under_way.insert(task.id(), errand);
         }
         if waiting.is_empty() && under_way.values().all(|errand| errand.patience() > 0) {
-            desk.note_caught_up(); // only mailboxes that are watched are asked
+            desk.note_caught_up().await; // only mailboxes that are watched are asked
         }
         tokio::select! {
             biased; // all of it works: so that a simulation repeats itself

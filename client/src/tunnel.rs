@@ -15,12 +15,13 @@ use trefoil_protocol::{
     epoch::Epoch,
     host::Host,
     identity::RelayId,
-    limits::{OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
+    limits::{INVITE_DOORS, OPEN_HEDGE, OPEN_TIMEOUT, OPEN_TRIES},
     message::{Reason, Target},
     params::NetworkParams,
     path::NoPath,
     relays::UsableRelay,
     resolve,
+    uri::RelayUri,
 };
 use trefoil_relay::{
     clock::Clock,
@@ -38,6 +39,7 @@ use crate::{
     circuit::Circuit,
     directory::{self, Directory},
     guards::Sockets,
+    invite,
     pool::{self, NoCircuit, Pool},
     rings::Rings,
     state::State,
@@ -206,6 +208,13 @@ impl Client {
     /// What it keeps between runs.
     pub fn state(&self) -> &State {
         self.0.directory.state()
+    }
+
+    /// Relays for an invite to name: of those that all clients know, and of these where they are too few.
+    pub(crate) fn doors(&self, named: &[RelayEntry]) -> Vec<RelayUri> {
+        let usable = self.0.pool.usable();
+        let known = usable.iter().flat_map(|usable| usable.iter()).map(|relay| relay.entry.clone());
+        invite::choose(known.collect(), named, INVITE_DOORS, &mut self.0.pool.rng())
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {

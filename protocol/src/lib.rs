@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
 
 pub mod address;
+pub mod backup;
 pub mod beacon;
 pub mod blind;
 pub mod cell;

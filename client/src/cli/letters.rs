@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use trefoil_protocol::limits::{HISTORY_SHOWN, INVITE_RELAYS, INVITE_SHORT};
 
 use super::{Since, Span, Timer};
-use crate::profile::ProfileName;
+use crate::{control::Receipts, profile::ProfileName};
 
 /// Letters, and how things are.
 #[derive(Debug, Subcommand)]
@@ -227,6 +227,13 @@ pub enum ContactWhat {
         name: String,
         /// After how long, like 1h or 7d; off for never
         after: Timer,
+    },
+    /// When a contact is told that its letters came; who knows that at once knows when you are online
+    Receipts {
+        /// Whom
+        name: String,
+        /// When
+        when: Receipts,
     },
     /// Take no letters of somebody any more
     Block {

@@ -5,7 +5,7 @@ use trefoil_protocol::limits::GREETING;
 use super::{Ended, Output, ask, output::table, text_or_stdin, visible, words::lines};
 use crate::{
     cli::ContactWhat,
-    control::{Answer, Contact, Request, Standing, caller::Caller},
+    control::{Answer, Contact, Receipts, Request, Standing, caller::Caller},
 };
 
 pub(super) async fn run(what: ContactWhat, caller: &mut Caller, out: &mut Output<'_>) -> anyhow::Result<Ended> {
@@ -36,6 +36,7 @@ fn request(what: ContactWhat) -> anyhow::Result<Request> {
         ContactWhat::Accept { name } => Request::Accept { contact: name },
         ContactWhat::Rename { name, new } => Request::Rename { contact: name, name: new },
         ContactWhat::Verify { name, matches, .. } => Request::Verified { contact: name, verified: matches },
+        ContactWhat::Receipts { name, when } => Request::Receipts { contact: name, when },
         ContactWhat::Timer { name, after } => Request::Timer { contact: name, seconds: after.seconds() },
         ContactWhat::Block { name } => Request::Block { contact: name },
         ContactWhat::Unblock { name } => Request::Unblock { contact: name },
@@ -91,6 +92,11 @@ fn row(contact: &Contact) -> [String; 4] {
     }
     if contact.timer > 0 {
         notes.push(format!("letters go away after {}", span(contact.timer)));
+    }
+    match contact.receipts {
+        Receipts::Usual => {}
+        Receipts::Slow => notes.push("slow receipts".to_owned()),
+        Receipts::Off => notes.push("no receipts".to_owned()),
     }
     let verified = match (contact.standing, contact.verified) {
         (Standing::Accepted, true) => "verified",
@@ -221,6 +227,10 @@ mod tests {
             (
                 ContactWhat::Verify { name: name(), matches: false, differs: true },
                 Request::Verified { contact: name(), verified: false },
+            ),
+            (
+                ContactWhat::Receipts { name: name(), when: Receipts::Off },
+                Request::Receipts { contact: name(), when: Receipts::Off },
             ),
             (
                 ContactWhat::Timer { name: name(), after: Timer::After(60) },

@@ -96,7 +96,7 @@ async fn accept(caller: &mut Caller, out: &mut Output<'_>, file: File, to: Optio
     let path = destination(&file.name, to)?; // before hours of waiting
     caller.call(Request::Follow).await?;
     let file = match file.state {
-        FileState::Wanted | FileState::Whole => by_id(caller, &file.contact, &file.id).await?,
+        FileState::Whole => by_id(caller, &file.contact, &file.id).await?,
         _ => ask(caller, Request::Want { contact: file.contact, file: file.id, wanted: true }, one).await?,
     };
     let file = progress(caller, out, file).await?;
@@ -203,6 +203,7 @@ fn state(file: &File) -> String {
         FileState::Refused => "refused".to_owned(),
         FileState::Whole => "complete".to_owned(),
         FileState::Wrong => "not what was offered".to_owned(),
+        FileState::Lost => "expired on its way".to_owned(),
     }
 }
 

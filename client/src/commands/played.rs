@@ -15,7 +15,8 @@ use trefoil_relay::status_socket::Form;
 
 use super::Output;
 use crate::control::{
-    Answer, Call, Code, Contact, Delivery, Event, Letter, Line, Problem, Request, Said, Standing, caller::Caller,
+    Answer, Call, Code, Contact, Delivery, Event, Letter, Line, Problem, Receipts, Request, Said, Standing,
+    caller::Caller,
 };
 
 /// What is written for a call, in order.
@@ -119,6 +120,7 @@ pub(super) fn contact(name: &str, standing: Standing) -> Contact {
         greeting: String::new(),
         verified: false,
         timer: 0,
+        receipts: Receipts::Usual,
         unread: 0,
         missing: 0,
     }

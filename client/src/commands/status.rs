@@ -36,6 +36,9 @@ pub(super) struct Letters {
     /// Those that answered, of those that were asked.
     pub(super) mailboxes: (usize, usize),
     pub(super) answered: Option<u64>,
+    /// Seconds since a part of the backup was left.
+    backed_up: Option<u64>,
+    restoring: bool,
 }
 
 pub(super) async fn run(arguments: &cli::Status, out: &mut Output<'_>) -> anyhow::Result<Ended> {
@@ -62,8 +65,9 @@ async fn letters(place: &Place) -> Option<Letters> {
     let mut caller = Caller::connect(&place.profile.socket()).await.ok()?;
     let asked =
         ask(&mut caller, Request::State, |answer| if let Answer::State(state) = answer { Some(state) } else { None });
-    let State { waiting, unread, mailboxes, answered, .. } = timeout(STATUS_TIMEOUT, asked).await.ok()?.ok()?;
-    Some(Letters { waiting, unread, mailboxes, answered })
+    let state = timeout(STATUS_TIMEOUT, asked).await.ok()?.ok()?;
+    let State { waiting, unread, mailboxes, answered, backed_up, restoring, .. } = state;
+    Some(Letters { waiting, unread, mailboxes, answered, backed_up, restoring })
 }
 
 fn print(told: &Told, out: &mut Output<'_>) -> io::Result<()> {
@@ -72,15 +76,29 @@ fn print(told: &Told, out: &mut Output<'_>) -> io::Result<()> {
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Letters { waiting, unread, mailboxes: (answering, asked), answered }) = &self.letters {
+        if let Some(letters) = &self.letters {
+            let Letters { waiting, unread, mailboxes: (answering, asked), answered, .. } = letters;
             let last = match answered {
                 None => "none has answered yet".to_owned(),
                 Some(seconds) => format!("{answering} of {asked} answered, the last {seconds} s ago"),
             };
             writeln!(f, "letters    {unread} unread, {waiting} on their way out")?;
             writeln!(f, "mailboxes  {last}")?;
+            writeln!(f, "backup     {}", letters.backup())?;
         }
         self.client.fmt(f)
+    }
+}
+
+impl Letters {
+    fn backup(&self) -> String {
+        let hours = self.backed_up.map(|seconds| seconds / 3600);
+        match (self.restoring, hours) {
+            (true, _) => "what an earlier device left is looked for".to_owned(),
+            (false, None) => "none was left yet".to_owned(),
+            (false, Some(0)) => "left within the last hour".to_owned(),
+            (false, Some(hours)) => format!("left {hours} h ago"),
+        }
     }
 }
 
@@ -91,13 +109,18 @@ mod tests {
 
     #[test]
     fn the_letters_are_told_beside_the_client() {
-        let letters = Letters { waiting: 2, unread: 1, mailboxes: (4, 5), answered: Some(7) };
+        let letters = Letters {
+            waiting: 2,
+            unread: 1,
+            mailboxes: (4, 5),
+            answered: Some(7),
+            backed_up: Some(7200),
+            restoring: false,
+        };
         let told = Told { client: status(), letters: Some(letters) };
         let words = told.to_string();
-        assert!(
-            words
-                .starts_with("letters    1 unread, 2 on their way out\nmailboxes  4 of 5 answered, the last 7 s ago\n")
-        );
+        let first = "letters    1 unread, 2 on their way out\nmailboxes  4 of 5 answered, the last 7 s ago\nbackup     left 2 h ago\n";
+        assert!(words.starts_with(first), "{words}");
         assert!(words.ends_with("all is well\n"), "{words}");
         let json = serde_json::to_value(&told).unwrap();
         assert_eq!((&json["known"], &json["letters"]["mailboxes"][0]), (&8.into(), &4.into()));

@@ -47,6 +47,18 @@ pub enum Standing {
     Blocked,
 }
 
+/// When a contact is told that its letters came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Receipts {
+    /// After 3 s on average.
+    Usual,
+    /// After 30 s on average.
+    Slow,
+    /// Never: for them all letters expire.
+    Off,
+}
+
 /// A contact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
@@ -64,6 +76,8 @@ pub struct Contact {
     pub verified: bool,
     /// Seconds after which letters go away; 0 for never.
     pub timer: u32,
+    /// When they are told that their letters came.
+    pub receipts: Receipts,
     /// Letters of theirs that were not shown.
     pub unread: usize,
     /// Letters of theirs that are known to be missing.
@@ -170,6 +184,8 @@ pub enum FileState {
     Whole,
     /// All of it came, and is not what was offered.
     Wrong,
+    /// Some of it expired on its way to the other, who can ask for it again.
+    Lost,
 }
 
 /// A file.
@@ -208,4 +224,8 @@ pub struct State {
     pub mailboxes: (usize, usize),
     /// Seconds since any mailbox answered.
     pub answered: Option<u64>,
+    /// Seconds since mailboxes took a part of the backup.
+    pub backed_up: Option<u64>,
+    /// Whether the backup of an earlier device is looked for.
+    pub restoring: bool,
 }

@@ -12,7 +12,8 @@ use trefoil_protocol::{
 use super::{Desk, names};
 use crate::{
     control::{
-        self, Answer, Code, Contact, Delivery, File, FileState, Invite, Letter, Problem, Request, Said, Standing,
+        self, Answer, Code, Contact, Delivery, File, FileState, Invite, Letter, Problem, Receipts, Request, Said,
+        Standing,
     },
     letters::{self, FileRow, InviteUse, Known, Letters, LettersError, Line, invite::InviteLink, safety_number},
 };
@@ -39,11 +40,15 @@ impl Desk {
             Request::State => {
                 let client = self.client.status();
                 let (waiting, unread) = counts(&letters)?;
+                let backup = letters.backup()?;
                 drop(letters);
                 let heard = *self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 let mailboxes = (heard.answered as usize, heard.asked as usize);
-                let answered = heard.at.map(|at| self.now().0.saturating_sub(at.0));
-                Ok(Answer::State(control::State { client, waiting, unread, mailboxes, answered }))
+                let since = |at: UnixSeconds| self.now().0.saturating_sub(at.0);
+                let (answered, backed_up) = (heard.at.map(since), backup.left.map(since));
+                let restoring = backup.restoring;
+                let state = control::State { client, waiting, unread, mailboxes, answered, backed_up, restoring };
+                Ok(Answer::State(state))
             }
             Request::Follow => Ok(Answer::Nothing {}),
             _ => Ok(Answer::Me(control::Me {
@@ -68,7 +73,7 @@ impl Desk {
                 let often = if reusable { InviteUse::Reusable } else { InviteUse::Once };
                 let token = letters.invite(&name, expires, often, now)?;
                 let (network, address) = (self.about.id, letters.address());
-                let (hour, relays) = (Hour::of_unix(expires.0), self.about.doors.clone());
+                let (hour, relays) = (Hour::of_unix(expires.0), self.client.doors(&self.about.named));
                 let link = InviteLink { network, address, token, expires: hour, relays }.to_string();
                 Ok(Answer::Invite(Invite { name, link: Some(link), expires: expires.0, reusable, used: 0 }))
             }
@@ -108,6 +113,14 @@ impl Desk {
             Request::Unblock { contact } => change(&mut letters, &contact, |letters, id| letters.unblock(id, now))?,
             Request::Timer { contact, seconds } => {
                 change(&mut letters, &contact, |letters, id| letters.set_timer(id, seconds, now).map(|_| ()))?
+            }
+            Request::Receipts { contact, when } => {
+                let when = match when {
+                    Receipts::Usual => letters::Receipts::Usual,
+                    Receipts::Slow => letters::Receipts::Slow,
+                    Receipts::Off => letters::Receipts::Off,
+                };
+                change(&mut letters, &contact, |letters, id| letters.set_receipts(id, when, now))?
             }
             Request::Safety { contact } => {
                 let other = names::contact(&letters, &contact)?.address;
@@ -319,6 +332,7 @@ fn of_file(row: &FileRow, id: &MessageId, contact: String) -> File {
             letters::FileState::Refused => FileState::Refused,
             letters::FileState::Whole => FileState::Whole,
             letters::FileState::Wrong => FileState::Wrong,
+            letters::FileState::Lost => FileState::Lost,
         },
         done: row.done,
         pieces: row.pieces(),
@@ -341,6 +355,11 @@ fn in_words(letters: &Letters, known: Known) -> Result<Contact, LettersError> {
         greeting: known.greeting,
         verified: known.verified,
         timer: known.timer,
+        receipts: match known.receipts {
+            letters::Receipts::Usual => Receipts::Usual,
+            letters::Receipts::Slow => Receipts::Slow,
+            letters::Receipts::Off => Receipts::Off,
+        },
         unread: lines.iter().filter(|line| !line.is_ours && !line.is_shown).count(),
         missing,
     })

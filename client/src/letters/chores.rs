@@ -8,17 +8,21 @@ use trefoil_protocol::{
     address::Address,
     crypto,
     identity::RelayId,
-    limits::{RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKET_LISTS, TICKETS_EACH, WEEKS_AHEAD},
+    limits::{
+        BACKUP_BITS, BACKUP_TICKETS, RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKETS_EACH,
+        WEEKS_AHEAD,
+    },
     mailbox::{Answer, Refusal},
     period::Week,
     prekeys::{PrekeysOf, PrekeysRecord},
     ring::Placement,
-    ticket::{ListOf, TicketKey, TicketList},
+    ticket::{ListOf, TicketKey, TicketList, TooManyTickets},
 };
 
 use super::{
     LettersError,
     agenda::Job,
+    backup::ONESELF,
     errand::{Busy, Errand, What},
     inbox::{Chore, Lookup, Transit},
     outbox::{back_off, prekeys_key},
@@ -45,14 +49,16 @@ impl Work<'_> {
             }
         }
         let lists: BTreeSet<u8> = self.contacts()?.iter().map(|contact| contact.list).collect();
-        for (week, placement, width) in self.ticketed() {
+        for (inbox, placement, width) in self.ticketed()? {
+            let own = [0].into();
+            let lists = if inbox.is_own() { &own } else { &lists };
             for relay in ring(&placement).into_iter().take(width) {
-                for list in &lists {
+                for list in lists {
                     // A mailbox that has lost them says nothing: those of the present week are brought again.
                     let done: Option<(u32, u64)> = self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
                     let lasts = |since: u64| width == REPLICAS || self.now.0 < since + RENEW_CHORES;
-                    if !done.is_some_and(|(version, since)| version == self.person.tickets && lasts(since)) {
-                        wanted.push((Busy::Register(week, *list, relay), placement));
+                    if !done.is_some_and(|(version, since)| version == self.version(inbox) && lasts(since)) {
+                        wanted.push((Busy::Register(inbox, *list, relay), placement));
                     }
                 }
             }
@@ -69,16 +75,23 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The private inboxes that have tickets: the week, the placement, and at how many relays.
-    fn ticketed(&self) -> Vec<(u32, Placement, usize)> {
+    /// The inboxes that have tickets, and at how many relays.
+    fn ticketed(&self) -> Result<Vec<(InboxName, Placement, usize)>, LettersError> {
         let home = self.home();
         let week = Week::of(self.now, home.offset());
-        let weeks = (0..=WEEKS_AHEAD).map(|weeks| week.plus(weeks));
-        let inboxes = weeks.filter_map(|of| {
-            let inbox = self.inbox(InboxName::Private(home.generation(), of.0))?;
-            Some((of.0, inbox.placement(), if of == week { RING_MAX } else { REPLICAS }))
-        });
-        inboxes.collect()
+        let name = |of: Week| InboxName::Private(home.generation(), of.0);
+        let mut names = vec![(name(week), RING_MAX)];
+        names.extend((1..=WEEKS_AHEAD).map(|weeks| (name(week.plus(weeks)), REPLICAS)));
+        if !self.waiting(ONESELF)?.is_empty() {
+            names.push((InboxName::Own(self.own().week(self.now).0), REPLICAS));
+        }
+        let placed = |(name, width)| Some((name, self.placement_of(name)?, width));
+        Ok(names.into_iter().filter_map(placed).collect())
+    }
+
+    /// Counted up whenever the lists of tickets of this inbox are others.
+    fn version(&self, inbox: InboxName) -> u32 {
+        if inbox.is_own() { 0 } else { self.person.tickets }
     }
 
     /// The chores that are due.
@@ -93,8 +106,8 @@ impl Work<'_> {
                     let record = row.record.first_chunk().ok_or(LettersError::Damaged)?;
                     (relay, What::Publish { week, record: PrekeysRecord::from_bytes(record), bits })
                 }
-                Busy::Register(week, list, relay) => {
-                    let Some(what) = self.registration(week, list, &relay, bits)? else { continue };
+                Busy::Register(inbox, list, relay) => {
+                    let Some(what) = self.registration(inbox, list, &relay, bits)? else { continue };
                     (relay, what)
                 }
                 _ => continue,
@@ -104,24 +117,42 @@ impl Work<'_> {
         Ok(errands)
     }
 
-    fn registration(&mut self, week: u32, list: u8, relay: &RelayId, bits: u8) -> Result<Option<What>, LettersError> {
-        let name = InboxName::Private(self.home().generation(), week);
-        let Some(inbox) = self.inbox(name) else { return Ok(None) };
-        let list = list.min(TICKET_LISTS - 1);
+    fn registration(
+        &self,
+        inbox: InboxName,
+        list: u8,
+        relay: &RelayId,
+        bits: u8,
+    ) -> Result<Option<What>, LettersError> {
+        let (Some(placement), Some(secret)) = (self.placement_of(inbox), self.secret_of(inbox)) else {
+            return Ok(None);
+        };
+        let of = ListOf { inbox: &placement, mailbox: relay, list };
+        let (bits, tickets) = match inbox {
+            InboxName::Own(_) => {
+                let own = self.own();
+                (
+                    bits.saturating_add(BACKUP_BITS),
+                    TicketList::new([(own.tickets(), 0..BACKUP_TICKETS)], &of, own.filling()),
+                )
+            }
+            _ => (bits, self.tickets_of_contacts(&of)?),
+        };
+        let tickets = Box::new(tickets.map_err(|_| LettersError::TooMany)?);
+        let (version, secret) = (self.version(inbox), Arc::new(secret));
+        Ok(Some(What::Register { inbox, list, version, secret, tickets, bits }))
+    }
+
+    fn tickets_of_contacts(&self, of: &ListOf<'_>) -> Result<Result<TicketList, TooManyTickets>, LettersError> {
         let has_some = |standing| standing != Standing::Blocked;
         let contacts = self.contacts()?;
         let keys: Vec<_> = contacts
             .iter()
-            .filter(|contact| contact.list == list && has_some(contact.standing))
+            .filter(|contact| contact.list == of.list && has_some(contact.standing))
             .map(|contact| TicketKey::from_bytes(&contact.tickets.array()))
             .collect();
-        let (placement, fill) = (inbox.placement(), TicketKey::from_bytes(&self.person.filling.array()));
-        let grants = keys.iter().map(|key| (key, 0..TICKETS_EACH));
-        let of = ListOf { inbox: &placement, mailbox: relay, list };
-        let tickets = TicketList::new(grants, &of, &fill).map_err(|_| LettersError::TooMany)?;
-        let secret = Arc::new(inbox.secret(self.owner));
-        let version = self.person.tickets;
-        Ok(Some(What::Register { week, list, version, secret, tickets: Box::new(tickets), bits }))
+        let fill = TicketKey::from_bytes(&self.person.filling.array());
+        Ok(TicketList::new(keys.iter().map(|key| (key, 0..TICKETS_EACH)), of, &fill))
     }
 
     /// What came of a chore.
@@ -152,10 +183,10 @@ impl Work<'_> {
 
     fn keep_chore(&mut self, errand: &Errand) -> Result<(), LettersError> {
         match &errand.what {
-            What::Register { list, version, .. } => {
+            What::Register { inbox, list, version, .. } => {
                 let key = kept_key(&errand.placement, &errand.mailbox, *list);
                 self.draft.put(Shelf::Kept, &key, &(*version, self.now.0))?;
-                if *version != self.person.tickets {
+                if *version != self.version(*inbox) {
                     self.wake(0, Job::Plan);
                 }
             }

@@ -32,6 +32,8 @@ impl Work<'_> {
             let serial = key.first_chunk().map_or(0, |key| u64::from_be_bytes(*key));
             self.fail(serial, &mut out, Failure::Copied)?;
         }
+        self.person.covers.push(self.person.device); // all that it has kept is here
+        self.draft.remove(Shelf::Backup, b"")?;
         let (account, fallback) = session::new_account();
         (self.person.account, self.person.fallback, self.person.fallback_since) = (account, fallback, self.now.0);
         self.person.device = self.person.device.saturating_add(1).max(u32::try_from(self.now.0).unwrap_or(u32::MAX));

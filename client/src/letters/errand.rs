@@ -40,13 +40,44 @@ pub struct Errand {
 
 /// What is asked for.
 pub(super) enum What {
-    Deposit { serial: u64, hours: u16, postage: Wanted, envelope: Vec<u8> },
-    Look { contact: u32, week: u32 },
-    List { inbox: InboxName, secret: Arc<BlindedSecret>, after: u64, patience: u16 },
-    Fetch { inbox: InboxName, secret: Arc<BlindedSecret>, letter: LetterId },
-    Delete { inbox: InboxName, tombstones: Vec<Tombstone> },
-    Register { week: u32, list: u8, version: u32, secret: Arc<BlindedSecret>, tickets: Box<TicketList>, bits: u8 },
-    Publish { week: u32, record: PrekeysRecord, bits: u8 },
+    Deposit {
+        serial: u64,
+        hours: u16,
+        postage: Wanted,
+        envelope: Vec<u8>,
+    },
+    Look {
+        contact: u32,
+        week: u32,
+    },
+    List {
+        inbox: InboxName,
+        secret: Arc<BlindedSecret>,
+        after: u64,
+        patience: u16,
+    },
+    Fetch {
+        inbox: InboxName,
+        secret: Arc<BlindedSecret>,
+        letter: LetterId,
+    },
+    Delete {
+        inbox: InboxName,
+        tombstones: Vec<Tombstone>,
+    },
+    Register {
+        inbox: InboxName,
+        list: u8,
+        version: u32,
+        secret: Arc<BlindedSecret>,
+        tickets: Box<TicketList>,
+        bits: u8,
+    },
+    Publish {
+        week: u32,
+        record: PrekeysRecord,
+        bits: u8,
+    },
 }
 
 /// What a deposit is to cost.
@@ -62,7 +93,7 @@ pub(super) enum Busy {
     Deposit(u64, RelayId),
     Look(u32, u32, RelayId),
     Visit(InboxName, RelayId),
-    Register(u32, u8, RelayId),
+    Register(InboxName, u8, RelayId),
     Publish(u32, RelayId),
 }
 
@@ -136,7 +167,7 @@ impl Errand {
             What::List { inbox, .. } | What::Fetch { inbox, .. } | What::Delete { inbox, .. } => {
                 Busy::Visit(*inbox, mailbox)
             }
-            What::Register { week, list, .. } => Busy::Register(*week, *list, mailbox),
+            What::Register { inbox, list, .. } => Busy::Register(*inbox, *list, mailbox),
             What::Publish { week, .. } => Busy::Publish(*week, mailbox),
         }
     }

@@ -31,6 +31,8 @@ pub enum FileState {
     Whole,
     /// All of it has come, and it is not what was offered.
     Wrong,
+    /// Its offer, or a piece, expired on its way to the other, who can ask for it again.
+    Lost,
 }
 
 /// A file that was offered, by either side.
@@ -93,7 +95,8 @@ impl Work<'_> {
     pub(super) fn answer_file(&mut self, id: u32, file: MessageId, wanted: bool) -> Result<MessageId, LettersError> {
         let key = self.file_key(id, file);
         let mut row: FileRow = self.draft.get(Shelf::File, &key)?.ok_or(LettersError::NoFile)?;
-        if row.is_ours || row.state != FileState::Offered {
+        let is_open = row.state == FileState::Offered || (wanted && row.state == FileState::Wanted); // again: some was lost
+        if row.is_ours || !is_open {
             return Err(LettersError::NoFile);
         }
         row.state = if wanted { FileState::Wanted } else { FileState::Refused };
@@ -140,10 +143,11 @@ impl Work<'_> {
     fn file_answered(&mut self, id: u32, file: MessageId, wanted: bool) -> Result<(), LettersError> {
         let key = self.file_key(id, file);
         let Some(mut row) = self.draft.get::<FileRow>(Shelf::File, &key)? else { return Ok(()) };
-        if !row.is_ours || row.state != FileState::Offered {
+        if !row.is_ours || !matches!(row.state, FileState::Offered | FileState::Lost) {
             return Ok(());
         }
         row.state = if wanted { FileState::Wanted } else { FileState::Refused };
+        (row.next, row.done) = (0, 0);
         self.draft.put(Shelf::File, &key, &row)?;
         if !wanted {
             return Ok(self.drop_pieces(&key)?);
@@ -178,6 +182,21 @@ impl Work<'_> {
         self.draft.put(Shelf::File, &key, &row)?;
         self.news.push(News::File { contact: id, file });
         self.send_piece(id, file)
+    }
+
+    /// Something will not arrive: if it is a file's offer, or a piece of it, neither does the file.
+    pub(super) fn file_lost(&mut self, out: &OutRow) -> Result<(), LettersError> {
+        let file = match Letter::decode(&out.letter.0) {
+            Ok(Letter { content: Content::FilePiece { file, .. }, .. }) => file,
+            Ok(Letter { content: Content::FileOffer(_), id, .. }) => id,
+            _ => return Ok(()),
+        };
+        let key = self.file_key(out.contact, file);
+        let Some(mut row) = self.draft.get::<FileRow>(Shelf::File, &key)? else { return Ok(()) };
+        row.state = FileState::Lost;
+        self.draft.put(Shelf::File, &key, &row)?;
+        self.news.push(News::File { contact: out.contact, file });
+        Ok(())
     }
 
     fn piece_came(&mut self, id: u32, file: MessageId, (piece, bytes): (u16, &[u8])) -> Result<(), LettersError> {

@@ -16,7 +16,7 @@ use trefoil_protocol::{
 use super::{
     FileRow, InviteUse, Letters, LettersError,
     agenda::Job,
-    rows::{ContactRow, Delivery, EntryRow, Said, SeenRow, Standing},
+    rows::{ContactRow, Delivery, EntryRow, Receipts, Said, SeenRow, Standing},
     vault::Shelf,
     work::Work,
 };
@@ -40,6 +40,8 @@ pub struct Known {
     pub verified: bool,
     /// Seconds after which letters go away, or 0.
     pub timer: u32,
+    /// When it is told that letters came.
+    pub receipts: Receipts,
 }
 
 /// Something in a conversation.
@@ -152,6 +154,14 @@ impl Letters {
         self.change(now, |work| work.set_timer(contact, seconds))
     }
 
+    /// When a contact is told that its letters came.
+    pub fn set_receipts(&mut self, contact: u32, receipts: Receipts, now: UnixSeconds) -> Result<(), LettersError> {
+        self.change(now, |work| {
+            let row = work.contact(contact)?;
+            Ok(work.put_contact(&ContactRow { receipts, ..row })?)
+        })
+    }
+
     /// Whether contacts are told what was read, and the person is told what they read.
     pub fn set_tells_read(&mut self, tells: bool, now: UnixSeconds) -> Result<(), LettersError> {
         self.change(now, |work| {
@@ -227,8 +237,8 @@ impl Letters {
 impl Known {
     fn of(row: ContactRow) -> Result<Self, LettersError> {
         let address = Address::from_bytes(row.address).map_err(|_| LettersError::Damaged)?;
-        let ContactRow { id, name, own_name, greeting, standing, verified, timer, .. } = row;
-        Ok(Self { id, address, name, own_name, greeting, standing, verified, timer })
+        let ContactRow { id, name, own_name, greeting, standing, verified, timer, receipts, .. } = row;
+        Ok(Self { id, address, name, own_name, greeting, standing, verified, timer, receipts })
     }
 }
 

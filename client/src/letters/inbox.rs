@@ -16,7 +16,7 @@ use trefoil_protocol::{
     crypto,
     envelope::LetterId,
     identity::RelayId,
-    limits::{LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
+    limits::{GONE_MOST, LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
     mailbox::Listed,
     period::Day,
     prekeys::PrekeysRecord,
@@ -57,6 +57,8 @@ pub(super) struct Visit {
     pub(super) delete: Vec<LetterId>,
     kind: Kind,
     tries: u8,
+    /// Letters that it had listed, and then had not.
+    gone: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +143,15 @@ impl Visit {
         self.fetch.clear(); // it is asked for all of it again
         self.after = 0;
     }
+
+    /// It has not what it listed: that can be, once in a while. One that invents letters is left alone for a day.
+    pub(super) fn note_gone(&mut self, now: u64) {
+        self.gone += 1;
+        if self.gone >= GONE_MOST {
+            self.fail(now);
+            (self.due, self.gone) = (now + LOOK_PAST, 0);
+        }
+    }
 }
 
 impl Work<'_> {
@@ -148,24 +159,27 @@ impl Work<'_> {
     pub(super) fn plan_visits(&mut self, transit: &mut Transit, ring: super::work::Ring<'_>) {
         let mut wanted = BTreeSet::new();
         for name in self.inboxes() {
-            let Some(inbox) = self.inbox(name) else { continue };
-            let placement = inbox.placement();
+            let (Some(placement), Some(secret)) = (self.placement_of(name), self.secret_of(name)) else { continue };
+            let secret = Arc::new(secret);
             let kind = match (self.is_present(name), name) {
                 (true, InboxName::Private(..)) => Kind::Private,
                 (true, InboxName::Request(_)) => Kind::Request,
-                (false, _) => Kind::Past,
+                (true, InboxName::Own(_)) | (false, _) => Kind::Past,
             };
+            let is_late = kind == Kind::Past && !self.is_emptied(name);
             for relay in ring(&placement).into_iter().take(REPLICAS) {
                 wanted.insert((name, relay));
+                let wait = if is_late || kind != Kind::Past { 0 } else { delay(LOOK_PAST, self.rng) };
                 let visit = transit.visits.entry((name, relay)).or_insert_with(|| Visit {
                     placement,
-                    secret: Arc::new(inbox.secret(self.owner)),
-                    due: self.now.0,
+                    secret: Arc::clone(&secret),
+                    due: self.now.0 + wait,
                     after: 0,
                     fetch: VecDeque::new(),
                     delete: vec![],
                     kind,
                     tries: 0,
+                    gone: 0,
                 });
                 visit.kind = kind;
             }

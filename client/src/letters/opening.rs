@@ -87,7 +87,7 @@ impl Work<'_> {
     /// What is in the envelope, if a secret of the weeks that can be opens it.
     fn unwrap(&self, inbox: InboxName, envelope: &[u8]) -> Option<Dispatch> {
         let (address, network) = (self.address(), self.network);
-        let placement = self.inbox(inbox)?.placement();
+        let placement = self.placement_of(inbox)?;
         let this = self.prekeys_week().0;
         let mut weeks: Vec<_> = self.person.xwing.iter().collect();
         weeks.sort_by_key(|(week, _)| week.abs_diff(this));
@@ -209,7 +209,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn free_name(&self, wanted: &str, writer: &Address) -> Result<String, LettersError> {
+    pub(super) fn free_name(&self, wanted: &str, writer: &Address) -> Result<String, LettersError> {
         let others = self.contacts()?;
         let base = if wanted.is_empty() { writer.short() } else { wanted.to_owned() };
         let is_free = |name: &str| others.iter().all(|other| other.name != name);
@@ -349,7 +349,11 @@ impl Work<'_> {
         Ok(Verdict::Done)
     }
 
-    fn put_seen(&mut self, envelope: &LetterId, confirm: Option<(u32, [u8; 16])>) -> Result<(), LettersError> {
+    pub(super) fn put_seen(
+        &mut self,
+        envelope: &LetterId,
+        confirm: Option<(u32, [u8; 16])>,
+    ) -> Result<(), LettersError> {
         let key = self.draft.name(Shelf::Seen, &[envelope.as_bytes()]);
         let row = SeenRow { day: Day::of(self.now).0, confirm };
         Ok(self.draft.put(Shelf::Seen, &key, &row)?)

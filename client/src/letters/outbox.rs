@@ -9,13 +9,14 @@ use std::{collections::HashMap, sync::Arc};
 use trefoil_protocol::{
     address::Address,
     blind::BlindUse,
+    crypto,
     envelope::{LetterId, Recipient},
     identity::RelayId,
     inbox::{Inbox, Whereabouts},
     letter::{Between, Dispatch, Form, Letter},
     limits::{
-        DEPOSIT_RETRY, DEPOSIT_RETRY_MAX, LETTER_HOURS, LETTERS_WAITING, REPLICAS, REPLICAS_ENOUGH, RESEAL, RING_MAX,
-        STAMP_BITS, STRANGERS_LETTER,
+        BACKUP_TICKETS, DEPOSIT_RETRY, DEPOSIT_RETRY_MAX, LETTER_HOURS, LETTERS_WAITING, REPLICAS, REPLICAS_ENOUGH,
+        RESEAL, RING_MAX, STAMP_BITS, STRANGERS_LETTER,
     },
     mailbox::{Answer, Refusal},
     period::{Day, Week},
@@ -27,6 +28,7 @@ use trefoil_protocol::{
 use super::{
     LettersError, News,
     agenda::Job,
+    backup::ONESELF,
     errand::{Busy, Errand, Wanted, What},
     inbox::{Transit, watched},
     rows::{
@@ -56,6 +58,9 @@ impl Work<'_> {
         let Some(mut out) = self.draft.get::<OutRow>(Shelf::Outgoing, &serial.to_be_bytes())? else {
             return Ok(vec![]);
         };
+        if out.errand == Purpose::Backup {
+            return self.leave(serial, out, transit, ring);
+        }
         let contact = match self.contact(out.contact) {
             Ok(contact) if contact.standing != Standing::Blocked => contact,
             Ok(_) => return self.fail(serial, &mut out, Failure::Blocked),
@@ -64,6 +69,7 @@ impl Work<'_> {
         };
         if self.now.0 >= out.expires {
             self.became(serial, &mut out, Delivery::Expired)?;
+            self.file_lost(&out)?;
             return Ok(vec![]);
         }
         if self.is_to_be_sealed(&out) {
@@ -88,8 +94,31 @@ impl Work<'_> {
         self.deposits(serial, &mut out, transit)
     }
 
+    /// Does what is due for a sheet of the person's backup.
+    fn leave(
+        &mut self,
+        serial: u64,
+        mut out: OutRow,
+        transit: &Transit,
+        ring: Ring<'_>,
+    ) -> Result<Vec<Errand>, LettersError> {
+        let own = self.own();
+        let week = own.week(self.now);
+        if self.now.0 >= out.expires {
+            self.forget_out(serial)?;
+            return Ok(vec![]);
+        }
+        if self.is_to_be_sealed(&out) {
+            let Ok(envelope) = own.seal(week, &out.letter.0, self.rng) else { return Err(LettersError::Damaged) };
+            self.put_sealed(serial, &mut out, (own.placement(week), &envelope), ring)?;
+            self.wake(0, Job::Plan); // there have to be tickets for it
+        }
+        self.deposits(serial, &mut out, transit)
+    }
+
     pub(super) fn fail(&mut self, serial: u64, out: &mut OutRow, why: Failure) -> Result<Vec<Errand>, LettersError> {
         self.became(serial, out, Delivery::Failed(why))?;
+        self.file_lost(out)?;
         Ok(vec![])
     }
 
@@ -167,14 +196,25 @@ impl Work<'_> {
             self.became(serial, out, Delivery::Failed(Failure::Unsealable))?;
             return Ok(None);
         };
-        let name = *LetterId::of(&envelope).as_bytes();
+        self.put_sealed(serial, out, (placement, &envelope), ring)?;
+        Ok(None)
+    }
+
+    fn put_sealed(
+        &mut self,
+        serial: u64,
+        out: &mut OutRow,
+        (placement, envelope): (Placement, &[u8]),
+        ring: Ring<'_>,
+    ) -> Result<(), LettersError> {
+        let name = *LetterId::of(envelope).as_bytes();
         out.times = out.times.saturating_add(1);
         let spots = self.spots(&placement, out.times, ring);
         let inbox = placement.encode().to_vec();
         out.sealed = Some(SealedRow { inbox, at: self.now.0, name, bits: self.settings.stamps, spots });
-        self.draft.put(Shelf::Envelope, &serial.to_be_bytes(), &Hidden::new(&envelope))?;
+        self.draft.put(Shelf::Envelope, &serial.to_be_bytes(), &Hidden::new(envelope))?;
         self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), out)?;
-        Ok(None)
+        Ok(())
     }
 
     /// Their device is another one, if it is: what is begun from now on is begun with it.
@@ -305,26 +345,36 @@ impl Work<'_> {
 
     /// The ticket that is shown at this replica; `None` where all of this week are spent.
     fn ticket(&mut self, contact: u32, inbox: &Placement, spot: &mut SpotRow) -> Result<Option<Wanted>, LettersError> {
-        let contact = self.contact(contact)?;
-        let pass = contact.pass.as_ref().ok_or(LettersError::Damaged)?;
+        let (key, count) = self.ticket_key(contact)?;
         let number = match spot.ticket {
             Some(number) => number,
             None => {
                 // Taken, and on disk before it is shown to anyone: it counts once.
                 let week = inbox.period.to_be_bytes();
-                let key = self.draft.name(Shelf::Ticket, &[&pass.tickets.0, &week, &spot.relay]);
-                let next: u16 = self.draft.get(Shelf::Ticket, &key)?.unwrap_or(0);
-                if next >= pass.count {
+                let row = self.draft.name(Shelf::Ticket, &[key.as_bytes(), &week, &spot.relay]);
+                let spent: u16 = self.draft.get(Shelf::Ticket, &row)?.unwrap_or(0);
+                if spent >= count {
                     return Ok(None);
                 }
-                self.draft.put(Shelf::Ticket, &key, &(next + 1))?;
-                spot.ticket = Some(next);
-                next
+                self.draft.put(Shelf::Ticket, &row, &(spent + 1))?;
+                // An earlier device has spent some, and began elsewhere.
+                let [a, b, c, d, ..] = crypto::blake3(&[&row, &self.person.device.to_le_bytes()]);
+                let number =
+                    (u32::from_le_bytes([a, b, c, d]) % u32::from(count) + u32::from(spent)) % u32::from(count);
+                *spot.ticket.insert(u16::try_from(number).unwrap_or(0))
             }
         };
-        let key = TicketKey::from_bytes(&pass.tickets.array());
         let mailbox = RelayId::from_bytes(spot.relay);
         Ok(Some(Wanted::Ticket(key.ticket(inbox, number, &mailbox))))
+    }
+
+    /// What tickets for a contact are made from, and how many there are at each mailbox.
+    fn ticket_key(&self, contact: u32) -> Result<(TicketKey, u16), LettersError> {
+        if contact == ONESELF {
+            return Ok((TicketKey::from_bytes(self.own().tickets().as_bytes()), BACKUP_TICKETS));
+        }
+        let pass = self.contact(contact)?.pass.ok_or(LettersError::Damaged)?;
+        Ok((TicketKey::from_bytes(&pass.tickets.array()), pass.count))
     }
 
     pub(super) fn errand(&self, mailbox: RelayId, placement: Placement, what: What) -> Errand {

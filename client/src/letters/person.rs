@@ -6,6 +6,7 @@
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::{
+    blind::BlindedSecret,
     crypto::{Secret, XWingSecret},
     epoch::UnixSeconds,
     inbox::{Inbox, Whereabouts},
@@ -15,6 +16,7 @@ use trefoil_protocol::{
     period::{Day, Week},
     phrase::Phrase,
     prekeys::{self, Prekeys, PrekeysOf, PrekeysRecord},
+    ring::Placement,
     ticket::TicketKey,
 };
 
@@ -41,6 +43,15 @@ pub(super) enum InboxName {
     Request(u32),
     /// The private inbox of a generation and week.
     Private(u32, u32),
+    /// The person's self-inbox of a week.
+    Own(u32),
+}
+
+impl InboxName {
+    /// Whether it is the person's self-inbox, from which nothing is deleted.
+    pub(super) fn is_own(self) -> bool {
+        matches!(self, Self::Own(_))
+    }
 }
 
 impl PersonRow {
@@ -63,6 +74,11 @@ impl PersonRow {
             filling,
             tickets: 0,
             tells_read: false,
+            restoring: None,
+            covers: vec![],
+            backed_up: None,
+            since: now.0,
+            asked: 0,
             next_serial: 1,
             next_contact: 1,
         }
@@ -204,13 +220,16 @@ impl Work<'_> {
     pub(super) fn inboxes(&self) -> Vec<InboxName> {
         let today = Day::of(self.now).0;
         let waits = 14; // days, for which a letter is kept
-        let requests = (today.saturating_sub(waits)..=today).map(InboxName::Request);
+        let first = today.saturating_sub(waits).max(Day::of(UnixSeconds(self.person.since)).0.saturating_sub(1));
+        let requests = (first..=today).map(InboxName::Request);
         let private = self.person.homes.iter().flat_map(|home| {
             let (generation, week) = (home.at().generation(), home.week(self.now).0);
             let weeks = home.salts.keys().filter(move |of| (week.saturating_sub(2)..=week).contains(*of));
             weeks.map(move |of| InboxName::Private(generation, *of))
         });
-        requests.chain(private).collect()
+        let own = self.person.restoring.map(|_| self.own().week(self.now).0);
+        let own = own.into_iter().flat_map(|week| week.saturating_sub(2)..=week).map(InboxName::Own);
+        requests.chain(private).chain(own).collect()
     }
 
     /// Whether letters are still left there.
@@ -221,11 +240,40 @@ impl Work<'_> {
                 let home = self.person.homes.iter().find(|home| home.at().generation() == generation);
                 home.is_some_and(|home| home.week(self.now).0 == week)
             }
+            InboxName::Own(_) => false, // it is read when a device is lost, only
         }
     }
 
-    /// The inbox of this name.
-    pub(super) fn inbox(&self, name: InboxName) -> Option<Inbox> {
+    /// Whether all that can have come there was asked for when the person's program ran last.
+    pub(super) fn is_emptied(&self, name: InboxName) -> bool {
+        let end = match name {
+            InboxName::Request(day) => Day(day + 1).start(),
+            InboxName::Private(generation, week) => {
+                let home = self.person.homes.iter().find(|home| home.at().generation() == generation);
+                home.map_or(self.now, |home| Week(week).plus(1).start(home.at().offset()))
+            }
+            InboxName::Own(_) => return false,
+        };
+        end.plus(LATE).0 < self.person.asked
+    }
+
+    /// Where the inbox of this name is.
+    pub(super) fn placement_of(&self, name: InboxName) -> Option<Placement> {
+        match name {
+            InboxName::Own(week) => Some(self.own().placement(Week(week))),
+            name => self.inbox(name).map(|inbox| inbox.placement()),
+        }
+    }
+
+    /// What signs for the inbox of this name.
+    pub(super) fn secret_of(&self, name: InboxName) -> Option<BlindedSecret> {
+        match name {
+            InboxName::Own(week) => Some(self.own().secret(Week(week))),
+            name => self.inbox(name).map(|inbox| inbox.secret(self.owner)),
+        }
+    }
+
+    fn inbox(&self, name: InboxName) -> Option<Inbox> {
         match name {
             InboxName::Request(day) => Some(Inbox::request(self.network, self.address(), Day(day))),
             InboxName::Private(generation, week) => {
@@ -233,6 +281,7 @@ impl Work<'_> {
                 let salt = home.salts.get(&week)?;
                 Some(Inbox::private(self.network, self.address(), &home.at(), Week(week), salt))
             }
+            InboxName::Own(_) => None,
         }
     }
 }
@@ -258,4 +307,6 @@ impl PassRow {
     }
 }
 
+/// Seconds after an inbox's end until nothing more comes: clocks differ, and replicas repair each other.
+const LATE: u64 = 24 * 3600;
 const WEEK: u64 = 7 * 24 * 3600;

@@ -5,13 +5,13 @@
 
 use trefoil_protocol::{
     letter::{Content, MessageId, Receipts},
-    limits::RECEIPTS_LISTED,
+    limits::{RECEIPT_SLOW, RECEIPTS_LISTED},
 };
 
 use super::{
     LettersError,
     agenda::Job,
-    rows::{OwedRow, Purpose, Standing},
+    rows::{OwedRow, Purpose, Receipts as When, Standing},
     vault::Shelf,
     work::{Work, entry_key},
 };
@@ -37,7 +37,12 @@ impl Work<'_> {
     pub(super) fn owe(&mut self, contact: u32, letter: [u8; 16], kind: Kind) -> Result<(), LettersError> {
         let key = contact.to_be_bytes();
         let mut owed: OwedRow = self.draft.get(Shelf::Owed, &key)?.unwrap_or_default();
-        let wait = self.delay(self.settings.receipt);
+        let slower = match self.contact(contact)?.receipts {
+            When::Usual => 1,
+            When::Slow => RECEIPT_SLOW,
+            When::Off => return Ok(()),
+        };
+        let wait = self.delay(self.settings.receipt * slower);
         if owed.delivered.is_empty() && owed.read.is_empty() {
             owed.due = self.now.plus(wait).0;
         }

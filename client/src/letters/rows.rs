@@ -38,6 +38,15 @@ pub(crate) struct PersonRow {
     pub(crate) tickets: u32,
     /// Whether others are told what was read, if they tell it, too.
     pub(crate) tells_read: bool,
+    /// Until when the backup of an earlier device is looked for.
+    pub(crate) restoring: Option<u64>,
+    /// Earlier devices, whose backups need not be read any more.
+    pub(crate) covers: Vec<u32>,
+    /// When mailboxes took a part of the backup last.
+    pub(crate) backed_up: Option<u64>,
+    /// Since when anyone can have written to the person, and when all mailboxes had been asked last.
+    pub(crate) since: u64,
+    pub(crate) asked: u64,
     pub(crate) next_serial: u64,
     pub(crate) next_contact: u32,
 }
@@ -93,6 +102,8 @@ pub(crate) struct ContactRow {
     pub(crate) heard: Vec<u8>,
     /// Seconds after which letters go away, or 0.
     pub(crate) timer: u32,
+    /// When they are told that letters came.
+    pub(crate) receipts: Receipts,
     /// The token of the invite that the person has from them.
     pub(crate) token: Option<[u8; 16]>,
 }
@@ -114,6 +125,18 @@ pub(crate) struct TheirsRow {
     pub(crate) device: u32,
     pub(crate) fallback: [u8; 32],
     pub(crate) revision: u32,
+}
+
+/// When a contact is told that its letters came: who knows that at once knows when the person is online.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Receipts {
+    /// After some seconds.
+    #[default]
+    Usual,
+    /// After ten times as long.
+    Slow,
+    /// Never.
+    Off,
 }
 
 /// What became of a letter.
@@ -170,6 +193,8 @@ pub(crate) enum Purpose {
     Request,
     /// Nobody confirms it: enough mailboxes are the end.
     Silent,
+    /// A sheet of the person's own backup: as silent.
+    Backup,
 }
 
 /// An envelope that is being deposited.

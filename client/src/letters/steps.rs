@@ -27,6 +27,7 @@ impl Work<'_> {
         match job {
             Job::Plan => {
                 self.upkeep()?;
+                self.end_restoring()?;
                 self.plan_visits(transit, ring);
                 self.plan_chores(transit, ring)?;
                 self.wake(PLAN, Job::Plan);
@@ -36,6 +37,8 @@ impl Work<'_> {
             Job::Look(contact, week) => self.look((contact, week), transit, ring),
             Job::Confirm(contact) => self.confirm(contact).map(|()| vec![]),
             Job::Tidy => self.tidy().map(|()| vec![]),
+            Job::BackUp => self.back_up().map(|()| vec![]),
+            Job::Restore => self.restore().map(|()| vec![]),
         }
     }
 
@@ -85,10 +88,10 @@ impl Work<'_> {
         let is_odd = !letters.is_empty() && !has_more; // it says what it said before, and would do so for ever
         visit.after = visit.after.max(*next);
         for listed in letters {
-            if self.is_seen(&listed.letter)? {
-                visit.delete.push(listed.letter);
-            } else {
+            if !self.is_seen(&listed.letter)? {
                 visit.fetch.push_back(*listed);
+            } else if !key.0.is_own() {
+                visit.delete.push(listed.letter);
             }
         }
         let is_watched = self.is_watched(visit, &key.1, ring);
@@ -113,6 +116,9 @@ impl Work<'_> {
         let listed = visit.fetch.pop_front();
         match answer {
             Some(Answer::Letter(envelope)) if LetterId::of(envelope) == *letter => {
+                if let InboxName::Own(week) = key.0 {
+                    return self.sheet_came(week, envelope); // it stays there: the phrase may be needed again
+                }
                 let is_checked = |id: u32| checked.get(&id).is_some_and(|at| self.now.0 < at + CHECKED);
                 let later: Vec<u32> = checked.keys().copied().filter(|id| is_checked(*id)).collect();
                 match self.take(key.0, envelope, |id| later.contains(&id))? {
@@ -125,7 +131,7 @@ impl Work<'_> {
                     }
                 }
             }
-            Some(Answer::Refused(Refusal::Gone)) => {}
+            Some(Answer::Refused(Refusal::Gone)) => visit.note_gone(self.now.0),
             _ => visit.fail(self.now.0),
         }
         Ok(())

@@ -1,3 +1,4 @@
+mod backup;
 mod crash;
 mod lies;
 mod world;
@@ -269,3 +270,78 @@ fn a_letter_that_nobody_fetches_expires_and_is_said_to() {
 
 const CHEAP: PassphraseCost = PassphraseCost { kib: 1 << 10, passes: 1 };
 const NONE: Faults = Faults { lost: 0, twice: 0, crash: 0 };
+
+#[test]
+fn a_contact_is_told_of_letters_as_late_as_the_person_wants_or_never() {
+    for (receipts, soon, at_last) in
+        [(Receipts::Usual, true, true), (Receipts::Slow, false, true), (Receipts::Off, false, false)]
+    {
+        let mut world = World::new(7, 2);
+        let (bob, alice) = world.meet(1, 0);
+        let now = world.now;
+        world.people[0].letters().set_receipts(alice, receipts, now).unwrap();
+        world.run(600);
+        let sent: Vec<_> = (0..8).map(|_| world.people[1].write(bob, "hello", world.now)).collect();
+        let told = |world: &World| world.deliveries(1, bob).iter().filter(|is| **is == Delivery::Delivered).count();
+        world.run(3);
+        assert_eq!(told(&world) > 0, soon, "{receipts:?}");
+        world.run(2 * 3600);
+        assert_eq!(told(&world) == sent.len(), at_last, "{receipts:?}");
+    }
+}
+
+#[test]
+fn a_file_whose_offer_or_piece_expires_is_lost_and_can_be_asked_for_again() {
+    let mut world = World::new(7, 2);
+    let (bob, alice) = world.meet(1, 0);
+    let (bytes, now) = (vec![7; 3 * 61_440], world.now);
+    let file = world.people[1].letters().offer(bob, ("cat.jpg", &bytes), now).unwrap();
+    world.run(600);
+    let now = world.now;
+    world.people[0].letters().answer_file(alice, file, true, now).unwrap();
+    world.people[0].online = false; // its answer is not even sent
+    world.run(15 * 86_400);
+    world.people[0].online = true;
+    world.run(3600);
+    let state = |world: &mut World, person: usize, contact| {
+        let now = world.now;
+        world.people[person].letters().file(contact, file, now).unwrap().state
+    };
+    assert_eq!(state(&mut world, 1, bob), FileState::Offered, "the offer came, the answer expired");
+    let now = world.now;
+    world.people[0].letters().answer_file(alice, file, true, now).unwrap();
+    world.run_until(600, |world| {
+        world.people[1].read().vault.draft().unwrap().keys(Shelf::Outgoing, b"").unwrap().len() > 1
+    });
+    world.people[0].online = false; // the pieces are under way
+    world.run(15 * 86_400);
+    assert_eq!(state(&mut world, 1, bob), FileState::Lost);
+    world.people[0].online = true;
+    world.run(3600);
+    let now = world.now;
+    world.people[0].letters().answer_file(alice, file, true, now).unwrap();
+    world.run(2 * 3600);
+    assert_eq!((state(&mut world, 0, alice), state(&mut world, 1, bob)), (FileState::Whole, FileState::Whole));
+    let now = world.now;
+    assert_eq!(world.people[0].letters().file_bytes(alice, file, now).unwrap(), bytes);
+}
+
+#[test]
+fn a_person_who_was_here_lately_asks_for_what_is_new_first() {
+    let mut world = World::new(7, 1);
+    world.run(10 * 86_400);
+    let now = world.now;
+    world.people[0].letters().note_asked(now).unwrap();
+    let asked = |world: &mut World| {
+        let memory = world.people[0].copy();
+        world.people[0].reopen(memory, world.now);
+        let (now, ring) = (world.now, world.ring());
+        let (errands, _) = world.people[0].letters().errands(now, &ring).unwrap();
+        errands.iter().filter(|errand| format!("{errand:?}") == "Errand(list)").count()
+    };
+    // today's request inbox, yesterday's, this week's private one, and what of them ended within a day
+    let lately = asked(&mut world);
+    world.run(5 * 86_400 - 7200);
+    let later = asked(&mut world);
+    assert!(lately <= 4 * 5 && later >= lately + 4 * 5, "{lately} at once, {later} after five days away");
+}

@@ -75,6 +75,8 @@ pub(crate) enum Shelf {
     Owed = 15,
     File = 16,
     Piece = 17,
+    Backup = 18,
+    Sheet = 19,
 }
 
 /// Changes that belong together. Dropped, it has changed nothing.

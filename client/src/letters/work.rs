@@ -19,7 +19,7 @@ use trefoil_protocol::{
 use super::{
     LettersError, News, Settings,
     agenda::Job,
-    rows::{ContactRow, Delivery, EntryRow, Hidden, OutRow, PersonRow, Purpose, Said, Standing},
+    rows::{ContactRow, Delivery, EntryRow, Hidden, OutRow, PersonRow, Purpose, Receipts, Said, Standing},
     vault::{Draft, Shelf, VaultError},
 };
 
@@ -133,6 +133,7 @@ impl Work<'_> {
             said: 0,
             heard: vec![],
             timer: 0,
+            receipts: Receipts::default(),
             token: None,
         };
         let key = self.draft.name(Shelf::ContactOf, &[address.as_bytes()]);
@@ -146,6 +147,7 @@ impl Work<'_> {
     pub(super) fn tickets_changed(&mut self) {
         self.person.tickets += 1;
         self.wake(0, Job::Plan);
+        self.wake(self.settings.backup, Job::BackUp);
     }
 
     /// Has a contact be told something: its name. It is on its way when the change is kept.
@@ -229,6 +231,12 @@ impl Work<'_> {
         Ok(row.map(|row| (serial, row)))
     }
 
+    /// Nothing more is done for it.
+    pub(super) fn forget_out(&mut self, serial: u64) -> Result<(), VaultError> {
+        self.draft.remove(Shelf::Outgoing, &serial.to_be_bytes())?;
+        self.draft.remove(Shelf::Envelope, &serial.to_be_bytes())
+    }
+
     /// Takes note of what has become of a letter; once nothing more is to be done for it, it is forgotten but for its
     /// entry.
     pub(super) fn became(&mut self, serial: u64, row: &mut OutRow, delivery: Delivery) -> Result<(), VaultError> {
@@ -236,10 +244,13 @@ impl Work<'_> {
             return Ok(());
         }
         row.delivery = delivery;
-        let is_over = delivery.is_over() || matches!((row.errand, delivery), (Purpose::Silent, Delivery::Accepted(_)));
-        if is_over {
-            self.draft.remove(Shelf::Outgoing, &serial.to_be_bytes())?;
-            self.draft.remove(Shelf::Envelope, &serial.to_be_bytes())?;
+        let is_silent = matches!(row.errand, Purpose::Silent | Purpose::Backup);
+        let is_accepted = matches!(delivery, Delivery::Accepted(_));
+        if is_accepted && row.errand == Purpose::Backup {
+            self.person.backed_up = Some(self.now.0);
+        }
+        if delivery.is_over() || (is_silent && is_accepted) {
+            self.forget_out(serial)?;
         } else {
             self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), row)?;
         }
@@ -283,8 +294,7 @@ pub(super) fn said(content: &Content) -> Option<Said> {
         Content::FileAnswer { wanted, .. } => Said::Answer(*wanted),
         Content::Request(_, introduction) => Said::Request(introduction.greeting.clone()),
         Content::Welcome(_) => Said::Welcome,
-        Content::Renewal => Said::Renewed,
         Content::Timer(seconds) => Said::Timer(*seconds),
-        Content::FilePiece { .. } | Content::Receipts(_) | Content::Pass(_) => return None,
+        Content::FilePiece { .. } | Content::Receipts(_) | Content::Pass(_) | Content::Renewal => return None,
     })
 }

@@ -100,3 +100,36 @@ pub const SEEN_DAYS: u32 = 29;
 
 /// Pieces of one file that are under way at once: Olm keeps the keys of 40 letters that have not come.
 pub const PIECES_UNDER_WAY: usize = 16;
+
+// client/src/letters/backup.rs
+
+/// Seconds after which a change of contacts goes into the backup, so that several go together.
+pub const BACKUP_SOON: u64 = 60;
+/// Seconds between two looks at whether the backup lacks something.
+pub const BACKUP_CHECK: u64 = 3600;
+/// Seconds after which letters go into the backup: a part of them that goes alone costs an envelope at each replica.
+pub const BACKUP_LETTERS: u64 = 24 * 3600;
+/// Seconds after which all of the backup is written anew: of the 14 days that letters are kept, 11 are left then.
+pub const BACKUP_WHOLE: u64 = 3 * 24 * 3600;
+/// Bytes of letters in a backup, at most: the newest.
+pub const BACKUP_BYTES: usize = 1 << 20;
+/// Bytes of rows in a sheet of it: with what stands around them, one long envelope.
+pub const SHEET: usize = 56 * 1024;
+/// Bits more than a list of tickets costs that the self-inbox's costs: room for 4 MiB in a week.
+pub const BACKUP_BITS: u8 = 6;
+/// Seconds for which the backup of an earlier device is looked for: as long as letters are kept.
+pub const RESTORE: u64 = 14 * 24 * 3600;
+/// Seconds after the last part of it that has come, until it is brought back.
+pub const RESTORE_WAIT: u64 = 5;
+/// Tickets of the self-inbox at each mailbox in a week.
+pub const BACKUP_TICKETS: u16 = 2048;
+
+// client/src/letters/inbox.rs
+
+/// Letters that a mailbox lists and then has not, until it is left alone for a day.
+pub const GONE_MOST: usize = 256;
+
+// client/src/letters/receipts.rs
+
+/// Times as long as others a contact waits for a receipt that the person wants to be slow: 30 s on average.
+pub const RECEIPT_SLOW: u64 = 10;

@@ -54,7 +54,7 @@ async fn person(network: &SimNetwork, started: Instant, number: u8) -> Person {
         network: "simulated".to_owned(),
         id: network.params().id(),
         clock,
-        doors: vec![],
+        named: vec![],
     };
     let desk = Desk::new(letters.unwrap(), client.clone(), about);
     tokio::spawn(postman::run(Arc::clone(&desk), client.clone()));

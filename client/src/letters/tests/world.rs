@@ -214,7 +214,7 @@ impl World {
         (!self.rng.random_ratio(faults.lost, 100)).then_some(frame) // or the answer was
     }
 
-    fn ring(&self) -> impl Fn(&Placement) -> Vec<RelayId> + use<> {
+    pub(super) fn ring(&self) -> impl Fn(&Placement) -> Vec<RelayId> + use<> {
         let relays: Vec<_> = self.boxes.iter().map(|mailbox| mailbox.secret.id()).collect();
         move |placement| {
             let mut relays = relays.clone();
@@ -258,6 +258,11 @@ pub(super) fn settings() -> Settings {
 
 impl Someone {
     fn new(number: u8, now: UnixSeconds) -> Self {
+        Self::on_device(number, number, now)
+    }
+
+    /// Another device draws other numbers.
+    fn on_device(number: u8, seed: u8, now: UnixSeconds) -> Self {
         let (memory, entropy) = (vault::Memory::default(), Zeroizing::new([number + 1; 32]));
         let place = Place::Memory(memory.clone());
         let name = format!("person {number}");
@@ -266,7 +271,7 @@ impl Someone {
             &key(),
             (&entropy, &name),
             (NETWORK, settings()),
-            (now, &Zeroizing::new([number; 32])),
+            (now, &Zeroizing::new([seed; 32])),
         );
         let letters = letters.unwrap();
         let address = letters.address();
@@ -307,11 +312,17 @@ impl Someone {
         self.memory.copy()
     }
 
+    /// As [`Self::restore`], and what the person's own inbox has is looked for.
+    pub(super) fn restore_backup(&mut self, now: UnixSeconds) {
+        self.restore(now);
+        self.letters().look_for_backup(now).unwrap();
+    }
+
     /// The disk is gone: what is left is the phrase.
     pub(super) fn restore(&mut self, now: UnixSeconds) {
         let phrase = Phrase::parse(&self.read().phrase().unwrap().words()).unwrap();
         assert_eq!(phrase.address_secret().address(), self.address);
-        *self = Self { news: std::mem::take(&mut self.news), ..Self::new(self.number, now) };
+        *self = Self { news: std::mem::take(&mut self.news), ..Self::on_device(self.number, self.number + 50, now) };
     }
 }
 
