@@ -23,7 +23,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     frames::{self, FrameError},
     link::Link,
-    opened::DirectoryStream,
+    opened::RequestStream,
     pump::{Stream, StreamError},
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Source {
 }
 
 enum Way {
-    Link(DirectoryStream),
+    Link(RequestStream),
     /// The circuit lives for as long as its stream is used; what has come of the next frame is kept.
     Circuit {
         stream: Box<Stream>,

@@ -30,7 +30,7 @@ use crate::{
     frames::{self, FrameError},
     link::Link,
     node::Node,
-    opened::DirectoryStream,
+    opened::RequestStream,
     pump::Stream,
     reach,
     reason::CloseReason,
@@ -68,7 +68,7 @@ enum Ended {
 }
 
 /// Answers on a stream of a link, until it ends.
-pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: DirectoryStream) {
+pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: RequestStream) {
     let address = link.remote_address().ip();
     if node.directory.senders.is_dropped(address) {
         node.directory.turn_away(Cause::Dropped, address);
@@ -302,7 +302,7 @@ fn refused(refusal: Refusal) -> Vec<u8> {
 impl Ended {
     fn reason_for_peer(&self) -> CloseReason {
         match self {
-            Self::Frame(FrameError::Protocol(_)) | Self::Garbage(_) => CloseReason::Protocol,
+            Self::Frame(FrameError::Protocol(_) | FrameError::Mailbox(_)) | Self::Garbage(_) => CloseReason::Protocol,
             Self::Frame(FrameError::Timeout) | Self::Idle => CloseReason::Timeout,
             Self::Frame(FrameError::Broken(_) | FrameError::Ended) => CloseReason::Unspecified,
             Self::Requests | Self::Crowded => CloseReason::Limit,

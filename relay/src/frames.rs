@@ -1,6 +1,7 @@
-//! Frames of a directory stream, read from and written to any pair of byte halves.
+//! Frames of a stream for requests, read from and written to any pair of byte halves.
 //!
-//! Specification: docs/protocol.md, "Directory streams". What a frame says is the protocol's `directory.rs`.
+//! Specification: docs/protocol.md, "Directory streams" and "Mailbox streams". What a frame says is the protocol's
+//! `directory.rs` and `mailbox.rs`.
 
 use std::io;
 
@@ -11,13 +12,14 @@ use tokio::{
 use trefoil_protocol::{
     directory::{self, DirectoryError, FRAME_HEADER, Request},
     limits::DIRECTORY_TIMEOUT,
+    mailbox::{self, MailboxError},
 };
 
 /// Why no frame came, or went.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The stream broke.
-    #[error("the directory stream broke")]
+    #[error("the stream broke")]
     Broken(#[from] io::Error),
     /// The peer took too long.
     #[error("the peer took too long")]
@@ -25,6 +27,9 @@ pub enum FrameError {
     /// The peer sent no frame.
     #[error(transparent)]
     Protocol(#[from] DirectoryError),
+    /// The peer sent no frame of a mailbox stream.
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
     /// The peer ended the stream where an answer was due.
     #[error("the peer ended the stream instead of answering")]
     Ended,
@@ -36,6 +41,25 @@ pub enum FrameError {
 /// # Errors
 /// [`FrameError`]; also when the rest of a frame takes longer than [`DIRECTORY_TIMEOUT`].
 pub async fn read(reader: &mut (impl AsyncRead + Unpin), most: usize) -> Result<Option<Vec<u8>>, FrameError> {
+    read_by(reader, |header| match directory::frame_length(header)? {
+        length if length <= most => Ok(length),
+        _ => Err(DirectoryError::Length(u32::from_le_bytes(header)).into()),
+    })
+    .await
+}
+
+/// As [`read`], one of a mailbox stream.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn read_mailbox(reader: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>, FrameError> {
+    read_by(reader, |header| Ok(mailbox::frame_length(header)?)).await
+}
+
+async fn read_by(
+    reader: &mut (impl AsyncRead + Unpin),
+    length: impl FnOnce([u8; FRAME_HEADER]) -> Result<usize, FrameError>,
+) -> Result<Option<Vec<u8>>, FrameError> {
     let mut header = [0; FRAME_HEADER];
     let read = reader.read(&mut header).await?;
     if read == 0 {
@@ -43,10 +67,7 @@ pub async fn read(reader: &mut (impl AsyncRead + Unpin), most: usize) -> Result<
     }
     let body = async {
         reader.read_exact(&mut header[read..]).await?;
-        let length = directory::frame_length(header)?;
-        if length > most {
-            return Err(DirectoryError::Length(u32::from_le_bytes(header)).into());
-        }
+        let length = length(header)?;
         let mut frame = Vec::new();
         let read = reader.take(length as u64).read_to_end(&mut frame).await?;
         if read == length { Ok(Some(frame)) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) }
@@ -93,6 +114,20 @@ pub async fn ask_last(
     let answer = answer(reader).await?;
     let _ = timeout(DIRECTORY_TIMEOUT, reader.read(&mut [0])).await; // the answer counts, whatever follows it
     Ok(answer)
+}
+
+/// As [`ask`], on a mailbox stream.
+///
+/// # Errors
+/// [`FrameError`].
+pub(crate) async fn ask_mailbox(
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    request: &mailbox::Request<'_>,
+) -> Result<Vec<u8>, FrameError> {
+    write(writer, &request.encode()).await?;
+    let answer = timeout(DIRECTORY_TIMEOUT, read_mailbox(reader)).await;
+    answer.map_err(|_| FrameError::Timeout)??.ok_or(FrameError::Ended)
 }
 
 async fn answer(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, FrameError> {

@@ -56,6 +56,7 @@ pub mod questions;
 mod reach;
 pub mod reason;
 pub mod relay;
+mod repair;
 mod rings;
 pub mod seed;
 mod senders;

@@ -1,4 +1,4 @@
-//! One encrypted connection between two nodes, and the streams on it: circuits, and few for the directory.
+//! One encrypted connection between two nodes, and the streams on it: circuits, and few for requests.
 //!
 //! Specification: docs/protocol.md, "Links". Each circuit is one QUIC stream (`cells.rs`). The send window follows
 //! the number of streams, because quinn starves streams for ever where it binds; the number of streams that a relay
@@ -27,7 +27,7 @@ use crate::{
     cells::Circuit,
     endpoint::canonical,
     half::{Receiving, Sending},
-    opened::{DirectoryStream, Opened},
+    opened::{DIRECTORY, MAILBOX, Opened, RequestStream},
     reason::CloseReason,
     sources::Place,
 };
@@ -77,7 +77,7 @@ pub enum LinkError {
     Broken(#[source] ConnectionError),
 }
 
-/// The peer has as many directory streams as it may.
+/// The peer has as many streams for requests as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
@@ -92,7 +92,7 @@ pub(crate) struct Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Circuit,
-    Directory,
+    Requests,
 }
 
 #[derive(Debug)]
@@ -122,7 +122,7 @@ struct Counts {
 #[derive(Clone, Copy, Debug, Default)]
 struct Streams {
     circuits: usize,
-    directory: usize,
+    requests: usize,
 }
 
 impl Link {
@@ -202,10 +202,21 @@ impl Link {
     ///
     /// # Errors
     /// As there.
-    pub async fn open_directory(&self) -> Result<DirectoryStream, LinkError> {
-        let seat = self.seat(Dialler::Us, Kind::Directory);
-        let (send, receive) = self.open().await?;
-        DirectoryStream::open(send, receive, seat).await
+    pub async fn open_directory(&self) -> Result<RequestStream, LinkError> {
+        self.open_requests(DIRECTORY).await
+    }
+
+    /// Opens a stream for requests to the mailboxes, as [`Link::open_circuit`] does a circuit.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_mailbox(&self) -> Result<RequestStream, LinkError> {
+        self.open_requests(MAILBOX).await
+    }
+
+    async fn open_requests(&self, of: u8) -> Result<RequestStream, LinkError> {
+        let seat = self.seat(Dialler::Us, Kind::Requests);
+        RequestStream::open(self.open().await?, seat, of).await
     }
 
     async fn open(&self) -> Result<(SendStream, RecvStream), LinkError> {
@@ -285,27 +296,27 @@ impl Streams {
     fn of(&mut self, kind: Kind) -> &mut usize {
         match kind {
             Kind::Circuit => &mut self.circuits,
-            Kind::Directory => &mut self.directory,
+            Kind::Requests => &mut self.requests,
         }
     }
 
     fn all(self) -> usize {
-        self.circuits + self.directory
+        self.circuits + self.requests
     }
 }
 
 impl Seat {
-    /// This is a directory stream, if its opener may have another.
-    pub(crate) fn make_directory(&mut self) -> Result<(), TooMany> {
+    /// This is a stream for requests, if its opener may have another.
+    pub(crate) fn make_requests(&mut self) -> Result<(), TooMany> {
         self.link.0.count(self.opener, |streams| {
-            if streams.directory >= DIRECTORY_STREAMS {
+            if streams.requests >= DIRECTORY_STREAMS {
                 return Err(TooMany);
             }
             streams.circuits -= 1;
-            streams.directory += 1;
+            streams.requests += 1;
             Ok(())
         })?;
-        self.kind = Kind::Directory;
+        self.kind = Kind::Requests;
         Ok(())
     }
 }
@@ -338,7 +349,7 @@ mod tests {
     use super::*;
 
     fn counts(theirs: usize, allowed: u32, most: u32) -> Counts {
-        Counts { ours: Streams::default(), theirs: Streams { circuits: theirs, directory: 0 }, allowed, most }
+        Counts { ours: Streams::default(), theirs: Streams { circuits: theirs, requests: 0 }, allowed, most }
     }
 
     #[test]
@@ -352,7 +363,7 @@ mod tests {
     fn what_a_relay_may_open_doubles_with_use_up_to_the_limit() {
         let mut counts = counts(95, STREAMS_RELAY, STREAMS_RELAY_MAX);
         assert!(!counts.raise_allowed());
-        counts.theirs.directory = 1;
+        counts.theirs.requests = 1;
         assert!(counts.raise_allowed());
         assert_eq!(counts.allowed, 2 * STREAMS_RELAY);
         counts.theirs.circuits = 1_000_000;

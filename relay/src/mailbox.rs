@@ -89,6 +89,17 @@ pub enum Asker<'a> {
     Replica,
 }
 
+/// What mailboxes keep, in bytes as they are reckoned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// What was deposited, registered and published.
+    pub deposited: u64,
+    /// What came from replicas.
+    pub repaired: u64,
+    /// What the owners deleted.
+    pub tombstones: u64,
+}
+
 /// A letter that was taken from a replica.
 #[derive(Clone, Copy, Debug)]
 pub struct Repair<'a> {
@@ -155,13 +166,27 @@ impl Mailbox {
         }
     }
 
-    /// The frame that answers a replica that asks what it is to keep, too: the inboxes and prekeys here that `concerns` says
-    /// to have it among their first ranks.
-    pub fn kept(&self, after: u64, concerns: impl Fn(&Placement) -> bool, now: UnixSeconds) -> Vec<u8> {
-        let concerns = |placement: &Placement| placement.is_kept(now) && concerns(placement);
-        let page = self.look(|database| reading::kept(database, after, concerns));
-        let answer = page.map_or_else(Answer::Refused, |(next, placements)| Answer::Kept { next, placements });
-        answer.encode()
+    /// The inboxes here that came after this number, a page of them, and where the next page begins: at
+    /// `after`, where there is none.
+    ///
+    /// # Errors
+    /// Why none are told.
+    pub fn kept(&self, after: u64, now: UnixSeconds) -> Result<(u64, Vec<Placement>), Refusal> {
+        let is_inbox = |placement: &Placement| placement.of != BlindUse::Prekeys && placement.is_kept(now);
+        self.look(|database| reading::kept(database, after, is_inbox))
+    }
+
+    /// What is kept, in bytes as they are reckoned.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn totals(&self) -> Result<Totals, Refusal> {
+        self.look(reading::totals)
+    }
+
+    /// The bytes that all of it may have.
+    pub fn size(&self) -> u64 {
+        self.terms.size
     }
 
     /// Those letters of a replica that are to be taken from it: they were not deleted here, and are not kept for as long.

@@ -153,6 +153,7 @@ impl Collector for Sample {
             let metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;
         }
+        self.encode_letters(&mut encoder)?;
         self.encode_trouble(&mut encoder)?;
         self.encode_turned_away(&mut encoder)
     }
@@ -165,13 +166,13 @@ impl Sample {
         Info::new(labels).encode(encoder.encode_descriptor("build", help, None, MetricType::Info)?)
     }
 
-    fn gauges(&self) -> [Gauge; 15] {
+    fn gauges(&self) -> Vec<Gauge> {
         let Status { listed_until, memory_bytes, memory_limit_bytes, circuits_limit, .. } = self.0;
         let (seconds, bytes) = (|| Some(Unit::Seconds), || Some(Unit::Bytes));
         let (until, listed) = (listed_until.map_or(0, u64::from), u64::from(listed_until.is_some()));
         let all = &self.0;
         let number = |number: usize| number as u64;
-        [
+        let mut gauges = vec![
             ("uptime", seconds(), "For how long the relay runs.", all.uptime_seconds),
             ("epoch", None, "The network's epoch now, by this machine's clock.", all.epoch.into()),
             ("listed", None, "1 if the relay has a record that counts now, else 0.", listed),
@@ -187,7 +188,25 @@ impl Sample {
             ("circuits_limit", None, "Circuits that may go through it at once.", circuits_limit),
             ("memory", bytes(), "What circuits hold because somebody does not read.", memory_bytes),
             ("memory_limit", bytes(), "What they may hold before circuits are closed.", memory_limit_bytes),
-        ]
+        ];
+        gauges.extend(all.mailboxes.iter().flat_map(|of| {
+            [
+                ("mailboxes_limit", bytes(), "What mailboxes may have of the disk.", of.size_bytes),
+                ("mailboxes_deposited", bytes(), "What was deposited, as it is reckoned.", of.deposited_bytes),
+                ("mailboxes_repaired", bytes(), "What came from other replicas.", of.repaired_bytes),
+                ("mailboxes_tombstones", bytes(), "What says that letters are deleted.", of.tombstones_bytes),
+            ]
+        }));
+        gauges
+    }
+
+    fn encode_letters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(of) = &self.0.mailboxes else { return Ok(()) };
+        let help = "Letters that came to the mailboxes, by what became of them.";
+        let mut family = encoder.encode_descriptor("letters", help, None, MetricType::Counter)?;
+        let ways = [("accepted", of.accepted), ("refused", of.refused), ("repaired", of.repaired)];
+        ways.into_iter()
+            .try_for_each(|(way, count)| ConstCounter::new(count).encode(family.encode_family(&[("way", way)])?))
     }
 
     fn encode_trouble(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,7 +1,8 @@
 //! A stream that a peer has opened on a link: what it is, by its first byte.
 //!
 //! Specification: docs/protocol.md, "Links". Streams of type 0x01 are circuits, whose first cell is a `Create`; those
-//! of type 0x02 carry the directory. A stream of another type, or one that stays silent, ends with a reason.
+//! of type 0x02 carry requests to the directory, those of type 0x03 requests to the mailboxes. A stream of another type, or
+//! one that stays silent, ends with a reason.
 
 use bytes::BytesMut;
 use quinn::{RecvStream, SendStream, WriteError};
@@ -32,12 +33,14 @@ pub enum Arrival {
     /// A circuit, and its first cell.
     Circuit(Circuit, BytesMut),
     /// A stream for requests to the directory.
-    Directory(DirectoryStream),
+    Directory(RequestStream),
+    /// A stream for requests to the mailboxes.
+    Mailbox(RequestStream),
 }
 
-/// A stream for directory messages, on a link. Dropped before [`DirectoryStream::finish`], it is reset.
+/// A stream for requests and their answers, on a link. Dropped before [`RequestStream::finish`], it is reset.
 #[derive(Debug)]
-pub struct DirectoryStream {
+pub struct RequestStream {
     sending: Sending,
     receiving: Receiving,
     _seat: Seat,
@@ -52,8 +55,8 @@ pub enum OpenedError {
     /// The stream is of a type that is not known here.
     #[error("unknown stream type {0}")]
     StreamType(u8),
-    /// The peer has as many directory streams as it may.
-    #[error("the peer opened too many directory streams")]
+    /// The peer has as many streams for requests as it may.
+    #[error("the peer opened too many streams for requests")]
     TooMany,
     /// It ended before it began.
     #[error(transparent)]
@@ -62,8 +65,10 @@ pub enum OpenedError {
 
 /// The first byte of a stream that is a circuit: that of a `Create` cell.
 const CIRCUIT: u8 = 0x01;
-/// The first byte of a stream for the directory.
-const DIRECTORY: u8 = 0x02;
+/// The first byte of a stream for requests to the directory.
+pub(crate) const DIRECTORY: u8 = 0x02;
+/// The first byte of a stream for requests to the mailboxes.
+pub(crate) const MAILBOX: u8 = 0x03;
 
 impl Opened {
     pub(crate) fn new(send: SendStream, receive: RecvStream, seat: Seat) -> Self {
@@ -78,7 +83,8 @@ impl Opened {
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         match timeout_at(deadline, self.first_byte()).await {
             Ok(Ok(CIRCUIT)) => self.circuit(deadline).await,
-            Ok(Ok(DIRECTORY)) => self.directory(),
+            Ok(Ok(DIRECTORY)) => self.requests(Arrival::Directory),
+            Ok(Ok(MAILBOX)) => self.requests(Arrival::Mailbox),
             Ok(Ok(other)) => self.refuse(OpenedError::StreamType(other)),
             Ok(Err(error)) => self.refuse(error.into()),
             Err(_) => self.refuse(OpenedError::Silent),
@@ -102,11 +108,11 @@ impl Opened {
         Err(error)
     }
 
-    fn directory(mut self) -> Result<Arrival, OpenedError> {
-        if self.seat.make_directory().is_err() {
+    fn requests(mut self, to: impl FnOnce(RequestStream) -> Arrival) -> Result<Arrival, OpenedError> {
+        if self.seat.make_requests().is_err() {
             return self.refuse(OpenedError::TooMany);
         }
-        Ok(Arrival::Directory(DirectoryStream::new(self.sending, self.receiving, self.seat)))
+        Ok(to(RequestStream::new(self.sending, self.receiving, self.seat)))
     }
 
     fn refuse(mut self, error: OpenedError) -> Result<Arrival, OpenedError> {
@@ -127,15 +133,15 @@ impl OpenedError {
     }
 }
 
-impl DirectoryStream {
+impl RequestStream {
     fn new(sending: Sending, receiving: Receiving, seat: Seat) -> Self {
         Self { sending, receiving, _seat: seat }
     }
 
-    /// Of a stream that this node opens; says what it is.
-    pub(crate) async fn open(send: SendStream, receive: RecvStream, seat: Seat) -> Result<Self, LinkError> {
+    /// Of a stream that this node opens; says of which type it is.
+    pub(crate) async fn open((send, receive): (SendStream, RecvStream), seat: Seat, of: u8) -> Result<Self, LinkError> {
         let mut stream = Self::new(Sending::new(send), Receiving::new(receive), seat);
-        match stream.sending.stream().write_all(&[DIRECTORY]).await {
+        match stream.sending.stream().write_all(&[of]).await {
             Err(WriteError::ConnectionLost(error)) => Err(error.into()),
             _ => Ok(stream), // one that is stopped already says so when it is used
         }

@@ -1,26 +1,41 @@
-//! Post: a relay's mailbox at work: who may ask it what, on the streams of circuits, and its upkeep.
+//! Post: a relay's mailbox at work: who may ask it what, on streams of circuits and of links, and its upkeep.
 //!
 //! Specification: docs/protocol.md, "Mailbox streams". The store is `mailbox.rs`, which knows neither network nor
 //! streams. One question is answered at a time on a stream; one that waits for a letter holds up nothing else of its
-//! circuit, and ends with its stream. Nothing of who asks or for what is logged.
+//! circuit, and ends with its stream. Nothing of who asks or for what is logged. Replicas ask on links, where each knows who
+//! the other is; how this relay asks them is `repair.rs`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
 
-use tokio::time::{Instant, interval_at, timeout};
-use tracing::debug;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, interval_at, sleep, timeout},
+};
+use tracing::{debug, error};
 use trefoil_protocol::{
-    limits::{MAILBOX_IDLE, MAILBOX_REQUESTS, MAILBOX_SWEEP_EVERY},
-    mailbox::{Answer, Deposit, MailboxError, Owned, Refusal, Request},
+    identity::RelayId,
+    limits::{
+        MAILBOX_IDLE, MAILBOX_REQUESTS, MAILBOX_SWEEP_EVERY, MAILBOX_TIMEOUT, REPAIR_RANKS, REPAIR_SHARE,
+        REPAIRS_SERVED,
+    },
+    mailbox::{Answer, Deposit, FRAME_HEADER, MailboxError, Owned, Refusal, Request},
     message::Reason,
     ring::Placement,
 };
 
 use crate::{
     circuit::Shared,
-    mailbox::{Asker, Mailbox},
+    frames::{self, FrameError},
+    link::Link,
+    mailbox::{Asker, Mailbox, Totals},
     mailbox_stream::{MailboxStream, MailboxStreamError},
     node::Node,
+    opened::RequestStream,
     pump::{Stream, StreamError},
+    reason::CloseReason,
     rings::Rings,
 };
 
@@ -29,6 +44,31 @@ use crate::{
 pub(crate) struct Post {
     mailbox: Mailbox,
     rings: Rings,
+    /// Places for replicas that ask.
+    replicas: Semaphore,
+    /// Whose turn it is to have a page of inboxes looked through: each costs its rings.
+    pages: Semaphore,
+    /// It was said that the mailboxes broke down.
+    told: AtomicBool,
+    tally: Tally,
+}
+
+/// What was done since the start.
+#[derive(Debug, Default)]
+struct Tally {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    repaired: AtomicU64,
+}
+
+/// How mailboxes are, in sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) size: u64,
+    pub(crate) totals: Totals,
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    pub(crate) repaired: u64,
 }
 
 /// Why a stream ended before its asker ended it.
@@ -36,6 +76,10 @@ pub(crate) struct Post {
 enum Ended {
     #[error(transparent)]
     Stream(#[from] MailboxStreamError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("only a usable relay may ask on a link, and only what replicas ask")]
+    Stranger,
     #[error("nothing was asked for too long")]
     Idle,
     #[error("too many requests")]
@@ -44,15 +88,93 @@ enum Ended {
 
 impl Post {
     pub(crate) fn new(mailbox: Mailbox) -> Self {
-        Self { mailbox, rings: Rings::new() }
+        let (replicas, pages) = (Semaphore::new(REPAIRS_SERVED), Semaphore::new(1));
+        Self { mailbox, rings: Rings::new(), replicas, pages, told: AtomicBool::default(), tally: Tally::default() }
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Whether it keeps letters no more, until the relay is started again.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.mailbox.is_broken()
+    }
+
+    pub(crate) fn holdings(&self) -> Holdings {
+        let Tally { accepted, refused, repaired } = &self.tally;
+        Holdings {
+            size: self.mailbox.size(),
+            totals: self.mailbox.totals().unwrap_or_default(), // while it opens its file again
+            accepted: accepted.load(Relaxed),
+            refused: refused.load(Relaxed),
+            repaired: repaired.load(Relaxed),
+        }
+    }
+
+    pub(crate) fn count_repaired(&self) {
+        self.tally.repaired.fetch_add(1, Relaxed);
+    }
+
+    /// Whether both this relay and another repair this inbox.
+    pub(crate) async fn is_shared(&self, node: &Node, inbox: &Placement, other: &RelayId) -> bool {
+        if !inbox.is_kept(node.directory.now()) {
+            return false;
+        }
+        let Some(ring) = self.rings.find(&node.directory, inbox).await else { return false };
+        let first = ring.get(..REPAIR_RANKS).unwrap_or(&ring);
+        first.contains(&node.id()) && first.contains(other)
     }
 
     /// The answer's frame.
     async fn answer(&self, node: &Node, request: Request<'_>, asker: Asker<'_>) -> Vec<u8> {
-        match self.check(node, placement(&request)).await {
+        let is_deposit = matches!(request, Request::Deposit(_));
+        let frame = match self.check(node, placement(&request)).await {
             Ok(()) => self.mailbox.answer(request, asker, node.directory.now()).await,
             Err(refusal) => Answer::Refused(refusal).encode(),
+        };
+        if is_deposit {
+            let answer = Answer::decode(frame.get(FRAME_HEADER..).unwrap_or_default());
+            let is_accepted = matches!(answer, Ok(Answer::Accepted(_)));
+            let of = if is_accepted { &self.tally.accepted } else { &self.tally.refused };
+            of.fetch_add(1, Relaxed);
         }
+        if self.is_broken() && !self.told.swap(true, Relaxed) {
+            error!("the mailboxes broke down: no letters are kept until the relay is started again");
+            node.directory.own_changed.notify_one(); // so that nobody looks for them here
+        }
+        frame
+    }
+
+    /// The answer's frame, to a replica.
+    async fn answer_replica(&self, node: &Node, request: Request<'_>, peer: &RelayId) -> Result<Vec<u8>, Ended> {
+        Ok(match request {
+            Request::Pull { inbox, .. } | Request::Take { inbox, .. } => match self.is_shared(node, &inbox, peer).await
+            {
+                true => self.mailbox.answer(request, Asker::Replica, node.directory.now()).await,
+                false => Answer::Refused(Refusal::NotForYou).encode(),
+            },
+            Request::Kept { after } => self.kept(node, after, peer).await.unwrap_or_else(Answer::Refused).encode(),
+            _ => return Err(Ended::Stranger),
+        })
+    }
+
+    /// A page of the inboxes that a replica is to keep, too. To look through one takes up to a second where there are many
+    /// relays: so one goes after the other, and takes a small share of the time.
+    async fn kept(&self, node: &Node, after: u64, peer: &RelayId) -> Result<Answer<'static>, Refusal> {
+        let turn = timeout(MAILBOX_TIMEOUT, self.pages.acquire()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Refusal::Limit) };
+        let began = Instant::now();
+        let (next, all) = self.mailbox.kept(after, node.directory.now())?;
+        let mut placements = vec![];
+        for inbox in all {
+            if self.is_shared(node, &inbox, peer).await {
+                placements.push(inbox);
+            }
+        }
+        sleep(began.elapsed() * REPAIR_SHARE).await;
+        drop(turn);
+        Ok(Answer::Kept { next, placements })
     }
 
     /// Whether this relay is to keep what is placed there; cheap checks first.
@@ -68,7 +190,8 @@ impl Post {
 
 /// Answers on a stream of a circuit, until it ends.
 pub(crate) async fn serve_circuit(circuit: &Shared, mut stream: Stream) {
-    let (Some(post), Some(binding)) = (&circuit.node.post, circuit.binding.get()) else {
+    let post = circuit.node.post.as_ref().filter(|post| !post.is_broken());
+    let (Some(post), Some(binding)) = (post, circuit.binding.get()) else {
         return stream.refuse(Reason::NotOffered);
     };
     let Ok(_place) = circuit.mailbox_places.try_acquire() else { return stream.refuse(Reason::Limit) };
@@ -78,6 +201,36 @@ pub(crate) async fn serve_circuit(circuit: &Shared, mut stream: Stream) {
         Ok(()) => stream.close(),
         Err(error) => debug!(%error, "a circuit's mailbox stream ended early"),
     }
+}
+
+/// Answers a replica on a stream of a link, until it ends.
+pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: RequestStream) {
+    let post = node.post.as_ref().filter(|post| !post.is_broken());
+    let peer = link.peer().filter(|peer| node.directory.usable().class(peer).is_some());
+    let (Some(post), Some(peer)) = (post, peer) else { return stream.close(CloseReason::Unspecified) };
+    let Ok(_place) = post.replicas.try_acquire() else { return stream.close(CloseReason::Limit) };
+    let answered = tokio::select! {
+        answered = answer_link(post, &node, &mut stream, &peer) => answered,
+        () = node.shutdown.cancelled() => Ok(()),
+    };
+    match answered {
+        Ok(()) => stream.finish(),
+        Err(error) => {
+            debug!(%error, "a replica's stream ended early");
+            stream.close(CloseReason::Protocol);
+        }
+    }
+}
+
+async fn answer_link(post: &Post, node: &Node, stream: &mut RequestStream, peer: &RelayId) -> Result<(), Ended> {
+    let (mut reader, mut writer) = stream.halves();
+    for _ in 0..MAILBOX_REQUESTS {
+        let frame = timeout(MAILBOX_IDLE, frames::read_mailbox(&mut reader)).await.map_err(|_| Ended::Idle)??;
+        let Some(frame) = frame else { return Ok(()) };
+        let answer = post.answer_replica(node, Request::decode(&frame)?, peer).await?;
+        frames::write(&mut writer, &answer).await?;
+    }
+    Err(Ended::Requests)
 }
 
 async fn answer_all(post: &Post, node: &Node, stream: &mut MailboxStream, asker: Asker<'_>) -> Result<(), Ended> {

@@ -169,7 +169,7 @@ impl Publisher {
             addresses: self.addresses,
             weight: self.statement.weight,
             exit: self.exit.clone(),
-            mailbox: node.post.is_some(),
+            mailbox: node.post.as_ref().is_some_and(|post| !post.is_broken()),
             leaving: false,
             family: self.statement.family,
             issued,

@@ -10,12 +10,12 @@ use trefoil_protocol::{
 use crate::{
     frames::{self, FrameError},
     link::{Link, LinkError},
-    opened::DirectoryStream,
+    opened::RequestStream,
 };
 
 /// A stream on which this node asks.
 pub struct Questions {
-    stream: DirectoryStream,
+    stream: RequestStream,
     asked: usize,
 }
 

@@ -64,6 +64,7 @@ use crate::{
     post::{self, Post},
     publish::{self, Publisher},
     reason::CloseReason,
+    repair,
     socket::BindError,
     sources::Loopback,
     spent::Spent,
@@ -237,6 +238,7 @@ impl Bound {
         spawn(&node, watch_links(Arc::clone(&node)));
         spawn(&node, rotate_onion_keys(Arc::clone(&node)));
         spawn(&node, post::keep_clean(Arc::clone(&node)));
+        spawn(&node, repair::run(Arc::clone(&node)));
         spawn(&node, publish::run(Arc::clone(&node)));
         spawn(&node, gossip::reconcile(Arc::clone(&node)));
         spawn(&node, gossip::push(Arc::clone(&node), Haste::Now));
@@ -415,6 +417,7 @@ async fn serve(node: Arc<Node>, link: Link, opened: Opened) {
     match arrived {
         Ok(Arrival::Circuit(circuit, first)) => circuit::serve(node, link, circuit, first).await,
         Ok(Arrival::Directory(stream)) => answer::serve_link(node, link, stream).await,
+        Ok(Arrival::Mailbox(stream)) => post::serve_link(node, link, stream).await,
         Err(error) => debug!(%error, "a stream did not come to be"),
     }
 }

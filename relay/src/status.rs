@@ -12,6 +12,7 @@ use crate::{
     counters::Cause,
     hints::Kind,
     node::Node,
+    post::{Holdings, Post},
     publish::Progress,
     status_socket::{self, AskError, Form, SOCKET},
     store::Store,
@@ -63,10 +64,47 @@ pub struct Status {
     pub memory_bytes: u64,
     /// Bytes that they may.
     pub memory_limit_bytes: u64,
+    /// Its mailboxes; none where it keeps none, or they broke down.
+    #[serde(default)]
+    pub mailboxes: Option<Mailboxes>,
     /// What was turned away since the start, by the name of its [`Cause`].
     pub turned_away: BTreeMap<String, u64>,
     /// What is wrong, or keeps it from being listed: words, by a short name.
     pub trouble: BTreeMap<String, String>,
+}
+
+/// What a relay keeps for people who are away. Bytes are as they are reckoned, with all that a letter costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailboxes {
+    /// Bytes that it gives to them.
+    pub size_bytes: u64,
+    /// Bytes that were deposited.
+    pub deposited_bytes: u64,
+    /// Bytes that came from other replicas.
+    pub repaired_bytes: u64,
+    /// Bytes of tombstones.
+    pub tombstones_bytes: u64,
+    /// Deposits that were accepted since the start.
+    pub accepted: u64,
+    /// Deposits that were refused since the start.
+    pub refused: u64,
+    /// Letters that were taken from other replicas since the start.
+    pub repaired: u64,
+}
+
+impl Mailboxes {
+    fn of(post: &Post) -> Self {
+        let Holdings { size, totals, accepted, refused, repaired } = post.holdings();
+        Self {
+            size_bytes: size,
+            deposited_bytes: totals.deposited,
+            repaired_bytes: totals.repaired,
+            tombstones_bytes: totals.tombstones,
+            accepted,
+            refused,
+            repaired,
+        }
+    }
 }
 
 impl Status {
@@ -100,6 +138,7 @@ impl Status {
             circuits_limit: node.memory.room(),
             memory_bytes: node.memory.held(),
             memory_limit_bytes: node.memory.budget(),
+            mailboxes: node.post.as_ref().filter(|post| !post.is_broken()).map(Mailboxes::of),
             turned_away: turned_away.into(),
             trouble: trouble.iter().map(|trouble| (trouble.name().to_owned(), trouble.to_string())).collect(),
         }
@@ -125,7 +164,8 @@ fn troubles(node: &Node, is_listed: bool) -> Vec<Trouble> {
     let outage = directory.outages.silent().map(|silent| Trouble::Outage { silent });
     let twice = directory.is_barred(&node.id()).then_some(Trouble::Twice);
     let unsaved = node.publisher.is_unsaved().then_some(Trouble::Unsaved);
-    [twice, clock, listing, others, outage, unsaved].into_iter().flatten().collect()
+    let mailboxes = node.post.as_ref().is_some_and(Post::is_broken).then_some(Trouble::Mailboxes);
+    [twice, clock, listing, others, outage, unsaved, mailboxes].into_iter().flatten().collect()
 }
 
 /// Tells the status at the data directory, if there is one, for as long as it is polled.
@@ -165,6 +205,7 @@ impl fmt::Display for Status {
         line("links", &format!("{} to other relays", self.links))?;
         line("circuits", &format!("{} of at most {}", self.circuits, self.circuits_limit))?;
         line("memory", &format!("{} of {} MiB", self.memory_bytes >> 20, self.memory_limit_bytes >> 20))?;
+        line("mailboxes", &self.mailboxes_in_words())?;
         line("turned away", &self.turned_away_in_words())?;
         self.trouble.values().try_for_each(|words| line("trouble", words))?;
         if self.trouble.is_empty() { writeln!(f, "all is well") } else { Ok(()) }
@@ -195,6 +236,19 @@ impl Status {
         let met = self.met.iter().filter(|(_, times)| **times > 0);
         let met: Vec<_> = met.map(|(kind, times)| format!("; {kind}: {times} met")).collect();
         format!("{} relays named{}", self.named, met.concat())
+    }
+
+    fn mailboxes_in_words(&self) -> String {
+        let Some(of) = &self.mailboxes else { return "none".to_owned() };
+        let held = of.deposited_bytes + of.repaired_bytes + of.tombstones_bytes;
+        format!(
+            "{} of {} MiB; {} letters accepted, {} refused, {} from other replicas",
+            held >> 20,
+            of.size_bytes >> 20,
+            of.accepted,
+            of.refused,
+            of.repaired,
+        )
     }
 
     fn turned_away_in_words(&self) -> String {
@@ -263,6 +317,15 @@ mod tests {
             circuits_limit: 16_384,
             memory_bytes: 3 << 20,
             memory_limit_bytes: 512 << 20,
+            mailboxes: Some(Mailboxes {
+                size_bytes: 1 << 30,
+                deposited_bytes: 5 << 20,
+                repaired_bytes: 2 << 20,
+                tombstones_bytes: 1 << 20,
+                accepted: 40,
+                refused: 3,
+                repaired: 7,
+            }),
             turned_away: Cause::ALL.map(|cause| (cause.name().to_owned(), 0)).into(),
             trouble: BTreeMap::new(),
         }
@@ -291,6 +354,7 @@ mod tests {
             "sources      2 relays named; dht: 3 met\n",
             "circuits     412 of at most 16384\n",
             "memory       3 of 512 MiB\n",
+            "mailboxes    8 of 1024 MiB; 40 letters accepted, 3 refused, 7 from other replicas\n",
             "turned away  nothing\n",
             "all is well\n",
         ] {

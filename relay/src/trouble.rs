@@ -55,12 +55,26 @@ pub(crate) enum Trouble {
     /// Its record is not on disk, and so not published.
     #[error("this relay's own record cannot be saved, so it is not published: is the disk full?")]
     Unsaved,
+    /// Its mailboxes broke down.
+    #[error("this relay's mailboxes broke down, and keep no letters until it is started again: is the disk in order?")]
+    Mailboxes,
 }
 
 impl Trouble {
     /// All names.
-    pub(crate) const NAMES: [&str; 10] =
-        ["starting", "work", "checking", "unreachable", "clock", "silent", "outage", "alone", "twice", "unsaved"];
+    pub(crate) const NAMES: [&str; 11] = [
+        "starting",
+        "work",
+        "checking",
+        "unreachable",
+        "clock",
+        "silent",
+        "outage",
+        "alone",
+        "twice",
+        "unsaved",
+        "mailboxes",
+    ];
 
     /// Its name in a status and in metrics. These do not change, since people keep them.
     pub(crate) fn name(&self) -> &'static str {
@@ -75,6 +89,7 @@ impl Trouble {
             Self::Alone => "alone",
             Self::Twice => "twice",
             Self::Unsaved => "unsaved",
+            Self::Mailboxes => "mailboxes",
         }
     }
 }

@@ -220,7 +220,9 @@ impl Work<'_> {
         let ring = ring(&placement);
         let lookup = transit.lookups.entry((id, week)).or_default();
         let under_way = lookup.asked.len() - lookup.answered - lookup.silent;
-        let missing = REPLICAS_ENOUGH.saturating_sub(lookup.answered + under_way);
+        // Where relays came and went, those that had them stand further back in the ring.
+        let least = usize::from(lookup.found.is_empty() && under_way == 0);
+        let missing = REPLICAS_ENOUGH.saturating_sub(lookup.answered + under_way).max(least);
         let next: Vec<_> = ring.into_iter().filter(|relay| !lookup.asked.contains(relay)).take(missing).collect();
         if next.is_empty() && under_way == 0 {
             return self.looked((id, week), &address, transit);

@@ -149,3 +149,34 @@ pub const RATCHET_MESSAGE: usize = 64_000;
 pub const DEVICES_KEPT: usize = 8;
 /// Gaps in what one device said, at most; what would make more is not taken until some are filled.
 pub const GAPS_KEPT: usize = 1024;
+
+// relay/src/repair.rs, and post.rs for those who ask
+
+/// Ranks of an inbox's ring that repair each other.
+pub const REPAIR_RANKS: usize = 10;
+/// Relays that are asked in one round of repair.
+pub const REPAIR_AT_ONCE: usize = 8;
+/// Between two rounds, on average; so 1,000 relays are asked within a day, and the five that have a letter sooner.
+pub const REPAIR_EVERY: Duration = Duration::from_secs(600);
+/// Between the first rounds after the start, and how many these are.
+pub const REPAIR_SOON: Duration = Duration::from_secs(60);
+/// See [`REPAIR_SOON`].
+pub const REPAIR_SOON_ROUNDS: u32 = 16;
+/// Between two rounds, at least, however short the epochs of a network are.
+pub const REPAIR_LEAST: Duration = Duration::from_secs(2);
+/// For one talk with a replica.
+pub const REPAIR_TALK: Duration = Duration::from_secs(120);
+/// Pages of inboxes, and of letters of one of them, that one talk goes through.
+pub const REPAIR_PAGES: usize = 64;
+/// Letters that one talk takes, at most.
+pub const REPAIR_TAKEN: usize = 1024;
+/// Lists of letters of which it is remembered how far they were read, about 100 bytes each.
+pub const REPAIR_CURSORS: usize = 65_536;
+/// After which such a list is read again from its beginning.
+pub const REPAIR_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// For which a replica that lied is asked nothing.
+pub const REPAIR_LIAR: Duration = Duration::from_secs(24 * 3600);
+/// Replicas that are answered at once.
+pub const REPAIRS_SERVED: usize = 16;
+/// Times as long as a page of inboxes took until the next one is looked through.
+pub const REPAIR_SHARE: u32 = 3;

@@ -16,14 +16,14 @@ use trefoil_protocol::{
 };
 
 use super::{
-    Terms,
+    Terms, Totals,
     changes::Parcel,
     counter::Counter,
     ledger::Stop,
     letters::envelope_key,
     rows::{
-        self, ARRIVED, DEPOSITED, ENVELOPES, Fate, INBOXES, InboxRow, LETTERS, ORDER, PIECE, PREKEYS, PlaceKey, Row,
-        SPENT, TICKETS, TOMBSTONES, TOTALS, letter_key, place_key,
+        self, ARRIVED, BY_REPAIR, DEPOSITED, ENVELOPES, Fate, INBOXES, InboxRow, LETTERS, ORDER, PIECE, PREKEYS,
+        PlaceKey, Row, SPENT, STONES, TICKETS, TOMBSTONES, TOTALS, letter_key, place_key,
     },
 };
 
@@ -148,20 +148,27 @@ pub(super) fn lacking(database: &Database, inbox: &Placement, letters: &[Listed]
     Ok(lacking)
 }
 
-/// The inboxes and prekeys that came after this number; those of them that concern somebody, and where the next page begins.
+/// What came after this number, as far as it is wanted, and where the next page begins.
 pub(super) fn kept(
     database: &Database,
     after: u64,
-    concerns: impl Fn(&Placement) -> bool,
+    is_wanted: impl Fn(&Placement) -> bool,
 ) -> Result<(u64, Vec<Placement>), Stop> {
     let table = database.begin_read()?.open_table(ARRIVED)?;
     let (mut next, mut placements) = (after, vec![]);
     for entry in table.range(after.saturating_add(1)..)?.take(MAILBOX_LIST) {
         let (arrived, placement) = entry?;
         next = arrived.value();
-        placements.extend(Placement::decode(placement.value()).filter(&concerns));
+        placements.extend(Placement::decode(placement.value()).filter(&is_wanted));
     }
     Ok((next, placements))
+}
+
+/// How much is here.
+pub(super) fn totals(database: &Database) -> Result<Totals, Stop> {
+    let table = database.begin_read()?.open_table(TOTALS)?;
+    let total = |of| Ok::<_, Stop>(table.get(of)?.map_or(0, |total| total.value()));
+    Ok(Totals { deposited: total(DEPOSITED)?, repaired: total(BY_REPAIR)?, tombstones: total(STONES)? })
 }
 
 /// Whether tickets were registered for this inbox.

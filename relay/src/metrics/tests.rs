@@ -6,9 +6,12 @@ use tokio::{
     time::Instant,
 };
 
+use trefoil_protocol::identity::RelaySecret;
+
 use super::*;
 use crate::{
     counters::Cause,
+    mailbox::{Mailbox, Terms},
     relay::{Relay, Setup},
 };
 
@@ -100,7 +103,11 @@ async fn a_port_in_use_is_named_with_what_to_do() {
 
 /// The metrics of a relay that is just starting.
 async fn sample() -> (Status, String) {
-    let (relay, _) = Setup::for_tests(&mut StdRng::seed_from_u64(1)).start_for_tests(vec![]);
+    let setup = Setup::for_tests(&mut StdRng::seed_from_u64(1));
+    let identity = RelaySecret::generate(&mut StdRng::seed_from_u64(2));
+    let terms = Terms { network: setup.params.id(), identity, size: 1 << 20 };
+    let mailbox = Some(Mailbox::in_memory(terms).unwrap());
+    let (relay, _) = Setup { mailbox, ..setup }.start_for_tests(vec![]);
     let status = relay.status();
     relay.stop().await;
     (status.clone(), encode(status))
@@ -128,7 +135,7 @@ async fn every_cause_and_every_trouble_is_exported_and_explained_to_the_operator
 async fn every_metric_has_a_help_text_and_is_in_the_operators_table() {
     let (_, text) = sample().await;
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-    assert_eq!(types.len(), 18, "{text}");
+    assert_eq!(types.len(), 23, "{text}");
     for (name, kind) in types {
         let suffix = match kind {
             "counter" => "_total",
@@ -150,5 +157,5 @@ async fn no_series_is_about_a_single_peer_link_circuit_or_target() {
         .flat_map(|(labels, _)| labels.split(',').filter_map(|label| label.split_once('=')))
         .map(|(label, _)| label)
         .collect();
-    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["cause", "network", "trouble", "version"]);
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["cause", "network", "trouble", "version", "way"]);
 }

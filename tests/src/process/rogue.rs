@@ -174,7 +174,7 @@ async fn answer_with_garbage(opened: Opened) {
         Ok(Arrival::Circuit(mut circuit, _)) => {
             let _ = circuit.writer.write(Bytes::from(garbage(CELL))).await; // the peer may be gone
         }
-        Ok(Arrival::Directory(mut stream)) => {
+        Ok(Arrival::Directory(mut stream) | Arrival::Mailbox(mut stream)) => {
             let _ = stream.halves().1.write_all(&garbage(4096)).await;
             stream.finish();
         }

@@ -19,7 +19,7 @@ use trefoil_protocol::{
 use trefoil_relay::{
     endpoint::{Endpoint, LinkIdentity},
     frames,
-    opened::{Arrival, DirectoryStream},
+    opened::{Arrival, RequestStream},
 };
 
 use super::{
@@ -51,7 +51,7 @@ impl Lie {
         shown.map_or([0; 4], |said| short_statement(salt, &said))
     }
 
-    async fn tell(&self, mut stream: DirectoryStream) {
+    async fn tell(&self, mut stream: RequestStream) {
         let (mut reader, mut writer) = stream.halves();
         let mut session = None;
         while let Ok(Some(frame)) = frames::read(&mut reader, 1 << 16).await {

@@ -96,6 +96,16 @@ fn id(network: &SimNetwork, number: u8) -> RelayId {
     network.entries()[usize::from(number) - 1].id
 }
 
+/// How many of these relays have the letter, by what they tell the owner.
+async fn having(client: &Client, network: &SimNetwork, relays: &[u8], person: &Person, letter: LetterId) -> usize {
+    let mut count = 0;
+    for number in relays {
+        let letters = person.letters(&mut open(client, id(network, *number)).await).await;
+        count += usize::from(letters.contains(&letter));
+    }
+    count
+}
+
 async fn open(client: &Client, relay: RelayId) -> Mailbox {
     client.mailbox(relay).await.unwrap_or_else(|error| panic!("no mailbox: {error}"))
 }
@@ -269,3 +279,61 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let mut mailbox = open(&client, id(&network, 8)).await;
     assert_eq!(person.letters(&mut mailbox).await, [LetterId::of(&envelope)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_one_replica_has_comes_to_all_of_them_and_costs_its_sender_nothing_more() {
+    let network = network(9, 8).await;
+    let client = network.client().await;
+    let (person, envelope) = (Person::new(&network, 1), envelope(1, SizeClass::Short));
+    let (letter, all) = (LetterId::of(&envelope), [1, 2, 3, 4, 5, 6, 7, 8]);
+    deposit(&mut open(&client, id(&network, 4)).await, &person, &envelope).await;
+    sleep(REPAIR_ROUNDS).await;
+    assert_eq!(having(&client, &network, &all, &person, letter).await, 8);
+    let repaired = all.map(|number| network.relay(number).status().mailboxes.map_or(0, |of| of.repaired));
+    assert_eq!(repaired.iter().sum::<u64>(), 7, "each took it once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_its_owner_has_deleted_at_one_replica_is_gone_from_all_and_does_not_come_back() {
+    let network = network(10, 8).await;
+    let client = network.client().await;
+    let (person, envelope) = (Person::new(&network, 1), envelope(2, SizeClass::Short));
+    let (letter, all) = (LetterId::of(&envelope), [1, 2, 3, 4, 5, 6, 7, 8]);
+    for number in [2, 5] {
+        deposit(&mut open(&client, id(&network, number)).await, &person, &envelope).await;
+    }
+    let (key, inbox) = (person.requests.secret(&person.secret), person.requests.placement());
+    let tombstone = Tombstone::sign(&key, &person.network, &inbox, letter, Hour(u32::MAX));
+    let delete = Request::Delete { inbox, tombstones: vec![tombstone] };
+    open(&client, id(&network, 5)).await.ask(&delete).await.unwrap();
+    sleep(REPAIR_ROUNDS).await;
+    assert_eq!(having(&client, &network, &all, &person, letter).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_outlives_all_relays_that_it_was_left_on() {
+    let mut network = with_mailboxes(11, 12).late(4).start();
+    let first: Vec<u8> = (1..=8).collect();
+    let client = network.client_of(network.entries().to_vec());
+    until(Duration::from_secs(120), "the client knows the first", || client.status().usable >= 8).await;
+    let (person, envelope) = (Person::new(&network, 1), envelope(3, SizeClass::Short));
+    let letter = LetterId::of(&envelope);
+    for number in [1, 2, 3, 4] {
+        deposit(&mut open(&client, id(&network, number)).await, &person, &envelope).await;
+    }
+    let late = [9, 10, 11, 12];
+    for number in late {
+        network.start_again(number, &first);
+    }
+    until(Duration::from_secs(300), "the client knows all", || client.status().usable == 12).await;
+    sleep(REPAIR_ROUNDS).await;
+    for number in [1, 2, 3, 4] {
+        network.stop(number).await;
+    }
+    sleep(REPAIR_ROUNDS).await;
+    let has = having(&client, &network, &late, &person, letter).await;
+    assert!(has >= 3, "{has} of the four that came later");
+}
+
+/// Several rounds of repair among a few relays, in a network whose epochs are short.
+const REPAIR_ROUNDS: Duration = Duration::from_secs(60);
