@@ -10,7 +10,7 @@ use tokio::{net::UnixStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 use trefoil_protocol::{
     crypto::{PassphraseCost, Secret},
-    limits::{OWN_PATIENCE, PROFILE_FILE},
+    limits::{OWN_PATIENCE, PROFILE_FILE, TICKETS_BOUGHT},
     params::NetworkParams,
     phrase::Phrase,
 };
@@ -248,7 +248,7 @@ fn me(profile: &Profile, params: &NetworkParams, letters: &Letters) -> Me {
 /// How long things take in a network: on one machine people wait for each step, and nobody watches.
 fn settings(params: &NetworkParams) -> Settings {
     match params.allow_loopback {
-        true => Settings { spread: 1, receipt: 1, backup: 3, requests: 2, ..Settings::default() },
+        true => Settings { spread: 1, receipt: 1, backup: 3, requests: 2, room: TICKETS_BOUGHT, ..Settings::default() },
         false => Settings::default(),
     }
 }

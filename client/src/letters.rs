@@ -20,6 +20,7 @@ mod opening;
 mod outbox;
 mod person;
 mod receipts;
+mod room;
 mod rows;
 mod session;
 mod steps;
@@ -36,7 +37,8 @@ use trefoil_protocol::{
     epoch::UnixSeconds,
     letter::MessageId,
     limits::{
-        BACKUP_SOON, DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, LOOK_REQUEST, RECEIPT_DELAY, STAMP_BITS,
+        BACKUP_SOON, DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, LIST_ROOM_BOUGHT, LOOK_REQUEST,
+        RECEIPT_DELAY, STAMP_BITS, TICKETS_BITS,
     },
     mailbox::Answer,
     params::NetworkId,
@@ -90,6 +92,10 @@ pub struct Settings {
     pub requests: u64,
     /// Zero bits of the stamps that are tried first; a mailbox that asks for more says so.
     pub stamps: u8,
+    /// As `stamps`, of lists of tickets.
+    pub lists: u8,
+    /// Bytes of room that are bought for a list of tickets at first.
+    pub room: u64,
 }
 
 /// Something that the person may want to know at once.
@@ -208,6 +214,8 @@ impl Default for Settings {
             backup: BACKUP_SOON,
             requests: LOOK_REQUEST,
             stamps: *STAMP_BITS.start(),
+            lists: TICKETS_BITS,
+            room: LIST_ROOM_BOUGHT,
         }
     }
 }

@@ -87,6 +87,15 @@ impl SizeClass {
         Self::ALL.into_iter().find(|class| *class as u8 == number)
     }
 
+    /// Bytes of disk that mailboxes reckon a letter of this class at: its pages, and all that is noted of it.
+    pub const fn reckoned(self) -> u32 {
+        match self {
+            Self::Short => 3 << 10,
+            Self::Middle => 14 << 10,
+            Self::Long => 72 << 10,
+        }
+    }
+
     /// Bytes of an envelope.
     pub const fn bytes(self) -> usize {
         let [short, middle, long] = LETTER_SIZES;

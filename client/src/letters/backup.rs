@@ -305,12 +305,12 @@ impl Work<'_> {
             return Ok(());
         }
         let name = self.free_name(&row.name, &address)?;
-        let id = match self.add_contact(&address, &name, row.standing) {
-            Ok(added) => added.id,
+        let ContactRow { id, list, slot, .. } = match self.add_contact(&address, &name, row.standing) {
+            Ok(added) => added,
             Err(LettersError::TooMany) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut contact = ContactRow { id, name, said: 0, told: None, ..row };
+        let mut contact = ContactRow { id, name, list, slot, said: 0, told: None, ..row };
         self.put_contact(&contact)?;
         match contact.standing {
             Standing::Accepted => {

@@ -8,10 +8,7 @@ use trefoil_protocol::{
     address::Address,
     crypto,
     identity::RelayId,
-    limits::{
-        BACKUP_BITS, BACKUP_TICKETS, RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, TICKETS_EACH,
-        WEEKS_AHEAD,
-    },
+    limits::{BACKUP_BITS, BACKUP_TICKETS, RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, WEEKS_AHEAD},
     mailbox::{Answer, Refusal},
     period::Week,
     prekeys::{PrekeysOf, PrekeysRecord},
@@ -27,6 +24,7 @@ use super::{
     inbox::{Chore, Lookup, Transit},
     outbox::{back_off, prekeys_key},
     person::{InboxName, RecordRow},
+    room::tickets_of,
     rows::{Standing, TheirsRow},
     vault::Shelf,
     work::{Ring, Work},
@@ -55,9 +53,12 @@ impl Work<'_> {
             for relay in ring(&placement).into_iter().take(width) {
                 for list in lists {
                     // A mailbox that has lost them says nothing: those of the present week are brought again.
-                    let done: Option<(u32, u64)> = self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
+                    let done: Option<(u32, u64, u8)> =
+                        self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
+                    let (version, extra) = (self.version(inbox), self.extra_of(inbox, *list));
                     let lasts = |since: u64| width == REPLICAS || self.now.0 < since + RENEW_CHORES;
-                    if !done.is_some_and(|(version, since)| version == self.version(inbox) && lasts(since)) {
+                    let is_done = |(of, since, had): (u32, u64, u8)| of == version && had >= extra && lasts(since);
+                    if !done.is_some_and(is_done) {
                         wanted.push((Busy::Register(inbox, *list, relay), placement));
                     }
                 }
@@ -66,7 +67,9 @@ impl Work<'_> {
         let names: BTreeSet<Busy> = wanted.iter().map(|(busy, _)| busy.clone()).collect();
         transit.chores.retain(|busy, _| names.contains(busy));
         for (busy, placement) in wanted {
-            let chore = Chore { placement, due: self.now.0, tries: 0, bits: self.settings.stamps };
+            let is_list = matches!(busy, Busy::Register(..));
+            let bits = if is_list { self.settings.lists } else { self.settings.stamps };
+            let chore = Chore { placement, due: self.now.0, tries: 0, bits };
             let kept = transit.chores.entry(busy).or_insert(chore);
             if kept.placement != placement {
                 (kept.placement, kept.due, kept.tries) = (placement, self.now.0, 0);
@@ -87,6 +90,14 @@ impl Work<'_> {
         }
         let placed = |(name, width)| Some((name, self.placement_of(name)?, width));
         Ok(names.into_iter().filter_map(placed).collect())
+    }
+
+    /// Bits that the stamp of this list costs above the price.
+    fn extra_of(&self, inbox: InboxName, list: u8) -> u8 {
+        match inbox {
+            InboxName::Own(_) => BACKUP_BITS,
+            InboxName::Private(_, week) | InboxName::Request(week) => self.extra_bits(list, week),
+        }
     }
 
     /// Counted up whenever the lists of tickets of this inbox are others.
@@ -128,19 +139,17 @@ impl Work<'_> {
             return Ok(None);
         };
         let of = ListOf { inbox: &placement, mailbox: relay, list };
-        let (bits, tickets) = match inbox {
+        let tickets = match inbox {
             InboxName::Own(_) => {
                 let own = self.own();
-                (
-                    bits.saturating_add(BACKUP_BITS),
-                    TicketList::new([(own.tickets(), 0..BACKUP_TICKETS)], &of, own.filling()),
-                )
+                TicketList::new([(own.tickets(), 0..BACKUP_TICKETS)], &of, own.filling())
             }
-            _ => (bits, self.tickets_of_contacts(&of)?),
+            _ => self.tickets_of_contacts(&of)?,
         };
         let tickets = Box::new(tickets.map_err(|_| LettersError::TooMany)?);
-        let (version, secret) = (self.version(inbox), Arc::new(secret));
-        Ok(Some(What::Register { inbox, list, version, secret, tickets, bits }))
+        let (version, extra, secret) = (self.version(inbox), self.extra_of(inbox, list), Arc::new(secret));
+        let bits = bits.saturating_add(extra).min(*STAMP_BITS.end());
+        Ok(Some(What::Register { inbox, list, version, extra, secret, tickets, bits }))
     }
 
     fn tickets_of_contacts(&self, of: &ListOf<'_>) -> Result<Result<TicketList, TooManyTickets>, LettersError> {
@@ -149,10 +158,10 @@ impl Work<'_> {
         let keys: Vec<_> = contacts
             .iter()
             .filter(|contact| contact.list == of.list && has_some(contact.standing))
-            .map(|contact| TicketKey::from_bytes(&contact.tickets.array()))
+            .map(|contact| (TicketKey::from_bytes(&contact.tickets.array()), tickets_of(contact.slot)))
             .collect();
         let fill = TicketKey::from_bytes(&self.person.filling.array());
-        Ok(TicketList::new(keys.iter().map(|key| (key, 0..TICKETS_EACH)), of, &fill))
+        Ok(TicketList::new(keys.iter().map(|(key, count)| (key, 0..*count)), of, &fill))
     }
 
     /// What came of a chore.
@@ -166,6 +175,10 @@ impl Work<'_> {
         let busy = errand.busy();
         if is_done {
             transit.chores.remove(&busy);
+            if let Busy::Register(inbox, _, relay) = busy {
+                // Without any tickets there it had refused to be watched.
+                transit.visits.get_mut(&(inbox, relay)).into_iter().for_each(|visit| visit.retry(self.now.0));
+            }
             return self.keep_chore(errand);
         }
         if let Some(chore) = transit.chores.get_mut(&busy) {
@@ -183,9 +196,9 @@ impl Work<'_> {
 
     fn keep_chore(&mut self, errand: &Errand) -> Result<(), LettersError> {
         match &errand.what {
-            What::Register { inbox, list, version, .. } => {
+            What::Register { inbox, list, version, extra, .. } => {
                 let key = kept_key(&errand.placement, &errand.mailbox, *list);
-                self.draft.put(Shelf::Kept, &key, &(*version, self.now.0))?;
+                self.draft.put(Shelf::Kept, &key, &(*version, self.now.0, *extra))?;
                 if *version != self.version(*inbox) {
                     self.wake(0, Job::Plan);
                 }

@@ -14,6 +14,7 @@ use trefoil_protocol::{
 
 use super::{
     LettersError,
+    agenda::Job,
     rows::{ContactRow, InviteRow, Purpose, Standing},
     vault::Shelf,
     work::Work,
@@ -151,6 +152,8 @@ impl Work<'_> {
         if self.draft.keys(Shelf::Invite, b"")?.len() >= INVITES {
             return Err(LettersError::TooMany);
         }
+        self.person.invited = self.now.0;
+        self.wake(0, Job::Plan); // somebody may come with it soon
         let mut token = [0; 16];
         self.rng.fill_bytes(&mut token);
         let reusable = use_ == InviteUse::Reusable;

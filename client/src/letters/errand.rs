@@ -69,6 +69,7 @@ pub(super) enum What {
         inbox: InboxName,
         list: u8,
         version: u32,
+        extra: u8,
         secret: Arc<BlindedSecret>,
         tickets: Box<TicketList>,
         bits: u8,

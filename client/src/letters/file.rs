@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::{
     crypto,
+    envelope::SizeClass,
     letter::{Content, FileOffer, Letter, MessageId, is_plain},
     limits::{FILE_BYTES, FILE_NAME, FILE_PIECE, PIECES_UNDER_WAY},
 };
@@ -98,6 +99,10 @@ impl Work<'_> {
         let is_open = row.state == FileState::Offered || (wanted && row.state == FileState::Wanted); // again: some was lost
         if row.is_ours || !is_open {
             return Err(LettersError::NoFile);
+        }
+        if wanted && row.state == FileState::Offered {
+            let list = self.contact(id)?.list;
+            self.need_room(list, u64::from(row.pieces()) * u64::from(SizeClass::Long.reckoned()));
         }
         row.state = if wanted { FileState::Wanted } else { FileState::Refused };
         self.draft.put(Shelf::File, &key, &row)?;

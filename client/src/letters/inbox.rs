@@ -16,7 +16,7 @@ use trefoil_protocol::{
     crypto,
     envelope::LetterId,
     identity::RelayId,
-    limits::{GONE_MOST, LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
+    limits::{GONE_MOST, INVITED, LOOK_INVITED, LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
     mailbox::Listed,
     period::Day,
     prekeys::PrekeysRecord,
@@ -136,6 +136,11 @@ impl Visit {
         self.due = now + delay(mean, rng);
     }
 
+    /// It is asked at once, whatever it said before.
+    pub(super) fn retry(&mut self, now: u64) {
+        (self.due, self.tries) = (now, 0);
+    }
+
     /// It did not answer.
     pub(super) fn fail(&mut self, now: u64) {
         self.due = now + back_off(self.tries);
@@ -157,7 +162,7 @@ impl Visit {
 impl Work<'_> {
     /// Which replicas are to be visited from now on.
     pub(super) fn plan_visits(&mut self, transit: &mut Transit, ring: super::work::Ring<'_>) {
-        let mut wanted = BTreeSet::new();
+        let (mut wanted, requests) = (BTreeSet::new(), self.look_requests());
         for name in self.inboxes() {
             let (Some(placement), Some(secret)) = (self.placement_of(name), self.secret_of(name)) else { continue };
             let secret = Arc::new(secret);
@@ -182,9 +187,19 @@ impl Work<'_> {
                     gone: 0,
                 });
                 visit.kind = kind;
+                if kind == Kind::Request {
+                    visit.due = visit.due.min(self.now.0 + delay(requests, self.rng));
+                }
             }
         }
         transit.visits.retain(|key, _| wanted.contains(key));
+    }
+
+    /// Seconds between two looks at a mailbox of the request inbox, on average: fewer for a while after an invite, since whoever
+    /// has it may wait for an answer, and knows that the person is there.
+    pub(super) fn look_requests(&self) -> u64 {
+        let usual = self.settings.requests;
+        if self.now.0 < self.person.invited + INVITED { usual.min(LOOK_INVITED) } else { usual }
     }
 
     /// What is to be asked for letters now.

@@ -8,7 +8,7 @@ use trefoil_protocol::{
     address::Address,
     conversation::{Arrival, Heard},
     crypto::XWingSecret,
-    envelope::{LetterId, Recipient},
+    envelope::{LetterId, Recipient, SizeClass},
     letter::{Between, Content, Dispatch, Form, Introduction, Letter, LetterError, MessageId},
     limits::REQUESTS_WAITING,
     period::{Day, Week},
@@ -69,6 +69,10 @@ impl Work<'_> {
         }
         let Some(dispatch) = self.unwrap(inbox, bytes) else { return self.drop_it(&envelope) };
         let contact = self.contact_of(&dispatch.writer)?;
+        let class = SizeClass::of(bytes.len()).filter(|class| *class != SizeClass::Long);
+        if let (Some(contact), Some(class)) = (&contact, class) {
+            self.need_room(contact.list, class.reckoned().into()); // pieces of files count when the file is wanted
+        }
         let is_strange =
             contact.is_none() && (dispatch.form != Form::Beginning || matches!(inbox, InboxName::Private(..)));
         let is_blocked = contact.as_ref().is_some_and(|contact| contact.standing == Standing::Blocked);

@@ -11,7 +11,7 @@ use trefoil_protocol::{
     epoch::UnixSeconds,
     inbox::{Inbox, Whereabouts},
     letter::Content,
-    limits::{FALLBACK_LIFE, SALT_WEEKS, TICKETS_EACH, WEEKS_AHEAD, XWING_WEEKS},
+    limits::{FALLBACK_LIFE, SALT_WEEKS, WEEKS_AHEAD, XWING_WEEKS},
     pass::Pass,
     period::{Day, Week},
     phrase::Phrase,
@@ -22,6 +22,7 @@ use trefoil_protocol::{
 
 use super::{
     LettersError,
+    room::tickets_of,
     rows::{ContactRow, Hidden, HomeRow, PassRow, PersonRow, Purpose, Standing},
     session,
     vault::Shelf,
@@ -73,11 +74,13 @@ impl PersonRow {
             xwing: [].into(),
             filling,
             tickets: 0,
+            rooms: [].into(),
             tells_read: false,
             restoring: None,
             covers: vec![],
             backed_up: None,
             since: now.0,
+            invited: 0,
             asked: 0,
             next_serial: 1,
             next_contact: 1,
@@ -196,7 +199,7 @@ impl Work<'_> {
         let first = home.week(self.now);
         let salts = (0..SALT_WEEKS).map_while(|weeks| home.salts.get(&first.plus(weeks).0).copied()).collect();
         let tickets = TicketKey::from_bytes(&contact.tickets.array());
-        Pass { whereabouts: home.at(), tickets, count: TICKETS_EACH, first, salts }
+        Pass { whereabouts: home.at(), tickets, count: tickets_of(contact.slot), first, salts }
     }
 
     fn tell_pass(&mut self, contact: &mut ContactRow) -> Result<(), LettersError> {

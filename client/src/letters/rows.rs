@@ -36,6 +36,8 @@ pub(crate) struct PersonRow {
     pub(crate) filling: Hidden,
     /// Counted up whenever other people have tickets.
     pub(crate) tickets: u32,
+    /// How much room letters of the contacts of each list of tickets need.
+    pub(crate) rooms: BTreeMap<u8, RoomRow>,
     /// Whether others are told what was read, if they tell it, too.
     pub(crate) tells_read: bool,
     /// Until when the backup of an earlier device is looked for.
@@ -46,6 +48,8 @@ pub(crate) struct PersonRow {
     pub(crate) backed_up: Option<u64>,
     /// Since when anyone can have written to the person, and when all mailboxes had been asked last.
     pub(crate) since: u64,
+    /// When the last invite was made.
+    pub(crate) invited: u64,
     pub(crate) asked: u64,
     pub(crate) next_serial: u64,
     pub(crate) next_contact: u32,
@@ -58,6 +62,13 @@ pub(crate) struct HomeRow {
     /// When the person moved out, if so.
     pub(crate) left: Option<u64>,
     pub(crate) salts: BTreeMap<u32, WeekSalt>,
+}
+
+/// What letters of the contacts of one list of tickets are reckoned at in a week, as far as they have come or are expected.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct RoomRow {
+    pub(crate) week: u32,
+    pub(crate) bytes: u64,
 }
 
 /// How things are with somebody.
@@ -92,6 +103,8 @@ pub(crate) struct ContactRow {
     /// What they need to write to the person: key of tickets, and which list these are in.
     pub(crate) tickets: Hidden,
     pub(crate) list: u8,
+    /// Their place in the list: it decides how many tickets they have.
+    pub(crate) slot: u8,
     /// What the person needs to write to them.
     pub(crate) pass: Option<PassRow>,
     /// For which generation and first week the person's own pass was told to them last.

@@ -95,12 +95,13 @@ impl Work<'_> {
             }
         }
         let is_watched = self.is_watched(visit, &key.1, ring);
+        let requests = self.look_requests();
         if has_more {
             visit.due = self.now.0;
         } else if is_odd {
             visit.fail(self.now.0);
         } else {
-            visit.rest(self.now.0, is_watched, self.settings.requests, self.rng);
+            visit.rest(self.now.0, is_watched, requests, self.rng);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use trefoil_protocol::{
     identity::RelayId,
     inbox::Whereabouts,
     letter::{Content, Letter, MessageId, Place},
-    limits::{CONTACTS, TICKET_LISTS},
+    limits::CONTACTS,
     params::NetworkId,
     puzzle::Hour,
     ring::Placement,
@@ -19,6 +19,7 @@ use trefoil_protocol::{
 use super::{
     LettersError, News, Settings,
     agenda::Job,
+    room::free_slot,
     rows::{ContactRow, Delivery, EntryRow, Hidden, OutRow, PersonRow, Purpose, Receipts, Said, Standing},
     vault::{Draft, Shelf, VaultError},
 };
@@ -111,8 +112,7 @@ impl Work<'_> {
         }
         let mut tickets = Hidden::new(&[0; 32]);
         rand::Rng::fill_bytes(self.rng, &mut tickets.0);
-        let in_list = |list: u8| others.iter().filter(|other| other.list == list).count();
-        let list = (0..TICKET_LISTS).min_by_key(|list| in_list(*list));
+        let (list, slot) = free_slot(&others);
         let id = self.person.next_contact;
         self.person.next_contact += 1;
         let row = ContactRow {
@@ -127,7 +127,8 @@ impl Work<'_> {
             device: 0,
             identity: None,
             tickets,
-            list: list.unwrap_or(0),
+            list,
+            slot,
             pass: None,
             told: None,
             said: 0,

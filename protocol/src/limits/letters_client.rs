@@ -37,12 +37,15 @@ pub const FALLBACK_LIFE: u64 = 42 * 24 * 3600;
 
 /// Seconds after which tickets and prekeys of the present week are brought to mailboxes again: one that has lost them does
 /// not say so.
-pub const RENEW_CHORES: u64 = 24 * 3600;
+pub const RENEW_CHORES: u64 = 3 * 24 * 3600;
 
 // client/src/letters/contacts.rs
 
-/// Tickets of one contact at each mailbox in a week.
-pub const TICKETS_EACH: u16 = 256;
+/// Tickets of a contact at each mailbox in a week, by its place in a list: so many letters it can leave there. The first
+/// eight contacts of a person are first in a list.
+pub const TICKET_SLOTS: [u16; 16] = [1024, 512, 512, 256, 256, 256, 256, 256, 96, 96, 96, 96, 96, 96, 96, 96];
+/// Bytes of room that are bought for a list of tickets at first: some 600 short letters.
+pub const LIST_ROOM_BOUGHT: u64 = 2 << 20;
 /// People that a person has to do with, at most: the tickets of all have room in the lists of an inbox.
 pub const CONTACTS: usize = 128;
 /// Requests of strangers that wait for an answer, at most; further ones are not taken.
@@ -116,7 +119,7 @@ pub const BACKUP_BYTES: usize = 1 << 20;
 /// Bytes of rows in a sheet of it: with what stands around them, one long envelope.
 pub const SHEET: usize = 56 * 1024;
 /// Bits more than a list of tickets costs that the self-inbox's costs: room for 4 MiB in a week.
-pub const BACKUP_BITS: u8 = 6;
+pub const BACKUP_BITS: u8 = 4;
 /// Seconds for which the backup of an earlier device is looked for: as long as letters are kept.
 pub const RESTORE: u64 = 14 * 24 * 3600;
 /// Seconds after the last part of it that has come, until it is brought back.
@@ -133,3 +136,7 @@ pub const GONE_MOST: usize = 256;
 
 /// Times as long as others a contact waits for a receipt that the person wants to be slow: 30 s on average.
 pub const RECEIPT_SLOW: u64 = 10;
+/// Seconds after an invite was made for which the request inbox is looked at more often.
+pub const INVITED: u64 = 3600;
+/// Seconds between two looks at a mailbox of it then, on average.
+pub const LOOK_INVITED: u64 = 10;

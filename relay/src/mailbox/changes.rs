@@ -23,8 +23,8 @@ use super::{
     counter::Left,
     ledger::{Ledger, Stop},
     rows::{
-        Fate, LetterKey, PREKEYS_ROOM, Row, SPENT_ROOM, TICKETS_PIECE, TICKETS_ROOM, TicketsKey, letter_key,
-        letter_room, spent_key, tickets_key,
+        Fate, LetterKey, PREKEYS_ROOM, Row, SPENT_ROOM, TICKETS_PIECE, TICKETS_ROOM, TicketsKey, letter_key, spent_key,
+        tickets_key,
     },
 };
 
@@ -115,7 +115,7 @@ impl Ledger<'_> {
             Some(row) => row, // it came by repair, or was deleted before it came
             None => self.unpack(parcel)?,
         };
-        let (class, room) = (Some(*class), letter_room(*class));
+        let (class, room) = (Some(*class), class.reckoned());
         self.keep(&key, inbox, Row { class, deposited: *expiry, room, list, postage: *postage, ..row })?;
         Ok(*expiry)
     }
@@ -129,7 +129,7 @@ impl Ledger<'_> {
 
     fn pay(&mut self, parcel: &Parcel, list: u8, now: UnixSeconds) -> Result<(), Stop> {
         let Parcel { inbox, class, postage, .. } = parcel;
-        let room = letter_room(*class);
+        let room = class.reckoned();
         self.reckon(inbox, room)?;
         match postage {
             Postage::Stamp(_) => {
@@ -162,7 +162,7 @@ impl Ledger<'_> {
             self.settle(&key, Row { repaired: *expiry, ..row })?;
             return Ok(*expiry);
         }
-        self.check_repaired(inbox, source, letter_room(*class))?;
+        self.check_repaired(inbox, source, class.reckoned())?;
         let row = match known {
             Some(row) => row,
             None => self.unpack(parcel)?,

@@ -20,7 +20,7 @@ use super::{
     Terms,
     changes::Parcel,
     ledger::Stop,
-    rows::{InboxKey, InboxRow, SpentKey, TicketsKey, letter_room, spent_key, tickets_key},
+    rows::{InboxKey, InboxRow, SpentKey, TicketsKey, spent_key, tickets_key},
 };
 
 /// What it looks at.
@@ -61,7 +61,7 @@ where
     /// Whether a letter is taken that was not deposited before; the list that its ticket is of, or 0.
     pub(super) fn check(&self, parcel: &Parcel, now: UnixSeconds) -> Result<u8, Stop> {
         let row = self.inbox(&parcel.inbox)?;
-        let room = letter_room(parcel.class);
+        let room = parcel.class.reckoned();
         let list = match &parcel.postage {
             Postage::Stamp(stamp) => {
                 let today = Day::of(now);

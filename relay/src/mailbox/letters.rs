@@ -4,15 +4,14 @@
 //! each of the two ends by itself. All that is written of a letter is written by [`Ledger::settle`].
 
 use redb::ReadableTable;
-use trefoil_protocol::{identity::RelayId, mailbox::Listed, puzzle::Hour, ring::Placement, tombstone::Tombstone};
+use trefoil_protocol::{
+    envelope::SizeClass, identity::RelayId, mailbox::Listed, puzzle::Hour, ring::Placement, tombstone::Tombstone,
+};
 
 use super::{
     changes::Parcel,
     ledger::{Ledger, Stop},
-    rows::{
-        self, Fate, LetterKey, PIECE, Row, letter_room, listed, of_letter_key, of_repaired, place_key, repaired,
-        tombstone,
-    },
+    rows::{self, Fate, LetterKey, PIECE, Row, listed, of_letter_key, of_repaired, place_key, repaired, tombstone},
 };
 
 impl Ledger<'_> {
@@ -80,14 +79,14 @@ impl Ledger<'_> {
     /// Has a letter for a replica, too, which told it.
     pub(super) fn hold(&mut self, key: &LetterKey, inbox: &Placement, row: &Row, source: &RelayId) -> Result<(), Stop> {
         self.repaired.insert(row.serial, &repaired(key, source))?;
-        self.reckon_repaired(inbox, source, row.class.map_or(0, letter_room))
+        self.reckon_repaired(inbox, source, row.class.map_or(0, SizeClass::reckoned))
     }
 
     /// A letter that no replica has it here for any more; to be settled.
     pub(super) fn let_go(&mut self, inbox: &Placement, row: Row) -> Result<Row, Stop> {
         let held = self.repaired.remove(row.serial)?.map(|held| of_repaired(held.value()));
         if let Some((_, source)) = held {
-            self.release_repaired(inbox, &source, row.class.map_or(0, letter_room))?;
+            self.release_repaired(inbox, &source, row.class.map_or(0, SizeClass::reckoned))?;
         }
         Ok(Row { repaired: Hour(0), ..row })
     }

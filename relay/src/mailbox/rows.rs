@@ -154,15 +154,6 @@ pub(super) enum Fate {
     Buried = 2,
 }
 
-/// Bytes of disk that a letter of this class is reckoned at: its pages, and its rows in the other tables.
-pub(super) fn letter_room(class: SizeClass) -> u32 {
-    match class {
-        SizeClass::Short => 3 << 10,
-        SizeClass::Middle => 14 << 10,
-        SizeClass::Long => 72 << 10,
-    }
-}
-
 pub(super) fn letter_key(inbox: &Placement, letter: &LetterId) -> LetterKey {
     joined(&[&inbox.encode(), letter.as_bytes()])
 }

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use data_encoding::BASE64;
 use tokio::time::{Instant, sleep, timeout};
 use trefoil_client::{
-    control::{Answer, Contact, Delivery, Event, Letter, Request, Said, Standing},
+    control::{Answer, Contact, Delivery, Event, FileState, Letter, Request, Said, Standing},
     desk::{About, Desk},
     letters::{
         Letters, Settings,
@@ -13,7 +14,10 @@ use trefoil_client::{
     postman,
     tunnel::Client,
 };
-use trefoil_protocol::crypto::{PassphraseCost, Secret};
+use trefoil_protocol::{
+    crypto::{PassphraseCost, Secret},
+    limits::TICKETS_BOUGHT,
+};
 use trefoil_relay::clock::Clock;
 
 use super::{
@@ -39,7 +43,7 @@ async fn network(seed: u64) -> SimNetwork {
 async fn person(network: &SimNetwork, started: Instant, number: u8) -> Person {
     let client = network.client().await;
     let clock = Clock::Simulated { at: started, unix: START };
-    let settings = Settings { spread: 2, receipt: 1, ..Settings::default() };
+    let settings = Settings { spread: 2, receipt: 1, room: TICKETS_BOUGHT, ..Settings::default() };
     let cost = PassphraseCost { kib: 1 << 10, passes: 1 };
     let secret = |seed: u8| Secret::new([seed; 32]);
     let letters = Letters::create(
@@ -150,4 +154,56 @@ async fn somebody_asks_is_accepted_writes_and_is_told_that_it_came() {
         }
     };
     timeout(hour, delivered).await.expect("alice is told that it came");
+}
+
+/// Two people who are contacts by an invite: what the second calls the first is `alice`.
+async fn contacts(network: &SimNetwork, started: Instant) -> (Person, Person) {
+    let (alice, bob) = (person(network, started, 1).await, person(network, started, 2).await);
+    let invite = Request::Invite { name: "bob".to_owned(), hours: 24, reusable: false };
+    let Answer::Invite(invite) = alice.ask(invite).await else { panic!("an invite") };
+    let (who, name) = (invite.link.expect("a new one has its link"), "alice".to_owned());
+    bob.ask(Request::Add { who, name, greeting: String::new() }).await;
+    let accepted = async || bob.contact("alice").await.filter(|alice| alice.standing == Standing::Accepted);
+    let (_, took) = wait(Duration::from_secs(300), "bob is accepted", accepted).await;
+    println!("accepted after {took:?}");
+    (alice, bob)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_talk_and_a_file_that_need_more_room_than_was_paid_for_get_it() {
+    let started = Instant::now();
+    let network = network(2).await;
+    let (alice, bob) = contacts(&network, started).await;
+    let most = Duration::from_secs(2 * 3600);
+    bob.send("alice", "first").await;
+    let soon = Duration::from_secs(10);
+    let (_, took) = wait(soon, "the first letter comes", async || (alice.read().await.len() == 1).then_some(())).await;
+    println!("the first letter after {took:?}");
+    for batch in 0..3 {
+        for number in 0..40 {
+            bob.send("alice", &format!("{batch}, {number}")).await;
+        }
+        let mut texts = 0;
+        let here = async || {
+            texts += alice.read().await.len();
+            (texts == 40).then_some(())
+        };
+        let (_, took) = wait(most, "forty letters come", here).await;
+        println!("forty letters after {took:?}");
+    }
+    let bytes: Vec<u8> = (0..1_500_000u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let offer = Request::Offer { contact: "alice".to_owned(), name: "a".to_owned(), bytes: BASE64.encode(&bytes) };
+    bob.ask(offer).await;
+    let offered = async || {
+        let Answer::Files(files) = alice.ask(Request::Files).await else { panic!("files") };
+        files.into_iter().next()
+    };
+    let (file, _) = wait(most, "a file is offered", offered).await;
+    let (contact, id) = (file.contact.clone(), file.id.clone());
+    alice.ask(Request::Want { contact: contact.clone(), file: id.clone(), wanted: true }).await;
+    let whole = async || offered().await.filter(|file| file.state == FileState::Whole);
+    let (_, took) = wait(most, "the file is whole", whole).await;
+    println!("the file after {took:?}");
+    let Answer::Bytes(came) = alice.ask(Request::Bytes { contact, file: id }).await else { panic!("bytes") };
+    assert!(BASE64.decode(came.as_bytes()).unwrap() == bytes);
 }

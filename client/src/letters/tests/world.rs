@@ -253,7 +253,7 @@ fn is_empty_list(frame: &[u8]) -> bool {
 }
 
 pub(super) fn settings() -> Settings {
-    Settings { spread: 5, receipt: 2, stamps: 4, ..Settings::default() }
+    Settings { spread: 5, receipt: 2, stamps: 4, lists: 4, room: 0, ..Settings::default() }
 }
 
 impl Someone {

@@ -3,7 +3,6 @@
 use trefoil_protocol::limits::SOURCE_ROOM;
 
 use super::{room::room_for, *};
-use crate::mailbox::rows::letter_room;
 
 const SHORT: u64 = 3 << 10;
 
@@ -111,7 +110,7 @@ async fn one_replica_fills_neither_an_inbox_nor_the_mailbox_and_what_it_told_is_
     while large.repair(long(&inbox, told), NOW).await.is_ok() {
         told += 1;
     }
-    assert_eq!(told, SOURCE_ROOM / u64::from(letter_room(SizeClass::Long)));
+    assert_eq!(told, SOURCE_ROOM / u64::from(SizeClass::Long.reckoned()));
     assert_eq!(large.repair(long(&inbox, told), NOW).await, Err(Refusal::Quota));
 }
 

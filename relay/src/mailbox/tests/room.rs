@@ -7,11 +7,11 @@ use tokio::task::JoinSet;
 use trefoil_protocol::limits::{DEPOSITS_EIGHTHS, MAILBOX_SWEEP};
 
 use super::*;
-use crate::mailbox::rows::{DEPOSITED, SPENT_ROOM, TICKETS_ROOM, TOTALS, letter_room};
+use crate::mailbox::rows::{DEPOSITED, SPENT_ROOM, TICKETS_ROOM, TOTALS};
 
 /// Room for a private inbox's tickets, some of which are spent, and so many short letters.
 pub(super) fn room_for(letters: u32) -> u64 {
-    let deposits = u64::from(TICKETS_ROOM + 16 * SPENT_ROOM + letters * letter_room(SizeClass::Short));
+    let deposits = u64::from(TICKETS_ROOM + 16 * SPENT_ROOM + letters * SizeClass::Short.reckoned());
     deposits.div_ceil(DEPOSITS_EIGHTHS) * 8
 }
 
@@ -152,7 +152,7 @@ async fn a_letter_bomb_fills_its_inbox_and_no_other() {
         });
     }
     let refusals = bomb.join_all().await;
-    let most = (4 << 20) / u64::from(letter_room(SizeClass::Long));
+    let most = (4 << 20) / u64::from(SizeClass::Long.reckoned());
     assert_eq!(refusals.iter().filter(|refusal| refusal.is_none()).count() as u64, most);
     assert!(refusals.iter().flatten().all(|refusal| *refusal == Refusal::Quota));
     assert!(mailbox.keep(&other, 1, 1).await.is_ok());
@@ -174,7 +174,7 @@ async fn a_letter_is_reckoned_at_no_less_than_it_takes_on_disk() {
             let envelope = envelope(number.into(), class);
             mailbox.must(Request::Deposit(deposit(&inbox, ticket(&inbox, number), &envelope))).await;
         }
-        let (each, reckoned) = ((used() - before) / u64::from(count), letter_room(class) + SPENT_ROOM);
+        let (each, reckoned) = ((used() - before) / u64::from(count), class.reckoned() + SPENT_ROOM);
         assert!(each <= reckoned.into(), "{class:?}: {each} bytes, reckoned at {reckoned}");
         assert!(each * 2 > reckoned.into(), "{class:?}: {each} bytes, reckoned at {reckoned}");
     }

@@ -3,7 +3,7 @@
 use trefoil_protocol::limits::{MAILBOX_LIST, TICKETS_BOUGHT};
 
 use super::{room::room_for, *};
-use crate::mailbox::rows::{TICKETS_ROOM, TOMBSTONE_ROOM, letter_room};
+use crate::mailbox::rows::{TICKETS_ROOM, TOMBSTONE_ROOM};
 
 #[tokio::test]
 async fn work_that_was_done_for_one_mailbox_or_list_is_of_no_use_at_another() {
@@ -25,7 +25,7 @@ async fn the_room_of_a_list_is_what_was_paid_for_it_and_no_stamp_pays_twice() {
     let mailbox = Mailbox::open_at(Place::Faulty(Faulty::default()), terms(MAILBOX_SIZE)).unwrap();
     let inbox = private(1);
     let (one, other) = (tickets_of(&inbox, 0, 1000), tickets_of(&inbox, 1, 2000));
-    let most = u16::try_from(TICKETS_BOUGHT / u64::from(letter_room(SizeClass::Short))).unwrap();
+    let most = u16::try_from(TICKETS_BOUGHT / u64::from(SizeClass::Short.reckoned())).unwrap();
     for _ in 0..3 {
         mailbox.must(registering_for(&inbox, 0, &one, 18)).await;
     }
