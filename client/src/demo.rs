@@ -1,8 +1,9 @@
-//! `trefoil demo`: a network, a web server and a download through it, with what each relay could know.
+//! `trefoil demo`: a network, a download through it, and a letter, with what each relay could know.
 //!
-//! Everything in it is the real thing: relays, proxy, an HTTP server and an HTTP client that talks SOCKS. It succeeds
-//! only if every byte arrived as it was sent.
+//! Everything in it is the real thing: relays with mailboxes, proxy, an HTTP server and an HTTP client that talks SOCKS, and
+//! the programs of two people. It succeeds only if every byte arrived as it was sent.
 
+mod letters;
 mod picture;
 mod web;
 
@@ -53,7 +54,19 @@ pub async fn run(arguments: &cli::Demo, shutdown: &CancellationToken) -> anyhow:
 
 async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
     let (network, testnet) = network(arguments).await?;
-    if testnet.is_some() {
+    surf(arguments, network, testnet.is_some()).await?;
+    let Some(mut testnet) = testnet else { return Ok(()) };
+    match arguments.relays >= letters::LEAST_RELAYS {
+        true => letters::show(&mut testnet).await?,
+        false => println!("(letters are shown with {} relays or more)", letters::LEAST_RELAYS),
+    }
+    testnet.stop().await;
+    Ok(())
+}
+
+/// A page and a download through circuits.
+async fn surf(arguments: &cli::Demo, network: NetworkFile, is_new: bool) -> anyhow::Result<()> {
+    if is_new {
         println!("{} relays on this machine, which have found each other", arguments.relays);
     }
 
@@ -61,12 +74,7 @@ async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
     println!("a web server on http://{}", server.address());
 
     let started = Instant::now();
-    let sockets = guards::system_sockets(&network.params, Congestion::default());
-    let NetworkFile { params, relays: bootstrap } = network;
-    let (clock, state, own) = (Clock::System, State::none(), Vec::new());
-    let (lan, dht, new_guards) = (None, None, false);
-    let setup = Setup { params, bootstrap, own, sockets, clock, state, lan, dht, new_guards, seed: seed() };
-    let client = Client::start(setup)?;
+    let client = client(network)?;
     let proxy = Proxy::bind("127.0.0.1:0".parse().context("a good address")?, Exposure::Loopback).await?;
     let socks = proxy.local_addr();
     println!("a SOCKS proxy on {socks}\n");
@@ -81,10 +89,18 @@ async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
     end.cancel();
     running.await.context("the proxy failed")?;
     client.close().await;
-    if let Some(testnet) = testnet {
-        testnet.stop().await;
-    }
+    println!();
     Ok(())
+}
+
+/// A client that keeps nothing.
+fn client(network: NetworkFile) -> anyhow::Result<Client> {
+    let sockets = guards::system_sockets(&network.params, Congestion::default());
+    let NetworkFile { params, relays: bootstrap } = network;
+    let (clock, state, own) = (Clock::System, State::none(), Vec::new());
+    let (lan, dht, new_guards) = (None, None, false);
+    let setup = Setup { params, bootstrap, own, sockets, clock, state, lan, dht, new_guards, seed: seed() };
+    Ok(Client::start(setup)?)
 }
 
 /// The network that was named, or a new one.

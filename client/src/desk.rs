@@ -13,7 +13,9 @@ use tokio::{
     task::spawn_blocking,
 };
 use tracing::warn;
-use trefoil_protocol::{entry::RelayEntry, epoch::UnixSeconds, limits::CONTROL_EVENTS, mailbox, params::NetworkId};
+use trefoil_protocol::{
+    entry::RelayEntry, epoch::UnixSeconds, identity::RelayId, limits::CONTROL_EVENTS, mailbox, params::NetworkId,
+};
 use trefoil_relay::clock::Clock;
 
 use crate::{
@@ -83,6 +85,14 @@ impl Desk {
         let answer = self.aside(move |desk| desk.answer(request)).await;
         self.wake.notify_one();
         answer
+    }
+
+    /// The relays that keep what contacts write to the person now.
+    ///
+    /// # Errors
+    /// [`LettersError`].
+    pub(crate) fn replicas(&self) -> Result<Vec<RelayId>, LettersError> {
+        self.letters().replicas(self.now(), &|placement| self.client.ring(placement))
     }
 
     /// Waits until all mailboxes were asked that were to be asked at the start.

@@ -246,7 +246,7 @@ fn me(profile: &Profile, params: &NetworkParams, letters: &Letters) -> Me {
 }
 
 /// How long things take in a network: on one machine people wait for each step, and nobody watches.
-fn settings(params: &NetworkParams) -> Settings {
+pub(crate) fn settings(params: &NetworkParams) -> Settings {
     match params.allow_loopback {
         true => Settings { spread: 1, receipt: 1, backup: 3, requests: 2, room: TICKETS_BOUGHT, ..Settings::default() },
         false => Settings::default(),

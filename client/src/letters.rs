@@ -35,6 +35,7 @@ use trefoil_protocol::{
     address::{Address, AddressSecret},
     crypto::Secret,
     epoch::UnixSeconds,
+    identity::RelayId,
     letter::MessageId,
     limits::{
         BACKUP_SOON, DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, LIST_ROOM_BOUGHT, LOOK_REQUEST,
@@ -304,6 +305,14 @@ impl Letters {
     pub fn phrase(&self) -> Result<Phrase, LettersError> {
         let person: Option<PersonRow> = self.vault.draft()?.get(Shelf::Person, b"")?;
         Ok(person.ok_or(LettersError::Damaged)?.phrase())
+    }
+
+    /// The relays that keep what contacts write to the person now.
+    ///
+    /// # Errors
+    /// [`LettersError`].
+    pub fn replicas(&mut self, now: UnixSeconds, ring: Ring<'_>) -> Result<Vec<RelayId>, LettersError> {
+        self.change(now, |work| Ok(work.replicas(ring)))
     }
 
     /// What is to be asked of mailboxes now. Each errand has to be handed back, by [`Self::done`].

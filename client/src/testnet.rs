@@ -4,7 +4,7 @@
 //! are on 127.0.0.1 and the network's parameters allow that. Keys are made anew each time and never saved.
 
 use std::{
-    io,
+    io, mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::{interval, timeout};
 use trefoil_protocol::{
     entry::{AddressError, RelayAddresses, RelayEntry},
-    identity::{OnionSecret, RelaySecret},
+    identity::{OnionSecret, RelayId, RelaySecret},
     params::NetworkParams,
     policy::ExitPolicy,
 };
@@ -121,14 +121,30 @@ impl Testnet {
         &self.file
     }
 
+    /// One of its relays, if it runs.
+    pub fn relay(&self, id: &RelayId) -> Option<&Relay> {
+        self.relays.iter().find(|relay| relay.id() == *id)
+    }
+
+    /// Stops these relays for good, with all that they keep.
+    pub async fn kill(&mut self, ids: &[RelayId]) {
+        let (gone, left) = mem::take(&mut self.relays).into_iter().partition(|relay| ids.contains(&relay.id()));
+        self.relays = left;
+        stop_all(gone).await;
+    }
+
     /// Stops all relays.
     pub async fn stop(self) {
-        let mut stopping = tokio::task::JoinSet::new();
-        self.relays.into_iter().for_each(|relay| {
-            stopping.spawn(relay.stop());
-        });
-        stopping.join_all().await;
+        stop_all(self.relays).await;
     }
+}
+
+async fn stop_all(relays: Vec<Relay>) {
+    let mut stopping = tokio::task::JoinSet::new();
+    relays.into_iter().for_each(|relay| {
+        stopping.spawn(relay.stop());
+    });
+    stopping.join_all().await;
 }
 
 fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>, outlets: usize) -> Result<Bound, TestnetError> {

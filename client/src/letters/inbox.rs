@@ -18,7 +18,7 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::{GONE_MOST, INVITED, LOOK_INVITED, LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
     mailbox::Listed,
-    period::Day,
+    period::{Day, Week},
     prekeys::PrekeysRecord,
     puzzle::Hour,
     ring::Placement,
@@ -160,6 +160,14 @@ impl Visit {
 }
 
 impl Work<'_> {
+    /// The replicas of the present private inbox.
+    pub(super) fn replicas(&self, ring: super::work::Ring<'_>) -> Vec<RelayId> {
+        let home = self.home();
+        let name = InboxName::Private(home.generation(), Week::of(self.now, home.offset()).0);
+        let replicas = self.placement_of(name).map(|placement| ring(&placement));
+        replicas.into_iter().flatten().take(REPLICAS).collect()
+    }
+
     /// Which replicas are to be visited from now on.
     pub(super) fn plan_visits(&mut self, transit: &mut Transit, ring: super::work::Ring<'_>) {
         let (mut wanted, requests) = (BTreeSet::new(), self.look_requests());
