@@ -134,7 +134,12 @@ impl Testnet {
 fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>, outlets: usize) -> Result<Bound, TestnetError> {
     let mut rng = StdRng::from_seed(seed());
     let identity = RelaySecret::generate(&mut rng);
-    let terms = Terms { network: params.id(), identity: RelaySecret::from_bytes(&identity.to_bytes()), size: MAILBOX, rebate: 0 };
+    let terms = Terms {
+        network: params.id(),
+        identity: RelaySecret::from_bytes(&identity.to_bytes()),
+        size: MAILBOX,
+        rebate: 0,
+    };
     let setup = Setup {
         params: params.clone(),
         identity: Arc::new(identity),

@@ -1,5 +1,6 @@
 mod crash;
 mod lies;
+mod size;
 mod world;
 
 use trefoil_protocol::{crypto::PassphraseCost, limits::REPLICAS_ENOUGH};

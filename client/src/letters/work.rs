@@ -174,6 +174,7 @@ impl Work<'_> {
             times: 0,
         };
         self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), &out)?;
+        self.draft.put(Shelf::Waiting, &entry_key(contact.id, serial), &entry.is_some())?;
         self.index(contact.id, &id, Indexed::Out(serial))?;
         if let Some(said) = entry {
             let entry = EntryRow {
@@ -197,36 +198,33 @@ impl Work<'_> {
     pub(super) fn put_entry(&mut self, contact: u32, entry: &EntryRow) -> Result<u64, VaultError> {
         let serial = self.serial();
         self.draft.put(Shelf::Entry, &entry_key(contact, serial), entry)?;
+        if entry.sent.is_none() && entry.shown.is_none() {
+            self.draft.put(Shelf::Unread, &entry_key(contact, serial), &())?;
+        }
         self.index(contact, &entry.id, Indexed::Entry(serial))?;
         Ok(serial)
     }
 
     fn index(&mut self, contact: u32, id: &[u8; 16], what: Indexed) -> Result<(), VaultError> {
         let (kind, serial) = match what {
-            Indexed::Out(serial) => (0, serial),
-            Indexed::Entry(serial) => (1, serial),
+            Indexed::Out(serial) => (OUT, serial),
+            Indexed::Entry(serial) => (ENTRY, serial),
         };
-        let key = self.draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]]);
+        let key = index_key(&self.draft, (contact, id), kind);
         self.draft.put(Shelf::EntryOf, &key, &serial)
-    }
-
-    fn indexed(&self, contact: u32, id: &[u8; 16], kind: u8) -> Result<Option<u64>, VaultError> {
-        let key = self.draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]]);
-        self.draft.get(Shelf::EntryOf, &key)
     }
 
     /// The letter of this name on its way to them.
     pub(super) fn out_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, OutRow)>, VaultError> {
-        let Some(serial) = self.indexed(contact, id, 0)? else { return Ok(None) };
+        let key = index_key(&self.draft, (contact, id), OUT);
+        let Some(serial) = self.draft.get::<u64>(Shelf::EntryOf, &key)? else { return Ok(None) };
         let row = self.draft.get(Shelf::Outgoing, &serial.to_be_bytes())?;
         Ok(row.map(|row| (serial, row)))
     }
 
     /// The entry of this name in the conversation with them.
     pub(super) fn entry_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, EntryRow)>, VaultError> {
-        let Some(serial) = self.indexed(contact, id, 1)? else { return Ok(None) };
-        let row = self.draft.get(Shelf::Entry, &entry_key(contact, serial))?;
-        Ok(row.map(|row| (serial, row)))
+        entry_of(&self.draft, contact, id)
     }
 
     /// Takes note of what has become of a letter; once nothing more is to be done for it, it is forgotten but for its
@@ -239,6 +237,8 @@ impl Work<'_> {
         let is_over = delivery.is_over() || matches!((row.errand, delivery), (Purpose::Silent, Delivery::Accepted(_)));
         if is_over {
             self.draft.remove(Shelf::Outgoing, &serial.to_be_bytes())?;
+            self.draft.remove(Shelf::Waiting, &entry_key(row.contact, serial))?;
+            self.draft.remove(Shelf::EntryOf, &index_key(&self.draft, (row.contact, &row.id), OUT))?;
             self.draft.remove(Shelf::Envelope, &serial.to_be_bytes())?;
         } else {
             self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), row)?;
@@ -246,6 +246,7 @@ impl Work<'_> {
         if let Some((at, mut entry)) = self.entry_of(row.contact, &row.id)? {
             entry.sent = Some(delivery);
             self.draft.put(Shelf::Entry, &entry_key(row.contact, at), &entry)?;
+            self.goes_at((row.contact, at), &entry)?;
             self.news.push(News::Became { contact: row.contact, letter: MessageId(row.id), delivery });
         }
         Ok(())
@@ -257,6 +258,19 @@ enum Indexed {
     Entry(u64),
 }
 
+/// The entry of this name in the conversation with them.
+pub(super) fn entry_of(draft: &Draft<'_>, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, EntryRow)>, VaultError> {
+    let key = index_key(draft, (contact, id), ENTRY);
+    let Some(serial) = draft.get::<u64>(Shelf::EntryOf, &key)? else { return Ok(None) };
+    let row = draft.get(Shelf::Entry, &entry_key(contact, serial))?;
+    Ok(row.map(|row| (serial, row)))
+}
+
+/// Where it stands under which serial number a letter is on its way, or in the conversation.
+fn index_key(draft: &Draft<'_>, (contact, id): (u32, &[u8; 16]), kind: u8) -> [u8; 16] {
+    draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]])
+}
+
 /// Where an entry stands: conversation by conversation, in the order in which they came about.
 pub(super) fn entry_key(contact: u32, serial: u64) -> [u8; 12] {
     let mut key = [0; 12];
@@ -265,6 +279,9 @@ pub(super) fn entry_key(contact: u32, serial: u64) -> [u8; 12] {
     last.copy_from_slice(&serial.to_be_bytes());
     key
 }
+
+const OUT: u8 = 0;
+const ENTRY: u8 = 1;
 
 /// See [`Work::delay`].
 pub(super) fn delay(mean: u64, rng: &mut StdRng) -> u64 {

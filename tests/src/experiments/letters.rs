@@ -38,7 +38,7 @@ struct Shape {
 
 /// The experiment.
 pub fn run(setup: &Setup) -> Outcome {
-    let letters = setup.letters.unwrap_or(setup.pick(1_000_000, 120));
+    let letters = setup.letters.unwrap_or(setup.pick(20_000, 40));
     let groups = letters.div_ceil(GROUP).max(1);
     let shape = Shape::of(setup, letters / groups);
     let tally = run_all(shape, setup.seed, groups);
@@ -51,7 +51,7 @@ pub fn run(setup: &Setup) -> Outcome {
 impl Shape {
     /// About a hundred letters a week from everyone to everyone.
     fn of(setup: &Setup, letters: usize) -> Self {
-        let days = setup.pick(28, 2);
+        let days = setup.pick(28, 1);
         let pairs = letters as f64 * 7.0 / (days as f64 * WEEKLY);
         let people = (pairs.sqrt().ceil() as usize).clamp(2, 128) + 1;
         let delivery = setup.pick(14, 2) * DAY;

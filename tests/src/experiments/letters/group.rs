@@ -157,7 +157,7 @@ impl Group {
         next.is_online = !next.is_online;
         let mean = match next.is_online {
             true => 6.0,
-            false if self.rng.random_ratio(1, 10) => 60.0,
+            false if self.rng.random_ratio(1, 20) => 48.0,
             false => 8.0,
         };
         if next.is_online && self.rng.random_ratio(1, 4) {
@@ -173,19 +173,20 @@ impl Group {
         if self.is_written() {
             return;
         }
-        let (now, rng) = (self.unix(), &mut self.rng);
+        let (now, rng, is_there) = (self.unix(), &mut self.rng, self.people[person].is_online);
         let burst = if rng.random_ratio(1, 20) { rng.random_range(2..BURST) } else { 1 };
         let contacts = &self.people[person].contacts;
         let contact = contacts.iter().nth(rng.random_range(0..contacts.len().max(1))).copied();
         for _ in 0..burst {
-            let Some(contact) = contact.filter(|_| !self.is_written()) else { break };
+            let Some(contact) = contact.filter(|_| is_there && !self.is_written()) else { break };
             let length = if self.rng.random_ratio(1, 50) { 2000 } else { self.rng.random_range(1..200) };
             let written = self.people[person].letters().write(contact, &"x".repeat(length), now);
             let Ok(letter) = written else { break }; // so many wait that they have to be patient
             self.fates.insert(letter, Fate { written: now, shown: None, over: None });
             self.open += 1;
         }
-        let mean = self.shape.writing as f64 * (self.shape.people * MEAN_BURST) as f64 / self.shape.letters as f64;
+        let mean =
+            ONLINE * self.shape.writing as f64 * (self.shape.people * MEAN_BURST) as f64 / self.shape.letters as f64;
         let after = exponential(mean, &mut self.rng);
         self.queue.put(self.now + after, Event::Write(person));
         self.step(person);
@@ -339,6 +340,8 @@ const EPOCH: Millis = 6 * HOUR;
 const LOST: u32 = 2;
 /// How long whoever asks waits beside what the mailbox may wait.
 const TIMEOUT: Millis = 30 * SECOND;
+/// The share of time for which people are there, and write.
+const ONLINE: f64 = 0.375;
 /// Letters at once, at most.
 const BURST: usize = 40;
 /// Letters at once, on average.
