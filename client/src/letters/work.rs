@@ -175,7 +175,7 @@ impl Work<'_> {
         };
         self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), &out)?;
         self.draft.put(Shelf::Waiting, &entry_key(contact.id, serial), &entry.is_some())?;
-        self.index(contact.id, &id, Indexed::Out(serial))?;
+        self.index((contact.id, &id), Indexed::Out, serial)?;
         if let Some(said) = entry {
             let entry = EntryRow {
                 id,
@@ -201,22 +201,18 @@ impl Work<'_> {
         if entry.sent.is_none() && entry.shown.is_none() {
             self.draft.put(Shelf::Unread, &entry_key(contact, serial), &())?;
         }
-        self.index(contact, &entry.id, Indexed::Entry(serial))?;
+        self.index((contact, &entry.id), Indexed::Entry, serial)?;
         Ok(serial)
     }
 
-    fn index(&mut self, contact: u32, id: &[u8; 16], what: Indexed) -> Result<(), VaultError> {
-        let (kind, serial) = match what {
-            Indexed::Out(serial) => (OUT, serial),
-            Indexed::Entry(serial) => (ENTRY, serial),
-        };
-        let key = index_key(&self.draft, (contact, id), kind);
+    fn index(&mut self, name: (u32, &[u8; 16]), what: Indexed, serial: u64) -> Result<(), VaultError> {
+        let key = index_key(&self.draft, name, what);
         self.draft.put(Shelf::EntryOf, &key, &serial)
     }
 
     /// The letter of this name on its way to them.
     pub(super) fn out_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, OutRow)>, VaultError> {
-        let key = index_key(&self.draft, (contact, id), OUT);
+        let key = index_key(&self.draft, (contact, id), Indexed::Out);
         let Some(serial) = self.draft.get::<u64>(Shelf::EntryOf, &key)? else { return Ok(None) };
         let row = self.draft.get(Shelf::Outgoing, &serial.to_be_bytes())?;
         Ok(row.map(|row| (serial, row)))
@@ -238,7 +234,7 @@ impl Work<'_> {
         if is_over {
             self.draft.remove(Shelf::Outgoing, &serial.to_be_bytes())?;
             self.draft.remove(Shelf::Waiting, &entry_key(row.contact, serial))?;
-            self.draft.remove(Shelf::EntryOf, &index_key(&self.draft, (row.contact, &row.id), OUT))?;
+            self.draft.remove(Shelf::EntryOf, &index_key(&self.draft, (row.contact, &row.id), Indexed::Out))?;
             self.draft.remove(Shelf::Envelope, &serial.to_be_bytes())?;
         } else {
             self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), row)?;
@@ -253,22 +249,24 @@ impl Work<'_> {
     }
 }
 
+/// What a letter's name leads to.
+#[derive(Clone, Copy)]
 enum Indexed {
-    Out(u64),
-    Entry(u64),
+    Out = 0,
+    Entry = 1,
 }
 
 /// The entry of this name in the conversation with them.
 pub(super) fn entry_of(draft: &Draft<'_>, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, EntryRow)>, VaultError> {
-    let key = index_key(draft, (contact, id), ENTRY);
+    let key = index_key(draft, (contact, id), Indexed::Entry);
     let Some(serial) = draft.get::<u64>(Shelf::EntryOf, &key)? else { return Ok(None) };
     let row = draft.get(Shelf::Entry, &entry_key(contact, serial))?;
     Ok(row.map(|row| (serial, row)))
 }
 
-/// Where it stands under which serial number a letter is on its way, or in the conversation.
-fn index_key(draft: &Draft<'_>, (contact, id): (u32, &[u8; 16]), kind: u8) -> [u8; 16] {
-    draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]])
+/// Where the serial number stands that a letter has on its way, or in the conversation.
+fn index_key(draft: &Draft<'_>, (contact, id): (u32, &[u8; 16]), what: Indexed) -> [u8; 16] {
+    draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[what as u8]])
 }
 
 /// Where an entry stands: conversation by conversation, in the order in which they came about.
@@ -279,9 +277,6 @@ pub(super) fn entry_key(contact: u32, serial: u64) -> [u8; 12] {
     last.copy_from_slice(&serial.to_be_bytes());
     key
 }
-
-const OUT: u8 = 0;
-const ENTRY: u8 = 1;
 
 /// See [`Work::delay`].
 pub(super) fn delay(mean: u64, rng: &mut StdRng) -> u64 {
