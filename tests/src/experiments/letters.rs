@@ -1,4 +1,4 @@
-//! Letters: a million of them, between people who come and go, over mailboxes of which three in ten vanish each epoch.
+//! Letters: thousands of them, or a million, between people who come and go, over mailboxes of which three in ten vanish each epoch.
 //!
 //! Real are: each person's program (`trefoil_client::letters`, with its vault, ratchets, envelopes, tickets), each
 //! mailbox (`trefoil_relay::mailbox`), every request and answer as bytes, and the rule of rings. Simulated are the clock
