@@ -150,7 +150,12 @@ async fn stop_all(relays: Vec<Relay>) {
 fn bind(params: &NetworkParams, number: usize, outside: Arc<Internet>, outlets: usize) -> Result<Bound, TestnetError> {
     let mut rng = StdRng::from_seed(seed());
     let identity = RelaySecret::generate(&mut rng);
-    let terms = Terms { network: params.id(), identity: RelaySecret::from_bytes(&identity.to_bytes()), size: MAILBOX };
+    let terms = Terms {
+        network: params.id(),
+        identity: RelaySecret::from_bytes(&identity.to_bytes()),
+        size: MAILBOX,
+        rebate: 0,
+    };
     let setup = Setup {
         params: params.clone(),
         identity: Arc::new(identity),

@@ -188,7 +188,7 @@ fn family_of(config: &Config, relay: RelayId) -> Result<Option<Family>, FamilyEr
 fn open_mailbox(config: &Config, identity: &RelaySecret) -> Option<Mailbox> {
     let size = config.mailbox?.bytes();
     let identity = RelaySecret::from_bytes(&identity.to_bytes());
-    let terms = Terms { network: config.network.params.id(), identity, size };
+    let terms = Terms { network: config.network.params.id(), identity, size, rebate: 0 };
     match aside(|| Mailbox::open(&config.data_dir.join(MAILBOX_FILE), terms)) {
         Ok(mailbox) => Some(mailbox),
         Err(error) => {

@@ -78,6 +78,8 @@ pub struct Terms {
     /// For how many bytes of disk: what all letters are reckoned at, with their rows. The file can be larger by what is
     /// free in it.
     pub size: u64,
+    /// Bits that stamps may lack: 0 everywhere but in simulations, which have something else to compute.
+    pub rebate: u8,
 }
 
 /// Who asks.

@@ -172,7 +172,7 @@ impl Owner {
 }
 
 fn terms() -> Terms {
-    Terms { network: NETWORK, identity: RelaySecret::from_bytes(&[3; 32].into()), size: SIZE }
+    Terms { network: NETWORK, identity: RelaySecret::from_bytes(&[3; 32].into()), size: SIZE, rebate: 0 }
 }
 
 fn said(frame: &[u8]) -> Result<Answer<'_>> {

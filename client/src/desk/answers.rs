@@ -282,10 +282,8 @@ fn history(
 fn counts(letters: &Letters) -> Result<(usize, usize), LettersError> {
     let (mut waiting, mut unread) = (0, 0);
     for known in letters.contacts()? {
-        for line in letters.conversation(known.id)? {
-            waiting += usize::from(line.delivery.is_some_and(|delivery| !delivery.is_over()));
-            unread += usize::from(!line.is_ours && !line.is_shown);
-        }
+        waiting += letters.waiting(known.id)?;
+        unread += letters.unread(known.id)?;
     }
     Ok((waiting, unread))
 }
@@ -299,8 +297,7 @@ pub(super) fn contact(letters: &Letters, id: u32) -> Result<Option<Contact>, Let
 /// One letter in words.
 pub(super) fn letter(letters: &Letters, contact: u32, id: &MessageId) -> Result<Option<Letter>, LettersError> {
     let Some(known) = letters.contacts()?.into_iter().find(|known| known.id == contact) else { return Ok(None) };
-    let line = letters.conversation(contact)?.into_iter().find(|line| line.id == *id);
-    Ok(line.map(|line| said(line, &known.name)))
+    Ok(letters.line(contact, id)?.map(|line| said(line, &known.name)))
 }
 
 /// One file in words.
@@ -340,7 +337,7 @@ fn of_file(row: &FileRow, id: &MessageId, contact: String) -> File {
 }
 
 fn in_words(letters: &Letters, known: Known) -> Result<Contact, LettersError> {
-    let lines = letters.conversation(known.id)?;
+    let unread = letters.unread(known.id)?;
     let missing = letters.gaps(known.id)?.into_iter().map(|gap| gap.places.end - gap.places.start).sum();
     Ok(Contact {
         name: known.name,
@@ -360,7 +357,7 @@ fn in_words(letters: &Letters, known: Known) -> Result<Contact, LettersError> {
             letters::Receipts::Slow => Receipts::Slow,
             letters::Receipts::Off => Receipts::Off,
         },
-        unread: lines.iter().filter(|line| !line.is_ours && !line.is_shown).count(),
+        unread,
         missing,
     })
 }

@@ -134,8 +134,8 @@ impl Work<'_> {
         let is_whole = kept.week != week || self.now.0 >= kept.whole_at + BACKUP_WHOLE;
         if is_whole {
             kept = KeptRow { week, whole_at: self.now.0, ..KeptRow::default() };
-            for (serial, _) in self.waiting(ONESELF)? {
-                self.forget_out(serial)?;
+            for (serial, out) in self.waiting(ONESELF)? {
+                self.forget_out(serial, &out)?;
             }
         }
         let hash = self.people_hash(&contacts);
@@ -227,6 +227,7 @@ impl Work<'_> {
         };
         let serial = self.serial();
         self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), &out)?;
+        self.draft.put(Shelf::Waiting, &entry_key(ONESELF, serial), &false)?;
         self.wake(0, Job::Deliver(serial));
         Ok(())
     }

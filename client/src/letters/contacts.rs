@@ -109,7 +109,7 @@ impl Work<'_> {
         for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed] {
             self.draft.remove(shelf, &key)?;
         }
-        for shelf in [Shelf::Entry, Shelf::Prekeys] {
+        for shelf in [Shelf::Entry, Shelf::Unread, Shelf::Going, Shelf::Prekeys] {
             for row in self.draft.keys(shelf, &key)? {
                 self.draft.remove(shelf, &row)?;
             }

@@ -9,16 +9,15 @@ use trefoil_protocol::{
     conversation::Heard,
     epoch::UnixSeconds,
     letter::{InviteToken, MessageId},
-    limits::SEEN_DAYS,
     period::Day,
 };
 
 use super::{
     FileRow, InviteUse, Letters, LettersError,
     agenda::Job,
-    rows::{ContactRow, Delivery, EntryRow, Receipts, Said, SeenRow, Standing},
-    vault::Shelf,
-    work::Work,
+    rows::{ContactRow, Delivery, EntryRow, Receipts, Said, Standing},
+    vault::{Shelf, VaultError},
+    work::{Work, entry_key, entry_of},
 };
 
 /// A contact, as the person knows it.
@@ -215,15 +214,34 @@ impl Letters {
     /// A conversation: what was said, in order.
     pub fn conversation(&self, contact: u32) -> Result<Vec<Line>, LettersError> {
         let rows = self.vault.draft()?.scan::<EntryRow>(Shelf::Entry, &contact.to_be_bytes())?;
-        let mut lines: Vec<Line> = vec![];
+        let (mut lines, mut last): (Vec<Line>, _) = (vec![], (0, 0));
         for line in rows.into_iter().map(|(_, row)| Line::of(row)) {
+            let is_late = !line.is_ours && line.place.0 > 0 && line.place < last;
             // What came late stands where its writer said it.
-            let is_after =
-                |other: &Line| !other.is_ours && !line.is_ours && line.place.0 > 0 && other.place > line.place;
-            let at = lines.iter().position(is_after).unwrap_or(lines.len());
+            let is_after = |other: &Line| !other.is_ours && other.place > line.place;
+            let late = is_late.then(|| lines.iter().position(is_after)).flatten();
+            let at = late.unwrap_or(lines.len());
+            last = if line.is_ours { last } else { last.max(line.place) };
             lines.insert(at, line);
         }
         Ok(lines)
+    }
+
+    /// One letter of a conversation.
+    pub fn line(&self, contact: u32, letter: &MessageId) -> Result<Option<Line>, LettersError> {
+        let found = entry_of(&self.vault.draft()?, contact, &letter.0)?;
+        Ok(found.map(|(_, row)| Line::of(row)))
+    }
+
+    /// How many letters of a contact were not shown.
+    pub fn unread(&self, contact: u32) -> Result<usize, LettersError> {
+        Ok(self.vault.draft()?.keys(Shelf::Unread, &contact.to_be_bytes())?.len())
+    }
+
+    /// How many letters are on their way to a contact, of those that stand in the conversation.
+    pub fn waiting(&self, contact: u32) -> Result<usize, LettersError> {
+        let rows = self.vault.draft()?.scan::<bool>(Shelf::Waiting, &contact.to_be_bytes())?;
+        Ok(rows.into_iter().filter(|(_, is_said)| *is_said).count())
     }
 
     /// What a contact has said that has not come.
@@ -261,21 +279,31 @@ impl Work<'_> {
     /// Has go away what is to.
     pub(super) fn tidy(&mut self) -> Result<(), LettersError> {
         let today = Day::of(self.now).0;
-        for (key, row) in self.draft.scan::<SeenRow>(Shelf::Seen, b"")? {
-            if row.day + SEEN_DAYS < today {
-                self.draft.remove(Shelf::Seen, &key)?;
+        while let Some((serial, (last, name))) = self.draft.first::<(u32, [u8; 16])>(Shelf::Forgotten)? {
+            if last >= today {
+                break;
             }
+            self.draft.remove(Shelf::Forgotten, &serial)?;
+            self.draft.remove(Shelf::Seen, &name)?;
         }
         let mut next = self.now.0 + 24 * 3600;
-        for (key, entry) in self.draft.scan::<EntryRow>(Shelf::Entry, b"")? {
-            let Some(gone) = goes(&entry) else { continue };
-            if gone <= self.now.0 {
-                self.draft.remove(Shelf::Entry, &key)?;
-            } else {
+        for (key, gone) in self.draft.scan::<u64>(Shelf::Going, b"")? {
+            if gone > self.now.0 {
                 next = next.min(gone);
+                continue;
             }
+            self.draft.remove(Shelf::Going, &key)?;
+            self.draft.remove(Shelf::Entry, &key)?;
         }
         self.jobs.push((next, Job::Tidy));
+        Ok(())
+    }
+
+    /// Has an entry go away in its time, once that is known.
+    pub(super) fn goes_at(&mut self, (contact, serial): (u32, u64), entry: &EntryRow) -> Result<(), VaultError> {
+        let Some(gone) = goes(entry) else { return Ok(()) };
+        self.draft.put(Shelf::Going, &entry_key(contact, serial), &gone)?;
+        self.jobs.push((gone, Job::Tidy));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use trefoil_protocol::{
     crypto::XWingSecret,
     envelope::{LetterId, Recipient, SizeClass},
     letter::{Between, Content, Dispatch, Form, Introduction, Letter, LetterError, MessageId},
-    limits::REQUESTS_WAITING,
+    limits::{REQUESTS_WAITING, SEEN_DAYS},
     period::{Day, Week},
     prekeys::PrekeysOf,
 };
@@ -359,7 +359,8 @@ impl Work<'_> {
         confirm: Option<(u32, [u8; 16])>,
     ) -> Result<(), LettersError> {
         let key = self.draft.name(Shelf::Seen, &[envelope.as_bytes()]);
-        let row = SeenRow { day: Day::of(self.now).0, confirm };
-        Ok(self.draft.put(Shelf::Seen, &key, &row)?)
+        let serial = self.serial().to_be_bytes();
+        self.draft.put(Shelf::Forgotten, &serial, &(Day::of(self.now).0 + SEEN_DAYS, key))?;
+        Ok(self.draft.put(Shelf::Seen, &key, &SeenRow { confirm })?)
     }
 }

@@ -105,7 +105,7 @@ impl Work<'_> {
         let own = self.own();
         let week = own.week(self.now);
         if self.now.0 >= out.expires {
-            self.forget_out(serial)?;
+            self.forget_out(serial, &out)?;
             return Ok(vec![]);
         }
         if self.is_to_be_sealed(&out) {
@@ -132,13 +132,17 @@ impl Work<'_> {
 
     /// The letters to them that are on their way.
     pub(super) fn waiting(&self, contact: u32) -> Result<Vec<(u64, OutRow)>, LettersError> {
-        let all = self.draft.scan::<OutRow>(Shelf::Outgoing, b"")?;
-        let serial = |key: Vec<u8>| key.first_chunk().map_or(0, |key| u64::from_be_bytes(*key));
-        Ok(all.into_iter().filter(|(_, out)| out.contact == contact).map(|(key, out)| (serial(key), out)).collect())
+        let mut waiting = vec![];
+        for key in self.draft.keys(Shelf::Waiting, &contact.to_be_bytes())? {
+            let serial = serial_of(&key);
+            let out: Option<OutRow> = self.draft.get(Shelf::Outgoing, &serial.to_be_bytes())?;
+            waiting.push((serial, out.ok_or(LettersError::Damaged)?));
+        }
+        Ok(waiting)
     }
 
     pub(super) fn check_waiting(&self, contact: u32) -> Result<(), LettersError> {
-        let is_bounded = self.waiting(contact)?.len() < LETTERS_WAITING;
+        let is_bounded = self.draft.keys(Shelf::Waiting, &contact.to_be_bytes())?.len() < LETTERS_WAITING;
         if is_bounded { Ok(()) } else { Err(LettersError::TooManyLetters) }
     }
 
@@ -154,8 +158,8 @@ impl Work<'_> {
 
     /// Something that letters to them were waiting for has come.
     pub(super) fn wake_all(&mut self, contact: u32) -> Result<(), LettersError> {
-        for (serial, _) in self.waiting(contact)? {
-            self.wake(0, Job::Deliver(serial));
+        for key in self.draft.keys(Shelf::Waiting, &contact.to_be_bytes())? {
+            self.wake(0, Job::Deliver(serial_of(&key)));
         }
         Ok(())
     }
@@ -456,6 +460,11 @@ pub(super) fn prekeys_key(contact: u32, week: u32) -> [u8; 8] {
     first.copy_from_slice(&contact.to_be_bytes());
     last.copy_from_slice(&week.to_be_bytes());
     key
+}
+
+/// Which letter a key of [`Shelf::Waiting`] is of.
+fn serial_of(key: &[u8]) -> u64 {
+    key.last_chunk().map_or(0, |serial| u64::from_be_bytes(*serial))
 }
 
 fn placement(bytes: &[u8]) -> Option<Placement> {

@@ -89,9 +89,8 @@ impl Work<'_> {
             }
             entry.shown = Some(self.now.0);
             self.draft.put(Shelf::Entry, &entry_key(id, serial), &entry)?;
-            if entry.timer > 0 {
-                self.wake(entry.timer.into(), Job::Tidy);
-            }
+            self.draft.remove(Shelf::Unread, &entry_key(id, serial))?;
+            self.goes_at((id, serial), &entry)?;
             if self.person.tells_read && contact.standing == Standing::Accepted {
                 self.owe(id, letter.0, Kind::Read)?;
             }

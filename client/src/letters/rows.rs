@@ -277,7 +277,6 @@ pub enum Said {
 /// A letter that has come, so that it is not taken twice.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SeenRow {
-    pub(crate) day: u32,
     /// What is confirmed to whom when it comes again.
     pub(crate) confirm: Option<(u32, [u8; 16])>,
 }

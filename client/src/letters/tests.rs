@@ -1,6 +1,7 @@
 mod backup;
 mod crash;
 mod lies;
+mod size;
 mod world;
 
 use trefoil_protocol::{crypto::PassphraseCost, limits::REPLICAS_ENOUGH};

@@ -51,6 +51,9 @@ pub(crate) struct Vault {
     names: Secret,
     /// For nonces.
     rng: Mutex<StdRng>,
+    /// Rows and keys that were looked at.
+    #[cfg(test)]
+    reads: std::sync::atomic::AtomicUsize,
     _lock: Option<DataLock>,
 }
 
@@ -77,6 +80,10 @@ pub(crate) enum Shelf {
     Piece = 17,
     Backup = 18,
     Sheet = 19,
+    Waiting = 20,
+    Unread = 21,
+    Going = 22,
+    Forgotten = 23,
 }
 
 /// Changes that belong together. Dropped, it has changed nothing.
@@ -162,6 +169,8 @@ impl Vault {
             key: KeptKey::new(key),
             names: Zeroizing::new(crypto::blake3(&[NAMES_LABEL, &**key])),
             rng: Mutex::new(rng),
+            #[cfg(test)]
+            reads: Default::default(),
             _lock: lock,
         }
     }
@@ -185,6 +194,16 @@ impl Vault {
     pub(crate) fn draft(&self) -> Result<Draft<'_>, VaultError> {
         let transaction = self.database.begin_write().map_err(|error| failed(error.into()))?;
         Ok(Draft { vault: self, transaction, changed: false })
+    }
+
+    fn count(&self) {
+        #[cfg(test)]
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn damaged(&self) -> VaultError {
@@ -254,6 +273,16 @@ impl Draft<'_> {
         Ok(found)
     }
 
+    /// The first row of a shelf.
+    pub(crate) fn first<T: DeserializeOwned>(&self, shelf: Shelf) -> Result<Option<(Vec<u8>, T)>, VaultError> {
+        let table = self.transaction.open_table(ROWS).map_err(|error| failed(error.into()))?;
+        let mut rows = table.range::<&[u8]>(&[shelf as u8][..]..).map_err(|error| failed(error.into()))?;
+        let first = rows.next().transpose().map_err(|error| failed(error.into()))?;
+        let Some((place, sealed)) = first else { return Ok(None) };
+        let Some(key) = place.value().strip_prefix(&[shelf as u8]) else { return Ok(None) };
+        Ok(Some((key.to_vec(), self.open(place.value(), sealed.value())?)))
+    }
+
     /// The keys of a shelf that begin like this, in order.
     pub(crate) fn keys(&self, shelf: Shelf, beginning: &[u8]) -> Result<Vec<Vec<u8>>, VaultError> {
         let table = self.transaction.open_table(ROWS).map_err(|error| failed(error.into()))?;
@@ -265,6 +294,7 @@ impl Draft<'_> {
             if !place.value().starts_with(&from) {
                 break;
             }
+            self.vault.count();
             found.push(place.value()[1..].to_vec());
         }
         Ok(found)
@@ -284,6 +314,7 @@ impl Draft<'_> {
     }
 
     fn open<T: DeserializeOwned>(&self, place: &[u8], sealed: &[u8]) -> Result<T, VaultError> {
+        self.vault.count();
         let text = self.vault.key.open(place, sealed).map_err(|_| self.vault.damaged())?;
         postcard::from_bytes(&text).map_err(|_| self.vault.damaged())
     }

@@ -177,7 +177,8 @@ impl Work<'_> {
             times: 0,
         };
         self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), &out)?;
-        self.index(contact.id, &id, Indexed::Out(serial))?;
+        self.draft.put(Shelf::Waiting, &entry_key(contact.id, serial), &entry.is_some())?;
+        self.index((contact.id, &id), Indexed::Out, serial)?;
         if let Some(said) = entry {
             let entry = EntryRow {
                 id,
@@ -200,41 +201,36 @@ impl Work<'_> {
     pub(super) fn put_entry(&mut self, contact: u32, entry: &EntryRow) -> Result<u64, VaultError> {
         let serial = self.serial();
         self.draft.put(Shelf::Entry, &entry_key(contact, serial), entry)?;
-        self.index(contact, &entry.id, Indexed::Entry(serial))?;
+        if entry.sent.is_none() && entry.shown.is_none() {
+            self.draft.put(Shelf::Unread, &entry_key(contact, serial), &())?;
+        }
+        self.index((contact, &entry.id), Indexed::Entry, serial)?;
         Ok(serial)
     }
 
-    fn index(&mut self, contact: u32, id: &[u8; 16], what: Indexed) -> Result<(), VaultError> {
-        let (kind, serial) = match what {
-            Indexed::Out(serial) => (0, serial),
-            Indexed::Entry(serial) => (1, serial),
-        };
-        let key = self.draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]]);
+    fn index(&mut self, name: (u32, &[u8; 16]), what: Indexed, serial: u64) -> Result<(), VaultError> {
+        let key = index_key(&self.draft, name, what);
         self.draft.put(Shelf::EntryOf, &key, &serial)
-    }
-
-    fn indexed(&self, contact: u32, id: &[u8; 16], kind: u8) -> Result<Option<u64>, VaultError> {
-        let key = self.draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[kind]]);
-        self.draft.get(Shelf::EntryOf, &key)
     }
 
     /// The letter of this name on its way to them.
     pub(super) fn out_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, OutRow)>, VaultError> {
-        let Some(serial) = self.indexed(contact, id, 0)? else { return Ok(None) };
+        let key = index_key(&self.draft, (contact, id), Indexed::Out);
+        let Some(serial) = self.draft.get::<u64>(Shelf::EntryOf, &key)? else { return Ok(None) };
         let row = self.draft.get(Shelf::Outgoing, &serial.to_be_bytes())?;
         Ok(row.map(|row| (serial, row)))
     }
 
     /// The entry of this name in the conversation with them.
     pub(super) fn entry_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, EntryRow)>, VaultError> {
-        let Some(serial) = self.indexed(contact, id, 1)? else { return Ok(None) };
-        let row = self.draft.get(Shelf::Entry, &entry_key(contact, serial))?;
-        Ok(row.map(|row| (serial, row)))
+        entry_of(&self.draft, contact, id)
     }
 
     /// Nothing more is done for it.
-    pub(super) fn forget_out(&mut self, serial: u64) -> Result<(), VaultError> {
+    pub(super) fn forget_out(&mut self, serial: u64, row: &OutRow) -> Result<(), VaultError> {
         self.draft.remove(Shelf::Outgoing, &serial.to_be_bytes())?;
+        self.draft.remove(Shelf::Waiting, &entry_key(row.contact, serial))?;
+        self.draft.remove(Shelf::EntryOf, &index_key(&self.draft, (row.contact, &row.id), Indexed::Out))?;
         self.draft.remove(Shelf::Envelope, &serial.to_be_bytes())
     }
 
@@ -251,22 +247,38 @@ impl Work<'_> {
             self.person.backed_up = Some(self.now.0);
         }
         if delivery.is_over() || (is_silent && is_accepted) {
-            self.forget_out(serial)?;
+            self.forget_out(serial, row)?;
         } else {
             self.draft.put(Shelf::Outgoing, &serial.to_be_bytes(), row)?;
         }
         if let Some((at, mut entry)) = self.entry_of(row.contact, &row.id)? {
             entry.sent = Some(delivery);
             self.draft.put(Shelf::Entry, &entry_key(row.contact, at), &entry)?;
+            self.goes_at((row.contact, at), &entry)?;
             self.news.push(News::Became { contact: row.contact, letter: MessageId(row.id), delivery });
         }
         Ok(())
     }
 }
 
+/// What a letter's name leads to.
+#[derive(Clone, Copy)]
 enum Indexed {
-    Out(u64),
-    Entry(u64),
+    Out = 0,
+    Entry = 1,
+}
+
+/// The entry of this name in the conversation with them.
+pub(super) fn entry_of(draft: &Draft<'_>, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, EntryRow)>, VaultError> {
+    let key = index_key(draft, (contact, id), Indexed::Entry);
+    let Some(serial) = draft.get::<u64>(Shelf::EntryOf, &key)? else { return Ok(None) };
+    let row = draft.get(Shelf::Entry, &entry_key(contact, serial))?;
+    Ok(row.map(|row| (serial, row)))
+}
+
+/// Where the serial number stands that a letter has on its way, or in the conversation.
+fn index_key(draft: &Draft<'_>, (contact, id): (u32, &[u8; 16]), what: Indexed) -> [u8; 16] {
+    draft.name(Shelf::EntryOf, &[&contact.to_be_bytes(), id, &[what as u8]])
 }
 
 /// Where an entry stands: conversation by conversation, in the order in which they came about.

@@ -48,7 +48,7 @@ impl Left<'_> {
     pub(super) fn check(&self, terms: &Terms, price: u8, today: Day) -> Result<u32, Refusal> {
         let letter = stamp::left(&terms.identity.id(), self.list, self.what);
         let stamped = Stamped { network: &terms.network, inbox: self.at, letter: &letter };
-        check(self.stamp, &stamped, price, today).map(|()| self.stamp.worth(&stamped))
+        check(self.stamp, &stamped, price, today, terms).map(|()| self.stamp.worth(&stamped) + u32::from(terms.rebate))
     }
 }
 
@@ -99,7 +99,7 @@ where
         today: Day,
     ) -> Result<(), Stop> {
         let stamped = Stamped { network: &self.terms.network, inbox, letter };
-        Ok(check(stamp, &stamped, price, today)?)
+        Ok(check(stamp, &stamped, price, today, self.terms)?)
     }
 
     /// How full the mailbox is, for those who pay.
@@ -136,7 +136,8 @@ where
     }
 }
 
-fn check(stamp: &Stamp, stamped: &Stamped<'_>, price: u8, today: Day) -> Result<(), Refusal> {
+fn check(stamp: &Stamp, stamped: &Stamped<'_>, price: u8, today: Day, terms: &Terms) -> Result<(), Refusal> {
+    let price = price.saturating_sub(terms.rebate);
     stamp.check(stamped, price, today).map_err(|error| match error {
         StampError::Day => Refusal::BadStamp,
         StampError::Bits(_) => Refusal::Price(price),

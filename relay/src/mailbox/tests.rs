@@ -33,7 +33,7 @@ const HERE: Asker<'static> = Asker::Circuit(&BINDING);
 const HOUR: u64 = 3600;
 
 fn terms(size: u64) -> Terms {
-    Terms { network: NETWORK, identity: RelaySecret::from_bytes(&Zeroizing::new([3; 32])), size }
+    Terms { network: NETWORK, identity: RelaySecret::from_bytes(&Zeroizing::new([3; 32])), size, rebate: 0 }
 }
 
 fn owner() -> AddressSecret {

@@ -105,7 +105,7 @@ async fn a_port_in_use_is_named_with_what_to_do() {
 async fn sample() -> (Status, String) {
     let setup = Setup::for_tests(&mut StdRng::seed_from_u64(1));
     let identity = RelaySecret::generate(&mut StdRng::seed_from_u64(2));
-    let terms = Terms { network: setup.params.id(), identity, size: 1 << 20 };
+    let terms = Terms { network: setup.params.id(), identity, size: 1 << 20, rebate: 0 };
     let mailbox = Some(Mailbox::in_memory(terms).unwrap());
     let (relay, _) = Setup { mailbox, ..setup }.start_for_tests(vec![]);
     let status = relay.status();

@@ -14,7 +14,7 @@ use trefoil_tests::experiments::{EXPERIMENTS, Experiment, Setup};
 /// Experiments on Trefoil's directory, in simulated time.
 #[derive(Parser)]
 struct Arguments {
-    /// Which experiments: `all`, or any of spread, agreement, cost, bootstrap, eclipse, flood, patient, partition, compromised
+    /// Which experiments: `all`, or any of spread, agreement, cost, bootstrap, eclipse, flood, patient, partition, compromised, letters
     #[arg(required = true)]
     names: Vec<String>,
     /// Decides everything that is drawn
@@ -23,16 +23,19 @@ struct Arguments {
     /// How many relays, where the experiment does not go through several sizes
     #[arg(long)]
     relays: Option<usize>,
+    /// How many letters are written, in the experiment of that name
+    #[arg(long)]
+    letters: Option<usize>,
     /// The version that the tests run, in seconds
     #[arg(long)]
     small: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
-    let setup = Setup { seed: arguments.seed, relays: arguments.relays, small: arguments.small };
+    let Arguments { names, seed, relays, letters, small } = Arguments::parse();
+    let setup = Setup { seed, relays, letters, small };
     let mut held = true;
-    for (name, run) in chosen(&arguments.names)? {
+    for (name, run) in chosen(&names)? {
         held &= report(name, run, &setup)?;
     }
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })

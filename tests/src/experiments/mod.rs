@@ -22,6 +22,7 @@ pub mod eclipse;
 pub mod flood;
 pub mod gossip;
 pub mod knowledge;
+pub mod letters;
 pub mod life;
 pub mod partition;
 pub mod patient;
@@ -44,6 +45,8 @@ pub struct Setup {
     pub seed: u64,
     /// How many relays, where the experiment does not go through several sizes.
     pub relays: Option<usize>,
+    /// How many letters, where there are any.
+    pub letters: Option<usize>,
     /// A version that takes seconds.
     pub small: bool,
 }
@@ -75,7 +78,7 @@ pub struct Line {
 pub type Experiment = (&'static str, fn(&Setup) -> Outcome);
 
 /// All of them.
-pub const EXPERIMENTS: [Experiment; 9] = [
+pub const EXPERIMENTS: [Experiment; 10] = [
     ("spread", spread::run),
     ("agreement", agreement::run),
     ("cost", cost::run),
@@ -85,6 +88,7 @@ pub const EXPERIMENTS: [Experiment; 9] = [
     ("patient", patient::run),
     ("partition", partition::run),
     ("compromised", compromised::run),
+    ("letters", letters::run),
 ];
 
 impl Setup {

@@ -4,7 +4,7 @@ use super::*;
 
 fn small(name: &str, seed: u64) -> Outcome {
     let (_, run) = EXPERIMENTS.into_iter().find(|(known, _)| *known == name).unwrap();
-    run(&Setup { seed, relays: None, small: true })
+    run(&Setup { seed, relays: None, letters: None, small: true })
 }
 
 /// Every line of its small version holds; docs/benchmarks.md says which of the full one are missed.
@@ -60,4 +60,9 @@ fn a_patient_attacker_is_measured() {
 #[test]
 fn compromised_circuits_are_as_many_as_the_formula_says() {
     holds("compromised");
+}
+
+#[test]
+fn no_letter_is_lost_without_a_word() {
+    holds("letters");
 }

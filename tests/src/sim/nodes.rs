@@ -220,7 +220,7 @@ impl SimNetwork {
     }
 
     fn mailbox(&self, number: u8) -> Mailbox {
-        let terms = Terms { network: self.params.id(), identity: secrets(number).0, size: MAILBOX };
+        let terms = Terms { network: self.params.id(), identity: secrets(number).0, size: MAILBOX, rebate: 0 };
         let opened = match self.mailboxes.get(&number) {
             Some(directory) => Mailbox::open(&directory.join(MAILBOX_FILE), terms),
             None => Mailbox::in_memory(terms),
