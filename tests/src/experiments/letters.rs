@@ -5,7 +5,7 @@
 //! and the way: an errand takes up to two seconds, one request in fifty is lost, and one answer in fifty, and whoever
 //! asked waits as long as its program would. A relay that is replaced takes all that it had with it, and nothing is copied
 //! from one mailbox to another: letters come through because their writers leave them again. All see the same relays at
-//! the same time, and stamps are cheap here ([`REBATE`]). People are in groups in which everyone knows everyone; groups
+//! the same time, and stamps are cheap here (`REBATE`). People are in groups in which everyone knows everyone; groups
 //! share nothing, and run beside each other.
 
 use std::thread;
