@@ -78,12 +78,13 @@ pub(super) fn offline(what: IdWhat, whose: &Whose, out: &mut Output<'_>) -> anyh
         IdWhat::Import { from } => Job::Import { from },
         _ => Job::Create,
     };
-    let wants_phrase_kept = matches!(job, Job::Create);
+    let next = match job {
+        Job::Create => "\nwrite down the 24 words that `trefoil id phrase` shows: only they bring you back",
+        Job::Restore { .. } => "\n`trefoil up` looks for your contacts and letters in your own mailboxes from now on",
+        Job::Export { .. } | Job::Import { .. } => "",
+    };
     if let Some(me) = work(&place, job)? {
-        out.answer(&Answer::Me(me.clone()), |_| {
-            let keep = "\nwrite down the 24 words that `trefoil id phrase` shows: only they bring you back";
-            me_in_words(&me) + if wants_phrase_kept { keep } else { "" }
-        })?;
+        out.answer(&Answer::Me(me.clone()), |_| me_in_words(&me) + next)?;
     }
     Ok(Ended::Done)
 }

@@ -1,6 +1,9 @@
 //! Letters in the demo: one that is written while its reader is away, and outlives two of the relays that keep it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail, ensure};
 use tokio::{sync::broadcast, task::JoinHandle, time::timeout};
@@ -26,6 +29,8 @@ use crate::{
 
 /// Fewer relays have no circuits of four hops to all mailboxes, once two are gone.
 pub(super) const LEAST_RELAYS: usize = 8;
+/// For a letter on its way: with two of a few relays gone, most circuits fail until all others know that.
+const LETTER_PATIENCE: Duration = Duration::from_secs(180);
 /// What Alice writes.
 const WORDS: &str = "see you at eight";
 
@@ -168,7 +173,9 @@ impl Running {
                 }
             }
         };
-        timeout(PATIENCE, reached).await.with_context(|| format!("the letter was not {wanted:?} in time"))?
+        timeout(LETTER_PATIENCE, reached)
+            .await
+            .with_context(|| format!("the letter did not become {} in time", serde_json::json!(wanted)))?
     }
 
     /// The next words that come: who wrote them, and what they are.
@@ -182,7 +189,7 @@ impl Running {
                 }
             }
         };
-        timeout(PATIENCE, came).await.context("the letter has not come in time")?
+        timeout(LETTER_PATIENCE, came).await.context("the letter has not come in time")?
     }
 
     /// Ends the program, as at any moment: what it knows is on disk.

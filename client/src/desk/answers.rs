@@ -399,7 +399,7 @@ fn why(failure: letters::Failure) -> &'static str {
     match failure {
         letters::Failure::Removed => "the contact was removed",
         letters::Failure::Blocked => "the contact was blocked",
-        letters::Failure::Copied => "it was on its way when the profile was copied: it may have come",
+        letters::Failure::Copied => "another device of yours was sending it: it may have come",
         letters::Failure::Unsealable => "it cannot be sealed for this contact: their keys are not usable",
     }
 }

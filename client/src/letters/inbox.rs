@@ -42,6 +42,8 @@ pub(super) struct Transit {
     pub(super) lookups: BTreeMap<(u32, u32), Lookup>,
     /// Contacts whose present prekeys were looked up because somebody wrote in their name, and when.
     pub(super) checked: BTreeMap<u32, u64>,
+    /// Since when letters of contacts wait for that.
+    pub(super) doubted: BTreeMap<u32, u64>,
     stamps: Mutex<Stamps>,
 }
 

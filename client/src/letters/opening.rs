@@ -70,7 +70,7 @@ impl Work<'_> {
         let Some(dispatch) = self.unwrap(inbox, bytes) else { return self.drop_it(&envelope) };
         let contact = self.contact_of(&dispatch.writer)?;
         let class = SizeClass::of(bytes.len()).filter(|class| *class != SizeClass::Long);
-        if let (Some(contact), Some(class)) = (&contact, class) {
+        if let (Some(contact), Some(class), InboxName::Private(..)) = (&contact, class, inbox) {
             self.need_room(contact.list, class.reckoned().into()); // pieces of files count when the file is wanted
         }
         let is_strange =

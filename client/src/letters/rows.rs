@@ -178,7 +178,7 @@ pub enum Failure {
     Blocked,
     /// It cannot be sealed.
     Unsealable,
-    /// It was on its way when the profile was copied: the other one may have sent it.
+    /// It was on its way from another device of the person's, which may have sent it.
     Copied,
 }
 

@@ -112,7 +112,7 @@ impl Work<'_> {
         (letter, answer): (&LetterId, Option<&Answer<'_>>),
         transit: &mut Transit,
     ) -> Result<(), LettersError> {
-        let Transit { visits, checked, .. } = transit;
+        let Transit { visits, checked, doubted, .. } = transit;
         let Some(visit) = visits.get_mut(&key) else { return Ok(()) };
         let listed = visit.fetch.pop_front();
         match answer {
@@ -120,14 +120,17 @@ impl Work<'_> {
                 if let InboxName::Own(week) = key.0 {
                     return self.sheet_came(week, envelope); // it stays there: the phrase may be needed again
                 }
-                let is_checked = |id: u32| checked.get(&id).is_some_and(|at| self.now.0 < at + CHECKED);
-                let later: Vec<u32> = checked.keys().copied().filter(|id| is_checked(*id)).collect();
-                match self.take(key.0, envelope, |id| later.contains(&id))? {
+                doubted.retain(|_, since| self.now.0 < *since + DOUBTED);
+                let is_checked = |id| doubted.get(&id).is_some_and(|since| checked.get(&id) > Some(since));
+                match self.take(key.0, envelope, is_checked)? {
                     Verdict::Done => visit.delete.extend(listed.map(|listed| listed.letter)),
                     Verdict::Later { contact } => {
                         let week = self.week_of(contact)?;
-                        self.wake(0, Job::Look(contact, week));
-                        visit.due = self.now.0 + CHECKED / 10;
+                        doubted.entry(contact).or_insert(self.now.0);
+                        let last = checked.get(&contact).map_or(0, |at| at + CHECKED);
+                        let wait = last.saturating_sub(self.now.0);
+                        self.wake(wait, Job::Look(contact, week));
+                        visit.due = self.now.0 + wait + LOOKED;
                         visit.after = 0;
                     }
                 }
@@ -138,7 +141,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn week_of(&self, contact: u32) -> Result<u32, LettersError> {
+    pub(super) fn week_of(&self, contact: u32) -> Result<u32, LettersError> {
         let address = Address::from_bytes(self.contact(contact)?.address).map_err(|_| LettersError::Damaged)?;
         let offset = prekeys::offset(&address);
         Ok(Week::of(self.now, offset).0)
@@ -147,5 +150,9 @@ impl Work<'_> {
 
 /// Seconds between two looks at what there has to be.
 const PLAN: u64 = 3600;
-/// Seconds for which somebody's prekeys, once looked up, count as present.
-const CHECKED: u64 = 600;
+/// Seconds between two times at which a contact's prekeys are looked up because of letters in its name.
+const CHECKED: u64 = 60;
+/// Seconds that this takes: then the letters are fetched again.
+const LOOKED: u64 = 5;
+/// Seconds for which it counts that they were looked up after the first of these letters came.
+const DOUBTED: u64 = 600;

@@ -114,3 +114,20 @@ fn without_any_mailbox_that_has_it_nothing_is_brought_back_and_nothing_breaks() 
     world.run(15 * DAY);
     assert!(!world.people[0].read().backup().unwrap().restoring, "it is given up when all must have expired");
 }
+
+#[test]
+fn a_contact_that_looked_up_the_lost_device_a_minute_ago_hears_of_the_new_one_at_once() {
+    let mut world = World::new(7, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.people[0].write(alice, "from Alice", world.now);
+    world.run(600);
+    let now = world.now;
+    world.people[1].look_up(bob, now);
+    world.run(20);
+    world.people[0].restore_backup(world.now);
+    world.run_until(600, |world| known(world, 0).len() == 1);
+    let again = known(&world, 0)[0].id;
+    world.people[0].write(again, "it is me", world.now);
+    world.run(300);
+    assert!(texts(&world, 1, bob).contains(&"< it is me".to_owned()), "{:?}", texts(&world, 1, bob));
+}

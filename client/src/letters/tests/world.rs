@@ -291,6 +291,16 @@ impl Someone {
         self.letters().write(contact, text, now).unwrap()
     }
 
+    /// Has the prekeys of a contact looked up.
+    pub(super) fn look_up(&mut self, contact: u32, now: UnixSeconds) {
+        let looked = self.letters().change(now, |work| {
+            let week = work.week_of(contact)?;
+            work.wake(0, Job::Look(contact, week));
+            Ok(())
+        });
+        looked.unwrap();
+    }
+
     pub(super) fn knows(&self, address: &Address) -> Option<u32> {
         let known = self.read().contacts().unwrap();
         known.into_iter().find(|known| known.address == *address).map(|known| known.id)
