@@ -56,9 +56,13 @@ async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
     let (network, testnet) = network(arguments).await?;
     surf(arguments, network, testnet.is_some()).await?;
     let Some(mut testnet) = testnet else { return Ok(()) };
-    match arguments.relays >= letters::LEAST_RELAYS {
-        true => letters::show(&mut testnet).await?,
-        false => println!("(letters are shown with {} relays or more)", letters::LEAST_RELAYS),
+    if arguments.letters {
+        let least = letters::LEAST_RELAYS;
+        anyhow::ensure!(
+            arguments.relays >= least,
+            "letters are shown with {least} relays or more: pass --relays {least}"
+        );
+        letters::show(&mut testnet).await?;
     }
     testnet.stop().await;
     Ok(())

@@ -34,7 +34,7 @@ pub struct Desk {
     /// There is something to do.
     wake: Notify,
     events: broadcast::Sender<Event>,
-    /// Whether all that was to be done at the start is done.
+    /// Whether all that was to be done is done, and mailboxes are only watched.
     caught_up: watch::Sender<bool>,
     heard: Mutex<Heard>,
 }
@@ -95,15 +95,18 @@ impl Desk {
         self.letters().replicas(self.now(), &|placement| self.client.ring(placement))
     }
 
-    /// Waits until all mailboxes were asked that were to be asked at the start.
+    /// Waits until all mailboxes were asked that were to be asked.
     pub(crate) async fn caught_up(&self) {
         let mut caught_up = self.caught_up.subscribe();
         let _never_gone = caught_up.wait_for(|is| *is).await.is_err(); // the sender is this desk's
     }
 
-    /// They were.
-    pub(crate) async fn note_caught_up(self: &Arc<Self>) {
-        self.caught_up.send_replace(true);
+    /// Whether they were.
+    pub(crate) async fn note_caught_up(self: &Arc<Self>, is: bool) {
+        self.caught_up.send_replace(is);
+        if !is {
+            return;
+        }
         self.aside(|desk| {
             if let Err(error) = desk.letters().note_asked(desk.now()) {
                 warn!(%error, "that all mailboxes were asked could not be kept"); // they are asked again at the next start

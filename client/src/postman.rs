@@ -54,9 +54,8 @@ pub async fn run(desk: Arc<Desk>, client: Client) {
             let task = running.spawn(async move { carry(&client, &streams, &carried).await });
             under_way.insert(task.id(), errand);
         }
-        if waiting.is_empty() && under_way.values().all(|errand| errand.patience() > 0) {
-            desk.note_caught_up().await; // only mailboxes that are watched are asked
-        }
+        let only_watches = under_way.values().all(|errand| errand.patience() > 0);
+        desk.note_caught_up(waiting.is_empty() && only_watches).await;
         tokio::select! {
             biased; // all of it works: so that a simulation repeats itself
             Some(done) = running.join_next_with_id() => {

@@ -56,6 +56,8 @@ pub(super) async fn show(testnet: &mut Testnet) -> anyhow::Result<()> {
     println!("Bob has made an invite, Alice has used it: they are contacts");
 
     let replicas = running_bob.desk.replicas()?;
+    let settled = timeout(LETTER_PATIENCE, running_bob.desk.caught_up()).await;
+    settled.context("Bob's program has not told its mailboxes who may write")?;
     running_bob.stop().await;
     println!("Bob's program is off");
     let request = Request::Send { contact: "bob".to_owned(), text: WORDS.to_owned() };
