@@ -218,3 +218,36 @@ async fn listen_for_metrics(address: SocketAddr) -> Result<MetricsListener, Metr
     }
     Ok(listener)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use trefoil_protocol::params::NetworkParams;
+
+    use super::*;
+    use crate::{config::Settings, network::NetworkFile};
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_opened_is_left_alone_and_the_relay_does_all_but_keep_letters() {
+        let dir = tempfile::tempdir().unwrap();
+        let network = dir.path().join("network.toml");
+        let params = NetworkParams::testnet("box".parse().unwrap());
+        NetworkFile { params, relays: Vec::new() }.save(&network).unwrap();
+        let settings =
+            Settings { network: Some(network), data_dir: Some(dir.path().to_owned()), ..Settings::default() };
+        let config = Config::load(None, settings).unwrap();
+        let identity = RelaySecret::generate(&mut StdRng::seed_from_u64(1));
+        let file = dir.path().join(MAILBOX_FILE);
+        fs::create_dir(&file).unwrap();
+        assert!(open_mailbox(&config, &identity).is_none());
+        assert!(file.is_dir() && fs::read_dir(dir.path()).unwrap().count() == 2, "nothing is set aside");
+        fs::remove_dir(&file).unwrap();
+        let opened = open_mailbox(&config, &identity);
+        assert!(opened.is_some());
+        assert!(open_mailbox(&config, &identity).is_none(), "another relay has it");
+        drop(opened);
+        assert!(open_mailbox(&config, &identity).is_some());
+        assert!(open_mailbox(&Config { mailbox: None, ..config }, &identity).is_none());
+    }
+}

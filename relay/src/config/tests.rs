@@ -97,6 +97,26 @@ fn beacons_and_the_dht_are_off_unless_they_are_turned_on() {
 }
 
 #[test]
+fn letters_have_a_gibibyte_unless_the_operator_says_otherwise() {
+    let of_file = |lines: &str| load(&testnet(), &with(lines)).unwrap().mailbox.map(MemorySize::bytes);
+    assert_eq!(of_file(""), Some(1 << 30));
+    assert_eq!(of_file("mailbox_size = \"32 MiB\""), Some(32 << 20));
+    assert_eq!(of_file("mailbox = false"), None);
+    assert_eq!(of_file("mailbox = false\nmailbox_size = \"2 GiB\""), None);
+    for size in ["31 MiB", "0 GiB", "99999999999 GiB", "1 GB"] {
+        let words = refusal(&testnet(), &with(&format!("mailbox_size = \"{size}\"")));
+        assert!(words.contains("mailbox_size") && words.contains(size), "{words}");
+        let words = flags(&format!("--mailbox-size|{size}")).unwrap_err().to_string();
+        assert!(words.contains("--mailbox-size") && words.contains(size), "{words}");
+    }
+    let (_dir, path) = files(&testnet(), &with("mailbox = false\nmailbox_size = \"64 MiB\""));
+    let of_flags = |line| Config::load(Some(&path), flags(line).unwrap()).unwrap().mailbox.map(MemorySize::bytes);
+    assert_eq!(of_flags("--mailbox"), Some(64 << 20));
+    assert_eq!(of_flags("--mailbox=true|--mailbox-size|2 GiB"), Some(2 << 30));
+    assert_eq!(of_flags("--mailbox-size|2 GiB"), None, "it says how much, and not that there are any");
+}
+
+#[test]
 fn everything_can_be_set_in_the_file() {
     let text = with(
         "listen = \"127.1.0.1:0\"\nadvertise = \"127.1.0.1:9001,[::1]:9001\"\ncongestion = \"bbr\"\n\
