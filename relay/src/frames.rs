@@ -11,7 +11,7 @@ use tokio::{
 };
 use trefoil_protocol::{
     directory::{self, DirectoryError, FRAME_HEADER, Request},
-    limits::DIRECTORY_TIMEOUT,
+    limits::{DIRECTORY_TIMEOUT, MAILBOX_TIMEOUT},
     mailbox::{self, MailboxError},
 };
 
@@ -116,7 +116,7 @@ pub async fn ask_last(
     Ok(answer)
 }
 
-/// As [`ask`], on a mailbox stream.
+/// As [`ask`], on a mailbox stream: the answer is waited for at most [`MAILBOX_TIMEOUT`].
 ///
 /// # Errors
 /// [`FrameError`].
@@ -126,7 +126,7 @@ pub(crate) async fn ask_mailbox(
     request: &mailbox::Request<'_>,
 ) -> Result<Vec<u8>, FrameError> {
     write(writer, &request.encode()).await?;
-    let answer = timeout(DIRECTORY_TIMEOUT, read_mailbox(reader)).await;
+    let answer = timeout(MAILBOX_TIMEOUT, read_mailbox(reader)).await;
     answer.map_err(|_| FrameError::Timeout)??.ok_or(FrameError::Ended)
 }
 

@@ -5,20 +5,23 @@
 //! circuit, and ends with its stream. Nothing of who asks or for what is logged. Replicas ask on links, where each knows who
 //! the other is; how this relay asks them is `repair.rs`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::{
     sync::Semaphore,
     time::{Instant, interval_at, sleep, timeout},
 };
-use tracing::{debug, error};
+use tracing::debug;
 use trefoil_protocol::{
     identity::RelayId,
     limits::{
-        MAILBOX_IDLE, MAILBOX_REQUESTS, MAILBOX_SWEEP_EVERY, MAILBOX_TIMEOUT, REPAIR_RANKS, REPAIR_SHARE,
+        MAILBOX_IDLE, MAILBOX_REQUESTS, MAILBOX_SWEEP_EVERY, MAILBOX_TIMEOUT, REPAIR_RANKS, REPAIR_SHARE, REPAIR_TALK,
         REPAIRS_SERVED,
     },
     mailbox::{Answer, Deposit, FRAME_HEADER, MailboxError, Owned, Refusal, Request},
@@ -44,12 +47,10 @@ use crate::{
 pub(crate) struct Post {
     mailbox: Mailbox,
     rings: Rings,
-    /// Places for replicas that ask.
-    replicas: Semaphore,
+    /// Replicas that are answered, each on one stream: so none of them takes the places of all.
+    replicas: Mutex<HashSet<RelayId>>,
     /// Whose turn it is to have a page of inboxes looked through: each costs its rings.
     pages: Semaphore,
-    /// It was said that the mailboxes broke down.
-    told: AtomicBool,
     tally: Tally,
 }
 
@@ -71,6 +72,12 @@ pub(crate) struct Holdings {
     pub(crate) repaired: u64,
 }
 
+/// A replica's place among those that are answered, given back when dropped.
+struct Place<'a> {
+    post: &'a Post,
+    peer: RelayId,
+}
+
 /// Why a stream ended before its asker ended it.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -84,12 +91,14 @@ enum Ended {
     Idle,
     #[error("too many requests")]
     Requests,
+    #[error("it asked for too long")]
+    Long,
 }
 
 impl Post {
     pub(crate) fn new(mailbox: Mailbox) -> Self {
-        let (replicas, pages) = (Semaphore::new(REPAIRS_SERVED), Semaphore::new(1));
-        Self { mailbox, rings: Rings::new(), replicas, pages, told: AtomicBool::default(), tally: Tally::default() }
+        let (rings, pages) = (Rings::new(), Semaphore::new(1));
+        Self { mailbox, rings, replicas: Mutex::default(), pages, tally: Tally::default() }
     }
 
     pub(crate) fn mailbox(&self) -> &Mailbox {
@@ -116,8 +125,33 @@ impl Post {
         self.tally.repaired.fetch_add(1, Relaxed);
     }
 
+    /// Those of a page of inboxes that both this relay and another repair. To look through one takes up to a second where
+    /// there are many relays, and whoever names them names what it likes: so one goes after the other, whether this relay
+    /// asks or is asked, and takes a small share of the time.
+    ///
+    /// # Errors
+    /// [`Refusal::Limit`] when its turn does not come before whoever waits for it gives up.
+    pub(crate) async fn shared(
+        &self,
+        node: &Node,
+        inboxes: Vec<Placement>,
+        other: &RelayId,
+    ) -> Result<Vec<Placement>, Refusal> {
+        let turn = timeout(MAILBOX_TIMEOUT / 2, self.pages.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Refusal::Limit) };
+        let began = Instant::now();
+        let mut shared = vec![];
+        for inbox in inboxes {
+            if self.is_shared(node, &inbox, other).await {
+                shared.push(inbox);
+            }
+        }
+        sleep(began.elapsed() * REPAIR_SHARE).await;
+        Ok(shared)
+    }
+
     /// Whether both this relay and another repair this inbox.
-    pub(crate) async fn is_shared(&self, node: &Node, inbox: &Placement, other: &RelayId) -> bool {
+    async fn is_shared(&self, node: &Node, inbox: &Placement, other: &RelayId) -> bool {
         if !inbox.is_kept(node.directory.now()) {
             return false;
         }
@@ -139,10 +173,6 @@ impl Post {
             let of = if is_accepted { &self.tally.accepted } else { &self.tally.refused };
             of.fetch_add(1, Relaxed);
         }
-        if self.is_broken() && !self.told.swap(true, Relaxed) {
-            error!("the mailboxes broke down: no letters are kept until the relay is started again");
-            node.directory.own_changed.notify_one(); // so that nobody looks for them here
-        }
         frame
     }
 
@@ -159,22 +189,22 @@ impl Post {
         })
     }
 
-    /// A page of the inboxes that a replica is to keep, too. To look through one takes up to a second where there are many
-    /// relays: so one goes after the other, and takes a small share of the time.
+    /// A page of the inboxes that a replica is to keep, too.
     async fn kept(&self, node: &Node, after: u64, peer: &RelayId) -> Result<Answer<'static>, Refusal> {
-        let turn = timeout(MAILBOX_TIMEOUT, self.pages.acquire()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Refusal::Limit) };
-        let began = Instant::now();
-        let (next, all) = self.mailbox.kept(after, node.directory.now())?;
-        let mut placements = vec![];
-        for inbox in all {
-            if self.is_shared(node, &inbox, peer).await {
-                placements.push(inbox);
-            }
-        }
-        sleep(began.elapsed() * REPAIR_SHARE).await;
-        drop(turn);
+        let (next, inboxes) = self.mailbox.kept(after, node.directory.now())?;
+        let placements = self.shared(node, inboxes, peer).await?;
         Ok(Answer::Kept { next, placements })
+    }
+
+    /// A replica's place, if there is one and it has none yet.
+    fn place(&self, peer: RelayId) -> Option<Place<'_>> {
+        let mut replicas = self.replicas();
+        let is_free = replicas.len() < REPAIRS_SERVED && replicas.insert(peer);
+        is_free.then(|| Place { post: self, peer })
+    }
+
+    fn replicas(&self) -> MutexGuard<'_, HashSet<RelayId>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 
     /// Whether this relay is to keep what is placed there; cheap checks first.
@@ -208,9 +238,11 @@ pub(crate) async fn serve_link(node: Arc<Node>, link: Link, mut stream: RequestS
     let post = node.post.as_ref().filter(|post| !post.is_broken());
     let peer = link.peer().filter(|peer| node.directory.usable().class(peer).is_some());
     let (Some(post), Some(peer)) = (post, peer) else { return stream.close(CloseReason::Unspecified) };
-    let Ok(_place) = post.replicas.try_acquire() else { return stream.close(CloseReason::Limit) };
+    let Some(_place) = post.place(peer) else { return stream.close(CloseReason::Limit) };
     let answered = tokio::select! {
-        answered = answer_link(post, &node, &mut stream, &peer) => answered,
+        answered = timeout(REPAIR_TALK, answer_link(post, &node, &mut stream, &peer)) => {
+            answered.unwrap_or(Err(Ended::Long))
+        }
         () = node.shutdown.cancelled() => Ok(()),
     };
     match answered {
@@ -269,6 +301,12 @@ fn placement<'a>(request: &'a Request<'_>) -> Option<&'a Placement> {
     })
 }
 
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.post.replicas().remove(&self.peer);
+    }
+}
+
 impl From<MailboxError> for Ended {
     fn from(error: MailboxError) -> Self {
         Self::Stream(error.into())
@@ -278,5 +316,58 @@ impl From<MailboxError> for Ended {
 impl From<StreamError> for Ended {
     fn from(error: StreamError) -> Self {
         Self::Stream(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand::{SeedableRng, rngs::StdRng};
+    use trefoil_protocol::epoch::UnixSeconds;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        relay::{Relay, Setup},
+    };
+
+    /// A relay that is alone, with these mailboxes, at this time.
+    fn relay(mailbox: Mailbox, unix: UnixSeconds) -> Relay {
+        let clock = Clock::Simulated { at: Instant::now(), unix };
+        let setup = Setup { mailbox: Some(mailbox), clock, ..Setup::for_tests(&mut StdRng::seed_from_u64(1)) };
+        setup.start_for_tests(vec![]).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_expired_is_cleared_away_within_the_hour() {
+        let (mailbox, now) = Mailbox::with_a_letter_for_an_hour().await;
+        let relay = relay(mailbox, now);
+        let deposited = || relay.status().mailboxes.unwrap().deposited_bytes;
+        let before = deposited();
+        sleep(MAILBOX_SWEEP_EVERY / 2).await;
+        assert_eq!(deposited(), before, "it is kept for as long as it was left for");
+        sleep(MAILBOX_SWEEP_EVERY * 3).await;
+        assert!(deposited() + 3072 <= before, "{} of {before} bytes", deposited());
+        relay.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_whose_mailboxes_broke_down_says_so_and_is_listed_without_any() {
+        let (mailbox, now) = Mailbox::with_a_letter_for_an_hour().await;
+        let relay = relay(mailbox, now);
+        let is_listed_with_some = || {
+            let view = relay.directory().view();
+            view.get(&relay.id()).map(|known| known.record.record().descriptor().mailbox)
+        };
+        let epoch = Duration::from_secs(relay.directory().params().directory.epoch.get().into());
+        sleep(epoch * 2).await;
+        assert_eq!(is_listed_with_some(), Some(true));
+        relay.node().post.as_ref().unwrap().mailbox().break_down();
+        sleep(epoch * 2).await;
+        assert_eq!(is_listed_with_some(), Some(false));
+        let status = relay.status();
+        assert!(status.mailboxes.is_none() && status.trouble.contains_key("mailboxes"), "{status}");
+        relay.stop().await;
     }
 }

@@ -11,8 +11,9 @@ use rand::{
     seq::{IteratorRandom, SliceRandom},
 };
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info};
 use trefoil_protocol::{
+    blind::BlindUse,
     entry::RelayEntry,
     envelope::LetterId,
     identity::RelayId,
@@ -80,11 +81,11 @@ enum Ended {
     Timeout,
 }
 
-/// Repairs, for as long as the node keeps mailboxes.
+/// Repairs, for as long as the node keeps mailboxes, and they have not broken down.
 pub(crate) async fn run(node: Arc<Node>) {
     let Some(post) = &node.post else { return };
     let (mut read, mut rounds) = (Read::default(), 0);
-    loop {
+    while !post.is_broken() {
         sleep(pause(&node, rounds)).await;
         rounds += 1;
         for relay in read.choose(&node) {
@@ -93,7 +94,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             match talk.unwrap_or(Err(Ended::Timeout)) {
                 Ok(()) => {}
                 Err(error @ Ended::Lie(_)) => {
-                    warn!(relay = %id.short(), %error, "a replica of mailboxes is left alone for a day");
+                    info!(relay = %id.short(), %error, "a replica of mailboxes is left alone for a day");
                     read.liars.insert(id, Instant::now());
                 }
                 Err(error) => debug!(%error, "a replica of mailboxes was not asked to the end"),
@@ -141,10 +142,8 @@ async fn talk(node: &Node, post: &Post, read: &mut Read, relay: &RelayEntry) -> 
     for _ in 0..REPAIR_PAGES {
         let after = read.lists.get(&relay.id).copied().unwrap_or(0);
         let (next, inboxes) = replica.kept(after).await?;
-        for inbox in inboxes {
-            if post.is_shared(node, &inbox, &relay.id).await {
-                replica.fill(node, post, read, inbox).await?;
-            }
+        for inbox in post.shared(node, inboxes, &relay.id).await.map_err(Ended::Here)? {
+            replica.fill(node, post, read, inbox).await?;
         }
         let is_last = next == after;
         read.lists.insert(relay.id, if is_last { 0 } else { next }); // and from the beginning again: rings change
@@ -162,32 +161,36 @@ impl Replica {
         let key = (self.relay, inbox);
         for _ in 0..REPAIR_PAGES {
             let place = read.letters.get(&key).copied().unwrap_or(Place { after: 0, begun: Instant::now() });
-            let after = place.after;
-            let Some((next, letters, tombstones)) = self.pull(inbox, after).await? else { return Ok(()) };
-            let now = node.directory.now();
-            let lacking = post.mailbox().lacking(&inbox, &letters, now).map_err(Ended::Here)?;
-            for listed in lacking {
-                if self.taken >= REPAIR_TAKEN {
-                    return Ok(()); // the next talk goes on here
-                }
-                self.take(node, post, inbox, listed).await?;
-            }
-            if !tombstones.is_empty() {
-                let delete = Request::Delete { inbox, tombstones };
-                let answer = post.mailbox().answer(delete, Asker::Replica, now).await;
-                if matches!(
-                    Answer::decode(answer.get(FRAME_HEADER..).unwrap_or_default()),
-                    Ok(Answer::Refused(Refusal::BadClaim))
-                ) {
-                    return Err(Ended::Lie("a tombstone that the owner has not signed"));
-                }
+            let Some((next, letters, tombstones)) = self.pull(inbox, place.after).await? else { return Ok(()) };
+            let is_whole = self.take_lacking(node, post, inbox, &letters).await?;
+            bury(node, post, inbox, tombstones).await?;
+            if !is_whole {
+                return Ok(()); // a later talk goes on here
             }
             read.letters.insert(key, Place { after: next, ..place });
-            if next == after {
+            if next == place.after {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Takes what is missing of a page of letters; whether this talk may take more.
+    async fn take_lacking(
+        &mut self,
+        node: &Node,
+        post: &Post,
+        inbox: Placement,
+        letters: &[Listed],
+    ) -> Result<bool, Ended> {
+        let lacking = post.mailbox().lacking(&inbox, letters, node.directory.now()).map_err(Ended::Here)?;
+        for listed in lacking {
+            if self.taken >= REPAIR_TAKEN {
+                return Ok(false);
+            }
+            self.take(node, post, inbox, listed).await?;
+        }
+        Ok(self.taken < REPAIR_TAKEN)
     }
 
     async fn take(&mut self, node: &Node, post: &Post, inbox: Placement, listed: Listed) -> Result<(), Ended> {
@@ -206,6 +209,7 @@ impl Replica {
         match post.mailbox().repair(repair, node.directory.now()).await {
             Ok(()) => post.count_repaired(),
             Err(Refusal::NotReady) => return Err(Ended::Here(Refusal::NotReady)),
+            Err(Refusal::Full) => self.taken = REPAIR_TAKEN, // what else it has would find no room either
             Err(refusal) => debug!(%refusal, "a letter of a replica is not kept"),
         }
         Ok(())
@@ -214,6 +218,9 @@ impl Replica {
     async fn kept(&mut self, after: u64) -> Result<(u64, Vec<Placement>), Ended> {
         let frame = self.ask(&Request::Kept { after }).await?;
         match decode(&frame)? {
+            Answer::Kept { placements, .. } if placements.iter().any(|placement| placement.of == BlindUse::Prekeys) => {
+                Err(Ended::Lie("prekeys among inboxes"))
+            }
             Answer::Kept { next, placements } if next >= after => Ok((next, placements)),
             Answer::Refused(refusal) => Err(Ended::Refused(refusal)),
             _ => Err(Ended::Lie("an answer to another question")),
@@ -234,6 +241,19 @@ impl Replica {
     async fn ask(&mut self, request: &Request<'_>) -> Result<Vec<u8>, Ended> {
         let (mut reader, mut writer) = self.stream.halves();
         Ok(frames::ask_mailbox(&mut reader, &mut writer, request).await?)
+    }
+}
+
+/// Deletes what the owner has deleted at a replica.
+async fn bury(node: &Node, post: &Post, inbox: Placement, tombstones: Vec<Tombstone>) -> Result<(), Ended> {
+    if tombstones.is_empty() {
+        return Ok(());
+    }
+    let delete = Request::Delete { inbox, tombstones };
+    let frame = post.mailbox().answer(delete, Asker::Replica, node.directory.now()).await;
+    match Answer::decode(frame.get(FRAME_HEADER..).unwrap_or_default()) {
+        Ok(Answer::Refused(Refusal::BadClaim)) => Err(Ended::Lie("a tombstone that the owner has not signed")),
+        _ => Ok(()),
     }
 }
 

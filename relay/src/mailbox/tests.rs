@@ -156,6 +156,18 @@ impl Mailbox {
         (mailbox, inbox)
     }
 
+    /// One in memory, with a letter that was left for an hour, and when that was.
+    pub(crate) async fn with_a_letter_for_an_hour() -> (Self, UnixSeconds) {
+        let (mailbox, inbox) = Self::new(MAILBOX_SIZE).await;
+        mailbox.must(Request::Deposit(Deposit { hours: 1, ..deposit(&inbox, ticket(&inbox, 1), &short(1)) })).await;
+        (mailbox, NOW)
+    }
+
+    /// As when what keeps the file has panicked.
+    pub(crate) fn break_down(&self) {
+        self.disk.break_down();
+    }
+
     async fn ask(&self, request: Request<'_>) -> Vec<u8> {
         self.answer(request, HERE, NOW).await
     }

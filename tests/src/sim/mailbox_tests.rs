@@ -32,15 +32,15 @@ use super::{
 };
 
 /// Somebody with an inbox for strangers, and one for contacts.
-struct Person {
+pub(super) struct Person {
     network: NetworkId,
     secret: AddressSecret,
-    requests: Inbox,
+    pub(super) requests: Inbox,
     private: Inbox,
 }
 
 impl Person {
-    fn new(network: &SimNetwork, number: u8) -> Self {
+    pub(super) fn new(network: &SimNetwork, number: u8) -> Self {
         let network = network.params().id();
         let secret = AddressSecret::from_bytes(&Zeroizing::new([number; 32]));
         let at = Whereabouts::of_self(secret.address());
@@ -53,7 +53,7 @@ impl Person {
         Request::Owned(Owned::sign(inbox.placement(), ask, channel, &inbox.secret(&self.secret)))
     }
 
-    fn stamp(&self, inbox: &Inbox, letter: LetterId, bits: u8) -> Stamp {
+    pub(super) fn stamp(&self, inbox: &Inbox, letter: LetterId, bits: u8) -> Stamp {
         let stamped = Stamped { network: &self.network, inbox: &inbox.placement(), letter: &letter };
         Minting::new(stamped, bits, Day::of(START)).step(u32::MAX).expect("some hash will do")
     }
@@ -78,7 +78,7 @@ impl Person {
     }
 }
 
-fn envelope(number: u8, class: SizeClass) -> Vec<u8> {
+pub(super) fn envelope(number: u8, class: SizeClass) -> Vec<u8> {
     vec![number; class.bytes()]
 }
 
@@ -86,13 +86,13 @@ fn with_mailboxes(seed: u64, relays: u8) -> Plan {
     Plan { mailboxes: true, ..plan(seed, relays) }
 }
 
-async fn network(seed: u64, relays: u8) -> SimNetwork {
+pub(super) async fn network(seed: u64, relays: u8) -> SimNetwork {
     let network = with_mailboxes(seed, relays).start();
     await_all(&network, relays).await;
     network
 }
 
-fn id(network: &SimNetwork, number: u8) -> RelayId {
+pub(super) fn id(network: &SimNetwork, number: u8) -> RelayId {
     network.entries()[usize::from(number) - 1].id
 }
 
@@ -336,4 +336,4 @@ async fn a_letter_outlives_all_relays_that_it_was_left_on() {
 }
 
 /// Several rounds of repair among a few relays, in a network whose epochs are short.
-const REPAIR_ROUNDS: Duration = Duration::from_secs(60);
+pub(super) const REPAIR_ROUNDS: Duration = Duration::from_secs(60);

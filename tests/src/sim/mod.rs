@@ -60,6 +60,8 @@ mod record_tests;
 #[cfg(test)]
 mod renewal_tests;
 #[cfg(test)]
+mod repair_tests;
+#[cfg(test)]
 mod settle_tests;
 #[cfg(test)]
 mod transfer_tests;
