@@ -15,7 +15,7 @@ use crate::{
     epoch::UnixSeconds,
     inbox::{Inbox, WeekSalt, Whereabouts},
     params::NetworkId,
-    period::Week,
+    period::{Week, WeekOffset},
     phrase::Phrase,
     ring::Placement,
     ticket::TicketKey,
@@ -44,9 +44,14 @@ impl SelfInbox {
         }
     }
 
+    /// When its weeks begin.
+    pub fn offset(&self) -> WeekOffset {
+        self.whereabouts().offset()
+    }
+
     /// Its week at this time.
     pub fn week(&self, now: UnixSeconds) -> Week {
-        Week::of(now, self.whereabouts().offset())
+        Week::of(now, self.offset())
     }
 
     /// Where it is in a week.

@@ -101,6 +101,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
         }
     }
+    node.directory.own_changed.notify_one(); // so that nobody looks for letters here any more
 }
 
 /// Until the next round: sooner after the start, when much can have come that this relay has not heard of.

@@ -16,7 +16,10 @@ use trefoil_protocol::{
     crypto,
     envelope::LetterId,
     identity::RelayId,
-    limits::{GONE_MOST, INVITED, LOOK_INVITED, LOOK_PAST, LOOK_PRIVATE, MAILBOX_LIST, REPLICAS, WATCH},
+    limits::{
+        GONE_MOST, INVITED, LOOK_INVITED, LOOK_PAST, LOOK_PRIVATE, LOOK_UNWATCHED, MAILBOX_LIST, PLAN_AGAIN, REPLICAS,
+        WATCH,
+    },
     mailbox::Listed,
     period::{Day, Week},
     prekeys::PrekeysRecord,
@@ -27,6 +30,7 @@ use trefoil_protocol::{
 };
 
 use super::{
+    agenda::Job,
     errand::{Busy, Errand, What},
     outbox::{Stamps, back_off},
     person::InboxName,
@@ -68,6 +72,17 @@ enum Kind {
     Private,
     Request,
     Past,
+}
+
+/// Where the person waits for what comes to a private inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// At this replica.
+    Here,
+    /// At another one.
+    Elsewhere,
+    /// Nowhere: the replica to watch today does not answer, and what is left there first is not seen.
+    Broken,
 }
 
 /// Something that has to be at a mailbox: tickets, or prekeys.
@@ -127,11 +142,14 @@ impl Visit {
     }
 
     /// It was asked, and has no more to do: when it is asked again.
-    pub(super) fn rest(&mut self, now: u64, is_watched: bool, requests: u64, rng: &mut StdRng) {
+    pub(super) fn rest(&mut self, now: u64, watch: Watch, requests: u64, rng: &mut StdRng) {
         self.tries = 0;
         let mean = match self.kind {
-            Kind::Private if is_watched => 0,
-            Kind::Private => LOOK_PRIVATE,
+            Kind::Private => match watch {
+                Watch::Here => 0,
+                Watch::Elsewhere => LOOK_PRIVATE,
+                Watch::Broken => LOOK_UNWATCHED,
+            },
             Kind::Request => requests,
             Kind::Past => LOOK_PAST,
         };
@@ -197,7 +215,9 @@ impl Work<'_> {
                     gone: 0,
                 });
                 visit.kind = kind;
-                if kind == Kind::Request {
+                if visit.tries == 0 && is_watched(self.now.0, visit, &relay, ring) {
+                    visit.due = self.now.0; // since today
+                } else if kind == Kind::Request {
                     visit.due = visit.due.min(self.now.0 + delay(requests, self.rng));
                 }
             }
@@ -249,9 +269,36 @@ impl Work<'_> {
         What::Delete { inbox, tombstones: visit.delete.drain(..some).map(sign).collect() }
     }
 
-    /// Whether this replica is watched today.
-    pub(super) fn is_watched(&self, visit: &Visit, relay: &RelayId, ring: super::work::Ring<'_>) -> bool {
-        is_watched(self.now.0, visit, relay, ring)
+    /// Where the inbox of this visit is watched.
+    pub(super) fn watch(
+        &self,
+        transit: &Transit,
+        (name, relay): &(InboxName, RelayId),
+        ring: super::work::Ring<'_>,
+    ) -> Watch {
+        let mut visits = transit.visits.iter().filter(|((of, _), _)| of == name);
+        match visits.find(|((_, at), visit)| is_watched(self.now.0, visit, at, ring)) {
+            Some(((_, at), _)) if at == relay => Watch::Here,
+            Some((_, visit)) if visit.tries > 0 => Watch::Broken,
+            _ => Watch::Elsewhere,
+        }
+    }
+
+    /// A mailbox has not answered: others may keep the inbox by now, and where it was watched, the others are looked at.
+    pub(super) fn visit_failed(
+        &mut self,
+        transit: &mut Transit,
+        key: &(InboxName, RelayId),
+        ring: super::work::Ring<'_>,
+    ) {
+        let is_watched = self.watch(transit, key, ring) == Watch::Here;
+        transit.visits.get_mut(key).into_iter().for_each(|visit| visit.fail(self.now.0));
+        if is_watched {
+            for (_, visit) in transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1) {
+                visit.due = visit.due.min(self.now.0 + delay(LOOK_UNWATCHED, self.rng));
+            }
+        }
+        self.wake(PLAN_AGAIN, Job::Plan);
     }
 }
 

@@ -235,29 +235,34 @@ impl Work<'_> {
         requests.chain(private).chain(own).collect()
     }
 
-    /// Whether letters are still left there.
+    /// Whether letters are still left there: for a while after its end, too, since what was left last is as new as any.
     pub(super) fn is_present(&self, name: InboxName) -> bool {
-        match name {
-            InboxName::Request(day) => day == Day::of(self.now).0,
-            InboxName::Private(generation, week) => {
-                let home = self.person.homes.iter().find(|home| home.at().generation() == generation);
-                home.is_some_and(|home| home.week(self.now).0 == week)
-            }
-            InboxName::Own(_) => false, // it is read when a device is lost, only
-        }
+        self.now.0 < self.end_of(name).plus(TURN).0
     }
 
-    /// Whether all that can have come there was asked for when the person's program ran last.
-    pub(super) fn is_emptied(&self, name: InboxName) -> bool {
-        let end = match name {
-            InboxName::Request(day) => Day(day + 1).start(),
+    /// When its day or week ends.
+    fn end_of(&self, name: InboxName) -> UnixSeconds {
+        match name {
+            InboxName::Request(day) => Day(day.saturating_add(1)).start(),
             InboxName::Private(generation, week) => {
                 let home = self.person.homes.iter().find(|home| home.at().generation() == generation);
                 home.map_or(self.now, |home| Week(week).plus(1).start(home.at().offset()))
             }
-            InboxName::Own(_) => return false,
-        };
-        end.plus(LATE).0 < self.person.asked
+            InboxName::Own(week) => Week(week).plus(1).start(self.own().offset()),
+        }
+    }
+
+    /// Seconds until another inbox, or other prekeys, are the present ones.
+    pub(super) fn until_turn(&self) -> u64 {
+        let (home, prekeys) = (self.home().offset(), prekeys::offset(&self.address()));
+        let turns = [home, prekeys].map(|offset| Week::of(self.now, offset).plus(1).start(offset));
+        let day = Day(Day::of(self.now).0.saturating_add(1)).start();
+        turns.into_iter().chain([day]).map(|turn| turn.since(self.now)).min().unwrap_or(0)
+    }
+
+    /// Whether all that can have come there was asked for when the person's program ran last.
+    pub(super) fn is_emptied(&self, name: InboxName) -> bool {
+        !name.is_own() && self.end_of(name).plus(LATE).0 < self.person.asked
     }
 
     /// Where the inbox of this name is.
@@ -310,6 +315,8 @@ impl PassRow {
     }
 }
 
+/// Seconds after an inbox's end for which it is looked at like the present one: clocks differ, and deposits take a while.
+const TURN: u64 = 2 * 3600;
 /// Seconds after an inbox's end until nothing more comes: clocks differ, and replicas repair each other.
 const LATE: u64 = 24 * 3600;
 const WEEK: u64 = 7 * 24 * 3600;

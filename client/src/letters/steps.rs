@@ -30,7 +30,7 @@ impl Work<'_> {
                 self.end_restoring()?;
                 self.plan_visits(transit, ring);
                 self.plan_chores(transit, ring)?;
-                self.wake(PLAN, Job::Plan);
+                self.wake(PLAN.min(self.until_turn()), Job::Plan);
                 Ok(vec![])
             }
             Job::Deliver(serial) => self.deliver(serial, transit, ring),
@@ -57,14 +57,12 @@ impl Work<'_> {
             }
             What::Register { .. } | What::Publish { .. } => self.chore_done(errand, transit, answer),
             What::List { inbox, .. } => self.listed((*inbox, errand.mailbox), answer, transit, ring),
-            What::Fetch { inbox, letter, .. } => self.fetched((*inbox, errand.mailbox), (letter, answer), transit),
+            What::Fetch { inbox, letter, .. } => {
+                self.fetched((*inbox, errand.mailbox), (letter, answer), transit, ring)
+            }
             What::Delete { inbox, .. } => {
                 if !matches!(answer, Some(Answer::Deleted)) {
-                    transit
-                        .visits
-                        .get_mut(&(*inbox, errand.mailbox))
-                        .into_iter()
-                        .for_each(|visit| visit.fail(self.now.0));
+                    self.visit_failed(transit, &(*inbox, errand.mailbox), ring);
                 }
                 Ok(())
             }
@@ -79,11 +77,12 @@ impl Work<'_> {
         transit: &mut Transit,
         ring: Ring<'_>,
     ) -> Result<(), LettersError> {
-        let Some(visit) = transit.visits.get_mut(&key) else { return Ok(()) };
         let Some(Answer::Letters { next, letters }) = answer else {
-            visit.fail(self.now.0);
+            self.visit_failed(transit, &key, ring);
             return Ok(());
         };
+        let watch = self.watch(transit, &key, ring);
+        let Some(visit) = transit.visits.get_mut(&key) else { return Ok(()) };
         let has_more = !letters.is_empty() && *next > visit.after;
         let is_odd = !letters.is_empty() && !has_more; // it says what it said before, and would do so for ever
         visit.after = visit.after.max(*next);
@@ -94,14 +93,13 @@ impl Work<'_> {
                 visit.delete.push(listed.letter);
             }
         }
-        let is_watched = self.is_watched(visit, &key.1, ring);
         let requests = self.look_requests();
         if has_more {
             visit.due = self.now.0;
         } else if is_odd {
             visit.fail(self.now.0);
         } else {
-            visit.rest(self.now.0, is_watched, requests, self.rng);
+            visit.rest(self.now.0, watch, requests, self.rng);
         }
         Ok(())
     }
@@ -111,6 +109,7 @@ impl Work<'_> {
         key: (InboxName, RelayId),
         (letter, answer): (&LetterId, Option<&Answer<'_>>),
         transit: &mut Transit,
+        ring: Ring<'_>,
     ) -> Result<(), LettersError> {
         let Transit { visits, checked, doubted, .. } = transit;
         let Some(visit) = visits.get_mut(&key) else { return Ok(()) };
@@ -136,7 +135,7 @@ impl Work<'_> {
                 }
             }
             Some(Answer::Refused(Refusal::Gone)) => visit.note_gone(self.now.0),
-            _ => visit.fail(self.now.0),
+            _ => self.visit_failed(transit, &key, ring),
         }
         Ok(())
     }

@@ -346,3 +346,41 @@ fn a_person_who_was_here_lately_asks_for_what_is_new_first() {
     let later = asked(&mut world);
     assert!(lately <= 4 * 5 && later >= lately + 4 * 5, "{lately} at once, {later} after five days away");
 }
+
+#[test]
+fn a_letter_comes_within_minutes_though_the_mailbox_that_its_reader_watches_is_gone() {
+    let mut world = World::new(7, 2);
+    let (bob, alice) = world.meet(1, 0);
+    for down in 0..world.boxes.len() {
+        world.boxes[down].up = false;
+        world.run(600);
+        let (text, before) = (format!("without {down}"), world.now);
+        world.people[1].write(bob, &text, before);
+        world.run_until(86_400, |world| texts(world, 0, alice).contains(&format!("< {text}")));
+        let took = world.now.since(before);
+        assert!(took <= 180, "without mailbox {down} it took {took} s");
+        world.boxes[down].up = true;
+        world.run(2 * 3600);
+    }
+}
+
+#[test]
+fn letters_come_at_once_around_the_turn_of_a_week() {
+    let mut world = World::new(7, 2);
+    let (bob, alice) = world.meet(1, 0);
+    let mut turns = 0;
+    for _ in 0..9 {
+        let now = world.now;
+        let turn = world.people[0].letters().change(now, |work| Ok(work.until_turn())).unwrap();
+        world.run(turn - 5);
+        for at in 0..10 {
+            let (text, before) = (format!("{turns}, {at}"), world.now);
+            world.people[1].write(bob, &text, before);
+            world.run_until(86_400, |world| texts(world, 0, alice).contains(&format!("< {text}")));
+            let took = world.now.since(before);
+            assert!(took <= 60, "{text}: it took {took} s");
+            world.run(2);
+        }
+        turns += 1;
+    }
+}

@@ -140,3 +140,7 @@ pub const RECEIPT_SLOW: u64 = 10;
 pub const INVITED: u64 = 3600;
 /// Seconds between two looks at a mailbox of it then, on average.
 pub const LOOK_INVITED: u64 = 10;
+/// Seconds between two looks at a replica of the private inbox, on average, while the one to watch does not answer.
+pub const LOOK_UNWATCHED: u64 = 20;
+/// Seconds after a mailbox that did not answer, until it is looked which relays keep what by now.
+pub const PLAN_AGAIN: u64 = 30;
