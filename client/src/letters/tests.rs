@@ -368,8 +368,7 @@ fn a_letter_comes_within_minutes_though_the_mailbox_that_its_reader_watches_is_g
 fn letters_come_at_once_around_the_turn_of_a_week() {
     let mut world = World::new(7, 2);
     let (bob, alice) = world.meet(1, 0);
-    let mut turns = 0;
-    for _ in 0..9 {
+    for turns in 0..9 {
         let now = world.now;
         let turn = world.people[0].letters().change(now, |work| Ok(work.until_turn())).unwrap();
         world.run(turn - 5);
@@ -381,6 +380,5 @@ fn letters_come_at_once_around_the_turn_of_a_week() {
             assert!(took <= 60, "{text}: it took {took} s");
             world.run(2);
         }
-        turns += 1;
     }
 }
