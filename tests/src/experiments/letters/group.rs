@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_client::letters::{Errand, Known, News, Said as Words, Standing};
-use trefoil_protocol::{epoch::UnixSeconds, letter::MessageId, mailbox::Answer};
+use trefoil_protocol::{address::Address, epoch::UnixSeconds, letter::MessageId, mailbox::Answer};
 
 use super::{
     super::queue::{DAY, HOUR, MINUTE, Millis, Queue, SECOND},
@@ -20,6 +20,8 @@ pub(super) struct Group {
     now: Millis,
     queue: Queue<Event>,
     people: Vec<Person>,
+    /// Whose address is whose.
+    known: HashMap<Address, usize>,
     post: Post,
     rng: StdRng,
     fates: Fates,
@@ -67,6 +69,7 @@ impl Group {
             now: 0,
             queue: Queue::default(),
             people,
+            known: HashMap::new(),
             post: Post::new(shape.relays),
             rng,
             fates: Fates::new(),
@@ -92,6 +95,7 @@ impl Group {
     /// Everyone asks everyone to be a contact; and life begins.
     fn meet(&mut self) {
         let addresses: Vec<_> = self.people.iter_mut().map(|person| person.letters().address()).collect();
+        self.known = addresses.iter().copied().zip(0..).collect();
         for (at, person) in self.people.iter_mut().enumerate() {
             for (other, address) in addresses.iter().enumerate().skip(at + 1) {
                 let name = format!("person {other}");
@@ -133,7 +137,7 @@ impl Group {
             }
             Event::Turn(person) => self.turn(person),
             Event::Leave(person) => {
-                self.people[person].is_online = false;
+                self.people[person].turn(false, self.now);
                 let back = self.now + self.shape.delivery + DAY;
                 self.people[person].away_until = back;
                 self.queue.put(back, Event::Turn(person));
@@ -154,7 +158,7 @@ impl Group {
         if self.now < next.away_until {
             return;
         }
-        next.is_online = !next.is_online;
+        next.turn(!next.is_online, self.now);
         let mean = match next.is_online {
             true => 6.0,
             false if self.rng.random_ratio(1, 20) => 48.0,
@@ -176,13 +180,15 @@ impl Group {
         let (now, rng, is_there) = (self.unix(), &mut self.rng, self.people[person].is_online);
         let burst = if rng.random_ratio(1, 20) { rng.random_range(2..BURST) } else { 1 };
         let contacts = &self.people[person].contacts;
-        let contact = contacts.iter().nth(rng.random_range(0..contacts.len().max(1))).copied();
+        let contact = contacts.iter().nth(rng.random_range(0..contacts.len().max(1)));
+        let contact = contact.map(|(contact, reader)| (*contact, *reader));
         for _ in 0..burst {
-            let Some(contact) = contact.filter(|_| is_there && !self.is_written()) else { break };
+            let Some((contact, reader)) = contact.filter(|_| is_there && !self.is_written()) else { break };
             let length = if self.rng.random_ratio(1, 50) { 2000 } else { self.rng.random_range(1..200) };
             let written = self.people[person].letters().write(contact, &"x".repeat(length), now);
             let Ok(letter) = written else { break }; // so many wait that they have to be patient
-            self.fates.insert(letter, Fate { written: now, shown: None, over: None });
+            let there = self.people[reader].there(self.now);
+            self.fates.insert(letter, Fate { written: now, shown: None, over: None, reader, there });
             self.open += 1;
         }
         let mean =
@@ -279,11 +285,9 @@ impl Group {
             match news {
                 News::Requested { contact } => {
                     someone.letters().accept(contact, now).expect("a request can be accepted");
-                    someone.contacts.insert(contact);
+                    self.meets(person, contact);
                 }
-                News::Accepted { contact } => {
-                    someone.contacts.insert(contact);
-                }
+                News::Accepted { contact } => self.meets(person, contact),
                 News::Letter { letter, .. } => {
                     self.fates.entry(letter).and_modify(|fate| fate.shown = fate.shown.or(Some(now)));
                 }
@@ -293,10 +297,19 @@ impl Group {
         }
     }
 
+    /// Somebody can write to this contact from now on.
+    fn meets(&mut self, person: usize, contact: u32) {
+        let someone = &mut self.people[person];
+        let known = someone.letters().contacts().expect("nothing is damaged");
+        let address = known.iter().find(|known| known.id == contact).expect("whom the news named").address;
+        someone.contacts.insert(contact, self.known[&address]);
+    }
+
     fn over(&mut self, letter: MessageId) {
         let now = self.unix();
         if let Some(fate) = self.fates.get_mut(&letter).filter(|fate| fate.over.is_none()) {
             fate.over = Some(now);
+            fate.there = self.people[fate.reader].there(self.now) - fate.there;
             self.open -= 1;
         }
     }

@@ -1,6 +1,6 @@
 //! Person: somebody with a program of their own, which is started again now and then.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use trefoil_client::letters::{
@@ -25,8 +25,10 @@ pub(super) struct Person {
     pub(super) is_online: bool,
     /// Which start of the program this is: what an earlier one asked for is answered to nobody.
     pub(super) start: usize,
-    /// Whom they can write to.
-    pub(super) contacts: BTreeSet<u32>,
+    /// Whom they can write to, and who that is in the group.
+    pub(super) contacts: BTreeMap<u32, usize>,
+    /// For how long they were there before they came or went last, and when that was.
+    there: (Millis, Millis),
     /// Until when they are certainly away.
     pub(super) away_until: Millis,
     /// When the program is looked at next.
@@ -50,10 +52,23 @@ impl Person {
             rng,
             is_online: true,
             start: 0,
-            contacts: BTreeSet::new(),
+            contacts: BTreeMap::new(),
+            there: (0, 0),
             away_until: 0,
             wake: Millis::MAX,
         }
+    }
+
+    /// They come, or go.
+    pub(super) fn turn(&mut self, is_online: bool, now: Millis) {
+        self.there = (self.there(now), now);
+        self.is_online = is_online;
+    }
+
+    /// For how long they were there until now.
+    pub(super) fn there(&self, now: Millis) -> Millis {
+        let (before, since) = self.there;
+        before + if self.is_online { now - since } else { 0 }
     }
 
     pub(super) fn letters(&mut self) -> &mut Letters {

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use trefoil_client::letters::{Delivery, Line};
 use trefoil_protocol::{epoch::UnixSeconds, letter::MessageId};
 
-use super::super::trace::Trace;
+use super::super::{
+    queue::{HOUR, Millis},
+    trace::Trace,
+};
 
 /// A letter, as the simulation knows it.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +18,10 @@ pub(super) struct Fate {
     pub(super) shown: Option<UnixSeconds>,
     /// When its writer was told that nothing more is done for it.
     pub(super) over: Option<UnixSeconds>,
+    /// Whom it is for.
+    pub(super) reader: usize,
+    /// How long its reader had been there when it was written; once it is over, for how long they were there meanwhile.
+    pub(super) there: Millis,
 }
 
 /// All letters of a group.
@@ -48,6 +55,8 @@ pub(super) struct Tally {
     pub(super) expired_shown: usize,
     /// Reported as expired before its time was over.
     pub(super) hasty: usize,
+    /// Expired, not shown, though its reader was there for hours.
+    pub(super) missed: usize,
     pub(super) deposits: u64,
     pub(super) lists: u64,
     pub(super) bytes: u64,
@@ -91,6 +100,7 @@ impl Tally {
             Some(Delivery::Expired) => {
                 self.expired += 1;
                 self.expired_shown += usize::from(is_shown);
+                self.missed += usize::from(!is_shown && fate.over.is_some() && fate.there >= READING);
                 self.hasty += usize::from(fate.over.is_some_and(|over| over.since(fate.written) < delivery));
             }
             Some(Delivery::Failed(_)) => self.failed += 1,
@@ -112,6 +122,7 @@ impl Tally {
             (&mut self.unshown, other.unshown),
             (&mut self.expired_shown, other.expired_shown),
             (&mut self.hasty, other.hasty),
+            (&mut self.missed, other.missed),
             (&mut self.replaced, other.replaced),
             (&mut self.restarts, other.restarts),
         ];
@@ -135,3 +146,6 @@ impl Tally {
         trace.add([self.delivered as u64, self.expired as u64, self.deposits, self.bytes]);
     }
 }
+
+/// Whoever is there for so long while a letter is on its way reads it.
+const READING: Millis = 2 * HOUR;
