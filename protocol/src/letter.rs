@@ -11,7 +11,7 @@ use std::fmt;
 
 pub use self::{
     between::Between,
-    content::{Contact, Content, FileOffer, Introduction, InviteToken, Receipts, clean, is_plain},
+    content::{Contact, Content, FileOffer, Introduction, InviteToken, Published, Receipts, clean, is_plain},
     dispatch::{Dispatch, Form},
 };
 use crate::{puzzle::Hour, wire::Reader};

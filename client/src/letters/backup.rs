@@ -238,7 +238,7 @@ impl Work<'_> {
         if self.is_seen(&name)? {
             return Ok(());
         }
-        self.put_seen(&name, None)?;
+        self.put_seen(&name)?;
         let opened = self.own().open(Week(week), envelope);
         if opened.as_ref().and_then(|bytes| decoded(bytes)).is_some_and(|sheet| sheet.device != self.person.device) {
             let bytes = Hidden(opened.unwrap_or_default());
@@ -280,7 +280,7 @@ impl Work<'_> {
             self.bring_back(contact)?;
         }
         self.recall(said)?;
-        self.tickets_changed();
+        self.contacts()?.iter().for_each(|contact| self.tickets_changed(contact));
         self.upkeep()
     }
 
@@ -315,7 +315,8 @@ impl Work<'_> {
         self.put_contact(&contact)?;
         match contact.standing {
             Standing::Accepted => {
-                self.say(&mut contact, Content::Renewal, Purpose::Said)?;
+                let of = Box::new(self.published()?);
+                self.say(&mut contact, Content::Renewal(of), Purpose::Said)?;
                 self.news.push(News::Accepted { contact: id });
             }
             Standing::RequestedByMe => {

@@ -8,10 +8,11 @@ use trefoil_protocol::{
     address::Address,
     crypto,
     identity::RelayId,
+    letter::Published,
     limits::{BACKUP_BITS, BACKUP_TICKETS, RENEW_CHORES, REPLICAS, REPLICAS_ENOUGH, RING_MAX, STAMP_BITS, WEEKS_AHEAD},
     mailbox::{Answer, Refusal},
     period::Week,
-    prekeys::{PrekeysOf, PrekeysRecord},
+    prekeys::{Prekeys, PrekeysOf, PrekeysRecord},
     ring::Placement,
     ticket::{ListOf, TicketKey, TicketList, TooManyTickets},
 };
@@ -24,7 +25,7 @@ use super::{
     inbox::{Chore, Lookup, Transit},
     outbox::{back_off, prekeys_key},
     person::{InboxName, RecordRow},
-    room::tickets_of,
+    room::{NO_SLOT, tickets_of},
     rows::{Standing, TheirsRow},
     vault::Shelf,
     work::{Ring, Work},
@@ -46,7 +47,8 @@ impl Work<'_> {
                 wanted.push((Busy::Publish(week, relay), placement));
             }
         }
-        let lists: BTreeSet<u8> = self.contacts()?.iter().map(|contact| contact.list).collect();
+        let lists = self.contacts()?;
+        let lists: BTreeSet<u8> = lists.iter().filter(|of| of.slot != NO_SLOT).map(|of| of.list).collect();
         for (inbox, placement, width) in self.ticketed()? {
             let own = [0].into();
             let lists = if inbox.is_own() { &own } else { &lists };
@@ -55,7 +57,7 @@ impl Work<'_> {
                     // A mailbox that has lost them says nothing: those of the present week are brought again.
                     let done: Option<(u32, u64, u8)> =
                         self.draft.get(Shelf::Kept, &kept_key(&placement, &relay, *list))?;
-                    let (version, extra) = (self.version(inbox), self.extra_of(inbox, *list));
+                    let (version, extra) = (self.version(inbox, *list), self.extra_of(inbox, *list));
                     let lasts = |since: u64| width == REPLICAS || self.now.0 < since + RENEW_CHORES;
                     let is_done = |(of, since, had): (u32, u64, u8)| of == version && had >= extra && lasts(since);
                     if !done.is_some_and(is_done) {
@@ -100,9 +102,9 @@ impl Work<'_> {
         }
     }
 
-    /// Counted up whenever the lists of tickets of this inbox are others.
-    fn version(&self, inbox: InboxName) -> u32 {
-        if inbox.is_own() { 0 } else { self.person.tickets }
+    /// Counted up whenever this list of tickets of this inbox is another.
+    fn version(&self, inbox: InboxName, list: u8) -> u32 {
+        if inbox.is_own() { 0 } else { self.person.tickets.get(&list).copied().unwrap_or(0) }
     }
 
     /// The chores that are due.
@@ -147,7 +149,7 @@ impl Work<'_> {
             _ => self.tickets_of_contacts(&of)?,
         };
         let tickets = Box::new(tickets.map_err(|_| LettersError::TooMany)?);
-        let (version, extra, secret) = (self.version(inbox), self.extra_of(inbox, list), Arc::new(secret));
+        let (version, extra, secret) = (self.version(inbox, list), self.extra_of(inbox, list), Arc::new(secret));
         let bits = bits.saturating_add(extra).min(*STAMP_BITS.end());
         Ok(Some(What::Register { inbox, list, version, extra, secret, tickets, bits }))
     }
@@ -199,7 +201,7 @@ impl Work<'_> {
             What::Register { inbox, list, version, extra, .. } => {
                 let key = kept_key(&errand.placement, &errand.mailbox, *list);
                 self.draft.put(Shelf::Kept, &key, &(*version, self.now.0, *extra))?;
-                if *version != self.version(*inbox) {
+                if *version != self.version(*inbox, *list) {
                     self.wake(0, Job::Plan);
                 }
             }
@@ -266,34 +268,39 @@ impl Work<'_> {
         transit: &mut Transit,
     ) -> Result<Vec<Errand>, LettersError> {
         let lookup: Lookup = transit.lookups.remove(&(id, week)).unwrap_or_default();
-        transit.checked.insert(id, self.now.0);
+        transit.checked(id, self.now.0);
         let of = PrekeysOf::new(self.network, *address, Week(week));
-        let opened = lookup.found.iter().filter_map(|record| Some((record.revision(), of.open(record).ok()?)));
-        let before: Option<TheirsRow> = self.draft.get(Shelf::Prekeys, &prekeys_key(id, week))?;
-        if let Some((revision, prekeys)) = opened.max_by_key(|(revision, _)| *revision)
-            && before.as_ref().is_none_or(|before| revision >= before.revision)
+        let opened = lookup.found.into_iter().filter_map(|record| Some((of.open(&record).ok()?, record)));
+        let had_some = !self.draft.keys(Shelf::Prekeys, &prekeys_key(id, week))?.is_empty();
+        if let Some((prekeys, record)) = opened.max_by_key(|(_, record)| record.revision())
+            && self.keep_prekeys(id, &Published { week: Week(week), prekeys: record }, &prekeys)?
         {
-            let fallback = *prekeys.fallback.last().ok_or(LettersError::Damaged)?;
-            let (identity, device) = (prekeys.identity, prekeys.device);
-            let row = TheirsRow { xwing: prekeys.xwing.to_vec(), identity, device, fallback, revision };
-            self.draft.put(Shelf::Prekeys, &prekeys_key(id, week), &row)?;
             let mut contact = self.contact(id)?;
-            let is_another = contact.identity.is_some_and(|known| known != identity);
-            self.meet_device(&mut contact, identity, device)?;
-            if is_another {
-                self.reseal_all(id)?
-            } else {
-                self.wake_all(id)?
-            }
+            self.meet_device(&mut contact, prekeys.identity, prekeys.device)?;
+            self.wake_all(id)?;
             return Ok(vec![]);
         }
-        if before.is_none() {
+        if !had_some && !self.waiting(id)?.is_empty() {
             let tries = transit.lookups.entry((id, week)).or_default();
             tries.tries = lookup.tries.saturating_add(1);
             let wait = back_off(tries.tries);
             self.wake(wait, Job::Look(id, week));
         }
         Ok(vec![])
+    }
+
+    /// Somebody's prekeys are known: whether they are newer than those that were.
+    pub(super) fn keep_prekeys(&mut self, id: u32, of: &Published, opened: &Prekeys) -> Result<bool, LettersError> {
+        let (key, revision) = (prekeys_key(id, of.week.0), of.prekeys.revision());
+        let before: Option<TheirsRow> = self.draft.get(Shelf::Prekeys, &key)?;
+        if before.is_some_and(|before| revision < before.revision) {
+            return Ok(false);
+        }
+        let Prekeys { xwing, identity, device, fallback } = opened;
+        let fallback = *fallback.last().ok_or(LettersError::Damaged)?;
+        let row = TheirsRow { xwing: xwing.to_vec(), identity: *identity, device: *device, fallback, revision };
+        self.draft.put(Shelf::Prekeys, &key, &row)?;
+        Ok(true)
     }
 }
 

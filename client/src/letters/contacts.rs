@@ -9,12 +9,13 @@ use trefoil_protocol::{
     crypto,
     epoch::UnixSeconds,
     letter::{Contact, Content, Introduction, InviteToken, MessageId, clean, is_plain},
-    limits::{GREETING, INVITES, LETTER_TEXT, PERSON_NAME},
+    limits::{ANSWER_AGAIN, GREETING, INVITES, LETTER_TEXT, PERSON_NAME},
 };
 
 use super::{
     LettersError,
     agenda::Job,
+    room::NO_SLOT,
     rows::{ContactRow, InviteRow, Purpose, Standing},
     vault::Shelf,
     work::Work,
@@ -51,9 +52,8 @@ impl Work<'_> {
     }
 
     pub(super) fn send_request(&mut self, contact: &mut ContactRow, greeting: &str) -> Result<MessageId, LettersError> {
-        let (week, prekeys) = self.own_record()?;
-        let (own, token) = (self.introduce(contact), contact.token);
-        let introduction = Introduction { week, prekeys, token, greeting: greeting.to_owned() };
+        let (of, own, token) = (self.published()?, self.introduce(contact), contact.token);
+        let introduction = Introduction { of, token, greeting: greeting.to_owned() };
         self.say(contact, Content::Request(own, Box::new(introduction)), Purpose::Request)
     }
 
@@ -70,10 +70,13 @@ impl Work<'_> {
         self.welcome(&mut contact)
     }
 
+    /// Both are contacts from here on, and they are told the way.
     pub(super) fn welcome(&mut self, contact: &mut ContactRow) -> Result<(), LettersError> {
+        if contact.slot == NO_SLOT {
+            self.give_slot(contact)?;
+        }
         contact.standing = Standing::Accepted;
         let own = self.introduce(contact);
-        self.tickets_changed();
         self.say(contact, Content::Welcome(own), Purpose::Said)?;
         Ok(())
     }
@@ -85,7 +88,7 @@ impl Work<'_> {
         contact.standing = Standing::Blocked;
         contact.told = None;
         self.put_contact(&contact)?;
-        self.shut_out(knew)
+        self.shut_out(&contact, knew)
     }
 
     /// Lets somebody who was blocked write again.
@@ -94,9 +97,10 @@ impl Work<'_> {
         if contact.standing != Standing::Blocked {
             return Err(LettersError::NotBlocked);
         }
-        contact.standing = if contact.pass.is_some() { Standing::Accepted } else { Standing::RequestedByThem };
+        let was_accepted = contact.pass.is_some() && contact.slot != NO_SLOT;
+        contact.standing = if was_accepted { Standing::Accepted } else { Standing::RequestedByThem };
         self.put_contact(&contact)?;
-        self.tickets_changed();
+        self.tickets_changed(&contact);
         self.upkeep()
     }
 
@@ -115,15 +119,15 @@ impl Work<'_> {
             }
         }
         self.fail_all(id)?;
-        self.shut_out(contact.told.is_some())
+        self.shut_out(&contact, contact.told.is_some())
     }
 
     /// Whoever knew the way is to know it no more.
-    fn shut_out(&mut self, knew: bool) -> Result<(), LettersError> {
+    fn shut_out(&mut self, contact: &ContactRow, knew: bool) -> Result<(), LettersError> {
         if knew {
             self.move_out();
         }
-        self.tickets_changed();
+        self.tickets_changed(contact);
         self.upkeep()
     }
 
@@ -171,17 +175,23 @@ impl Work<'_> {
         Ok(self.draft.put(Shelf::Invite, &key, &row)?)
     }
 
-    /// Uses an invite that somebody comes with: the name that its maker gave it, where it still counts.
-    pub(super) fn redeem(&mut self, token: &InviteToken) -> Result<Option<String>, LettersError> {
-        let key = self.draft.name(Shelf::Invite, &[token]);
-        let Some(mut row) = self.draft.get::<InviteRow>(Shelf::Invite, &key)? else { return Ok(None) };
-        let is_used = !row.reusable && row.used > 0;
-        if row.revoked || is_used || self.now.0 >= row.expires {
-            return Ok(None);
-        }
+    /// The invite that somebody comes with, where it still counts.
+    pub(super) fn invite_of(&self, token: &InviteToken) -> Result<Option<InviteRow>, LettersError> {
+        let row: Option<InviteRow> = self.draft.get(Shelf::Invite, &self.draft.name(Shelf::Invite, &[token]))?;
+        let is_used = |row: &InviteRow| !row.reusable && row.used > 0;
+        Ok(row.filter(|row| !row.revoked && !is_used(row) && self.now.0 < row.expires))
+    }
+
+    /// Somebody has become a contact by it.
+    pub(super) fn redeem(&mut self, token: &InviteToken) -> Result<(), LettersError> {
+        let Some(mut row) = self.invite_of(token)? else { return Ok(()) };
         row.used += 1;
-        self.draft.put(Shelf::Invite, &key, &row)?;
-        Ok(Some(row.name))
+        Ok(self.draft.put(Shelf::Invite, &self.draft.name(Shelf::Invite, &[token]), &row)?)
+    }
+
+    /// Whether somebody who asks anew is answered: not again and again.
+    pub(super) fn may_answer(&self, contact: &ContactRow) -> bool {
+        self.now.0 >= contact.answered + ANSWER_AGAIN
     }
 
     /// Sends words to a contact.

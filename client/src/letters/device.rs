@@ -4,12 +4,12 @@
 //! under one key, and take places in conversations that are taken: so it never does. Contacts see another device, as after
 //! a restore. It keeps contacts and what was said.
 
-use trefoil_protocol::epoch::UnixSeconds;
+use trefoil_protocol::{epoch::UnixSeconds, letter::Content};
 
 use super::{
     Letters, LettersError,
     person::RecordRow,
-    rows::{Failure, OutRow},
+    rows::{Failure, OutRow, Purpose, Standing},
     session,
     vault::Shelf,
     work::Work,
@@ -40,10 +40,15 @@ impl Work<'_> {
         for (key, _) in self.draft.scan::<RecordRow>(Shelf::Record, b"")? {
             self.draft.remove(Shelf::Record, &key)?;
         }
+        self.upkeep_prekeys()?;
         for mut contact in self.contacts()? {
             self.draft.remove(Shelf::Sessions, &contact.id.to_be_bytes())?;
             (contact.said, contact.told) = (0, None);
             self.put_contact(&contact)?;
+            if contact.standing == Standing::Accepted {
+                let of = Box::new(self.published()?);
+                self.say(&mut contact, Content::Renewal(of), Purpose::Said)?;
+            }
         }
         self.upkeep()
     }

@@ -44,10 +44,10 @@ pub(super) struct Transit {
     pub(super) visits: BTreeMap<(InboxName, RelayId), Visit>,
     pub(super) chores: BTreeMap<Busy, Chore>,
     pub(super) lookups: BTreeMap<(u32, u32), Lookup>,
-    /// Contacts whose present prekeys were looked up because somebody wrote in their name, and when.
-    pub(super) checked: BTreeMap<u32, u64>,
-    /// Since when letters of contacts wait for that.
-    pub(super) doubted: BTreeMap<u32, u64>,
+    /// When the present prekeys of contacts were looked up.
+    checked: BTreeMap<u32, u64>,
+    /// Since when letters in the name of contacts wait for that: another device wrote them than is known.
+    doubted: BTreeMap<u32, u64>,
     stamps: Mutex<Stamps>,
 }
 
@@ -125,6 +125,42 @@ impl Transit {
         let key = (serial, inbox.to_vec(), bits);
         others.iter().filter(|other| **other != key).for_each(|other| drop(stamps.remove(other)));
         Arc::clone(stamps.entry(key).or_default())
+    }
+
+    /// Letters in the name of this contact wait until it is known whose device wrote them.
+    pub(super) fn doubt(&mut self, contact: u32, now: u64) {
+        self.doubted.entry(contact).or_insert(now);
+    }
+
+    /// Which contacts' prekeys were looked up after letters in their name began to wait.
+    pub(super) fn is_checked(&self, contact: u32) -> bool {
+        self.doubted.get(&contact).is_some_and(|since| self.checked.get(&contact) > Some(since))
+    }
+
+    /// The present prekeys of a contact were looked up.
+    pub(super) fn checked(&mut self, contact: u32, now: u64) {
+        self.checked.insert(contact, now);
+        if self.doubted.contains_key(&contact) {
+            self.list_again(now);
+        }
+    }
+
+    /// A contact's device is known.
+    pub(super) fn met(&mut self, contact: u32, now: u64) {
+        if self.doubted.remove(&contact).is_some() {
+            self.list_again(now);
+        }
+    }
+
+    /// Takes no letter for a false one that only came after the last look.
+    pub(super) fn forget_doubts(&mut self, now: u64) {
+        let Self { doubted, checked, .. } = self;
+        doubted.retain(|id, since| checked.get(id).is_none_or(|at| at <= since || now < at + DOUBTED));
+    }
+
+    /// What waits at mailboxes is listed from its beginning.
+    fn list_again(&mut self, now: u64) {
+        self.visits.values_mut().for_each(|visit| (visit.after, visit.due) = (0, now));
     }
 
     /// When something is due here.
@@ -320,4 +356,6 @@ pub(super) fn watched(inbox: &Placement, day: Day, replicas: usize) -> Option<us
     (inbox.of == BlindUse::PrivateInbox).then(|| usize::try_from(rank).unwrap_or(0))
 }
 
+/// Seconds after a look within which what waited for it is fetched again.
+const DOUBTED: u64 = 600;
 const WATCHED_LABEL: &[u8] = b"trefoil/1 watched";

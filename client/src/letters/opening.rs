@@ -9,16 +9,16 @@ use trefoil_protocol::{
     conversation::{Arrival, Heard},
     crypto::XWingSecret,
     envelope::{LetterId, Recipient, SizeClass},
-    letter::{Between, Content, Dispatch, Form, Introduction, Letter, LetterError, MessageId},
+    letter::{Between, Content, Dispatch, Form, InviteToken, Letter, LetterError, MessageId, Published},
     limits::{REQUESTS_WAITING, SEEN_DAYS},
     period::{Day, Week},
-    prekeys::PrekeysOf,
+    prekeys::{Prekeys, PrekeysOf},
 };
 
 use super::{
     LettersError, News,
     person::InboxName,
-    rows::{ContactRow, Delivery, EntryRow, PassRow, SeenRow, Standing},
+    rows::{ContactRow, Delivery, EntryRow, PassRow, Standing},
     session::{Opened, Sessions},
     vault::Shelf,
     work::{Work, said},
@@ -29,7 +29,12 @@ use super::{
 pub(super) enum Verdict {
     /// It is taken, or of no use: the mailbox may forget it.
     Done,
-    /// Only when the writer's present prekeys are known.
+    /// Taken, and a contact has another device from now on: what waited for that can be taken.
+    Met {
+        /// Who.
+        contact: u32,
+    },
+    /// Only when it is known that this is the writer's device: it stays where it is until then.
     Later {
         /// Whose.
         contact: u32,
@@ -46,14 +51,11 @@ struct Read {
 }
 
 impl Work<'_> {
-    /// Whether this letter has come before. If it has, what its writer waits for is confirmed again.
-    pub(super) fn is_seen(&mut self, envelope: &LetterId) -> Result<bool, LettersError> {
+    /// Whether this envelope has come before. That a mailbox says so again is no reason to confirm anything: a letter
+    /// whose writer has not heard of it comes again in another envelope.
+    pub(super) fn is_seen(&self, envelope: &LetterId) -> Result<bool, LettersError> {
         let key = self.draft.name(Shelf::Seen, &[envelope.as_bytes()]);
-        let Some(row) = self.draft.get::<SeenRow>(Shelf::Seen, &key)? else { return Ok(false) };
-        if let Some((contact, letter)) = row.confirm {
-            self.confirm_again(contact, letter)?;
-        }
-        Ok(true)
+        Ok(self.draft.get::<()>(Shelf::Seen, &key)?.is_some())
     }
 
     /// Takes an envelope.
@@ -104,36 +106,62 @@ impl Work<'_> {
 
     fn read(&mut self, read: Read, checked: impl Fn(u32) -> bool) -> Result<Verdict, LettersError> {
         let (writer, reader) = (&read.writer, &self.address());
-        let letter = match (Between { network: self.network, writer, reader }).hear(&read.opened.text) {
-            Ok(letter) => letter,
-            Err(error) => return self.unreadable(read, error),
-        };
-        if let Content::Request(_, introduction) = &letter.content {
-            if !self.is_theirs(&read, introduction, letter.place.device) {
-                return self.drop_it(&read.envelope);
-            }
-            return self.requested(read, letter);
+        let heard = (Between { network: self.network, writer, reader }).hear(&read.opened.text);
+        match heard {
+            Ok(letter) if matches!(letter.content, Content::Request(..)) => self.requested(read, letter),
+            Ok(letter) if matches!(letter.content, Content::Renewal(_)) => self.renewed(read, letter),
+            heard => self.told(read, heard, checked),
         }
-        let Some(contact) = &read.contact else { return self.drop_it(&read.envelope) };
-        if read.opened.is_new && contact.identity != Some(read.opened.identity) {
-            // Somebody with another key says to be them. Their prekeys tell.
-            return if checked(contact.id) {
-                self.drop_it(&read.envelope)
-            } else {
-                Ok(Verdict::Later { contact: contact.id })
-            };
-        }
-        if contact.standing == Standing::RequestedByThem {
-            return self.drop_it(&read.envelope); // they send it again, until the person has answered
-        }
-        self.heard(read, letter)
     }
 
-    /// Whether the introduction is the writer's own, and of the device that wrote.
-    fn is_theirs(&self, read: &Read, introduction: &Introduction, device: u32) -> bool {
-        let of = PrekeysOf::new(self.network, read.writer, introduction.week);
-        of.open(&introduction.prekeys)
-            .is_ok_and(|prekeys| prekeys.identity == read.opened.identity && prekeys.device == device)
+    /// What can only be a contact's. Nothing of it counts, and no session is kept, before it is known whose device wrote.
+    fn told(
+        &mut self,
+        read: Read,
+        heard: Result<Letter, LetterError>,
+        checked: impl Fn(u32) -> bool,
+    ) -> Result<Verdict, LettersError> {
+        let is_known = |contact: &&ContactRow| contact.standing != Standing::RequestedByThem;
+        let Some(contact) = read.contact.as_ref().filter(is_known) else {
+            return self.drop_it(&read.envelope); // they send it again, until the person has answered
+        };
+        if read.opened.is_new && contact.identity != Some(read.opened.identity) {
+            // Nobody is asked about that: who asks for somebody's prekeys knows them, and is there.
+            let later = Verdict::Later { contact: contact.id };
+            return if checked(contact.id) { self.drop_it(&read.envelope) } else { Ok(later) };
+        }
+        match heard {
+            Ok(letter) => self.heard(read, letter),
+            Err(error) => self.unreadable(read, error),
+        }
+    }
+
+    /// What the writer published, if it is the writer's own, and of the device that wrote.
+    fn published_by(&self, read: &Read, of: &Published, device: u32) -> Option<Prekeys> {
+        let opened = PrekeysOf::new(self.network, read.writer, of.week).open(&of.prekeys);
+        opened.ok().filter(|prekeys| prekeys.identity == read.opened.identity && prekeys.device == device)
+    }
+
+    /// A contact shows that another device is its own.
+    fn renewed(&mut self, mut read: Read, letter: Letter) -> Result<Verdict, LettersError> {
+        let Content::Renewal(of) = &letter.content else { return Ok(Verdict::Done) };
+        let is_news = |contact: &ContactRow| {
+            let is_contact = matches!(contact.standing, Standing::Accepted | Standing::RequestedByMe);
+            is_contact && !is_outdated(contact, &read.opened, letter.place.device)
+        };
+        let prekeys = self.published_by(&read, of, letter.place.device);
+        let Some((mut contact, prekeys)) = read.contact.take().filter(is_news).zip(prekeys) else {
+            return self.drop_it(&read.envelope);
+        };
+        let id = contact.id;
+        self.keep_prekeys(id, of, &prekeys)?;
+        if self.meet(&mut contact, read.opened.identity, letter.place.device)? && self.may_answer(&contact) {
+            contact.answered = self.now.0;
+            self.reseal_all(id)?;
+        }
+        read.contact = Some(contact);
+        self.heard(read, letter)?;
+        Ok(Verdict::Met { contact: id })
     }
 
     fn unreadable(&mut self, read: Read, error: LetterError) -> Result<Verdict, LettersError> {
@@ -146,56 +174,57 @@ impl Work<'_> {
         self.drop_it(&read.envelope)
     }
 
-    /// A request, whose introduction is true.
+    /// Somebody asks to be a contact.
     fn requested(&mut self, mut read: Read, letter: Letter) -> Result<Verdict, LettersError> {
         let Content::Request(own, introduction) = &letter.content else { return Ok(Verdict::Done) };
-        let waiting = self.contacts()?.iter().filter(|other| other.standing == Standing::RequestedByThem).count();
-        let is_new = read.contact.is_none();
-        if is_new && waiting >= REQUESTS_WAITING {
-            return self.drop_it(&read.envelope);
-        }
-        let invited = match introduction.token {
-            Some(token) => self.redeem(&token)?,
-            None => None,
-        };
+        let device = letter.place.device;
+        let is_old = read.contact.as_ref().is_some_and(|contact| is_outdated(contact, &read.opened, device));
+        let prekeys = self.published_by(&read, &introduction.of, device).filter(|_| !is_old);
+        let Some(prekeys) = prekeys else { return self.drop_it(&read.envelope) };
+        let invite = introduction.token.map(|token| self.invite_of(&token)).transpose()?.flatten();
         let mut contact = match read.contact.take() {
             Some(contact) => contact,
             None => {
-                let name = self.free_name(invited.as_deref().unwrap_or(&own.name), &read.writer)?;
-                match self.add_contact(&read.writer, &name, Standing::RequestedByThem) {
-                    Err(LettersError::TooMany) => return self.drop_it(&read.envelope),
-                    added => added?,
+                let wanted = invite.as_ref().map_or(&own.name, |invite| &invite.name);
+                let name = self.free_name(wanted, &read.writer)?;
+                if invite.is_none() && self.has_all_requests()? {
+                    return self.drop_it(&read.envelope);
                 }
+                self.add_contact(&read.writer, &name, Standing::RequestedByThem)?
             }
         };
         if self.place(&mut contact, &letter)? == Arrival::Duplicate {
             return self.drop_it(&read.envelope);
         }
-        let is_another = contact.identity.is_some_and(|known| known != read.opened.identity);
-        (contact.identity, contact.device) = (Some(read.opened.identity), letter.place.device);
         contact.own_name.clone_from(&own.name);
         contact.greeting.clone_from(&introduction.greeting);
         contact.pass = Some(PassRow::of(&own.pass));
-        self.put_contact(&contact)?;
+        let is_another = self.meet(&mut contact, read.opened.identity, device)?;
+        self.keep_prekeys(contact.id, &introduction.of, &prekeys)?;
         self.draft.put(Shelf::Sessions, &contact.id.to_be_bytes(), &read.sessions)?;
-        self.put_seen(&read.envelope, None)?;
-        if is_another {
-            self.note(contact.id, super::rows::Said::Renewed)?;
-            self.news.push(News::Renewed { contact: contact.id });
-        }
-        self.answer_request(contact, &letter, invited.is_some())?;
-        Ok(Verdict::Done)
+        self.put_seen(&read.envelope)?;
+        let id = contact.id;
+        self.answer_request(contact, &letter, introduction.token.filter(|_| invite.is_some()))?;
+        Ok(if is_another { Verdict::Met { contact: id } } else { Verdict::Done })
     }
 
     /// Who was invited, or asked at the same time, or is a contact already, is answered at once.
-    fn answer_request(&mut self, mut contact: ContactRow, letter: &Letter, invited: bool) -> Result<(), LettersError> {
+    fn answer_request(
+        &mut self,
+        mut contact: ContactRow,
+        letter: &Letter,
+        invite: Option<InviteToken>,
+    ) -> Result<(), LettersError> {
         let id = contact.id;
         match contact.standing {
             Standing::RequestedByThem => {
                 self.put_heard(&contact, letter)?;
                 self.news.push(News::Requested { contact: id });
-                if invited {
+                if let Some(token) = invite
+                    && self.has_room(&contact)?
+                {
                     self.accept(id)?;
+                    self.redeem(&token)?;
                     self.news.push(News::Accepted { contact: id });
                 }
             }
@@ -204,13 +233,20 @@ impl Work<'_> {
                 self.requests_answered(id)?;
                 self.news.push(News::Accepted { contact: id });
             }
-            Standing::Accepted => {
+            Standing::Accepted if self.may_answer(&contact) => {
+                contact.answered = self.now.0;
                 self.welcome(&mut contact)?;
                 self.reseal_all(id)?;
             }
-            Standing::Blocked => {}
+            Standing::Accepted | Standing::Blocked => {}
         }
         Ok(())
+    }
+
+    /// Whether so many strangers wait for an answer that no more can.
+    fn has_all_requests(&self) -> Result<bool, LettersError> {
+        let waits = |other: &&ContactRow| other.standing == Standing::RequestedByThem;
+        Ok(self.contacts()?.iter().filter(waits).count() >= REQUESTS_WAITING)
     }
 
     pub(super) fn free_name(&self, wanted: &str, writer: &Address) -> Result<String, LettersError> {
@@ -228,8 +264,11 @@ impl Work<'_> {
         };
         let key = contact.id.to_be_bytes();
         let is_confirmed = !matches!(letter.content, Content::Receipts(_) | Content::Pass(_));
-        let confirm = is_confirmed.then_some((contact.id, letter.id.0));
+        // A backup may have had it; or somebody uses the name of a letter of the person's again, on purpose.
+        let name = (contact.id, &letter.id.0);
+        let is_there = self.entry_of(name.0, name.1)?.is_some() || self.out_of(name.0, name.1)?.is_some();
         let arrival = match self.place(&mut contact, &letter) {
+            Ok(_) if is_there => Arrival::Duplicate,
             Ok(arrival) => arrival,
             Err(LettersError::Unplaceable) => return self.drop_it(&envelope),
             Err(error) => return Err(error),
@@ -238,9 +277,9 @@ impl Work<'_> {
             // A session that only brings what was known may be an old one, sent again by somebody else.
             self.draft.put(Shelf::Sessions, &key, &sessions)?;
         }
-        self.put_seen(&envelope, confirm)?;
-        if let Some((id, letter)) = confirm {
-            self.owe(id, letter, super::receipts::Kind::Delivered)?;
+        self.put_seen(&envelope)?;
+        if is_confirmed {
+            self.owe(contact.id, letter.id.0, super::receipts::Kind::Delivered)?;
         }
         if arrival == Arrival::Duplicate {
             return Ok(Verdict::Done);
@@ -349,18 +388,19 @@ impl Work<'_> {
     }
 
     fn drop_it(&mut self, envelope: &LetterId) -> Result<Verdict, LettersError> {
-        self.put_seen(envelope, None)?;
+        self.put_seen(envelope)?;
         Ok(Verdict::Done)
     }
 
-    pub(super) fn put_seen(
-        &mut self,
-        envelope: &LetterId,
-        confirm: Option<(u32, [u8; 16])>,
-    ) -> Result<(), LettersError> {
+    pub(super) fn put_seen(&mut self, envelope: &LetterId) -> Result<(), LettersError> {
         let key = self.draft.name(Shelf::Seen, &[envelope.as_bytes()]);
         let serial = self.serial().to_be_bytes();
         self.draft.put(Shelf::Forgotten, &serial, &(Day::of(self.now).0 + SEEN_DAYS, key))?;
-        Ok(self.draft.put(Shelf::Seen, &key, &SeenRow { confirm })?)
+        Ok(self.draft.put(Shelf::Seen, &key, &())?)
     }
+}
+
+/// Whether this was written by an older device of the contact's than is known.
+fn is_outdated(contact: &ContactRow, opened: &Opened, device: u32) -> bool {
+    contact.identity.is_some_and(|known| known != opened.identity) && device <= contact.device
 }

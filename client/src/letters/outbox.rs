@@ -231,17 +231,30 @@ impl Work<'_> {
         if contact.identity.is_some() && device <= contact.device {
             return Ok(());
         }
-        let is_another = contact.identity.is_some();
-        (contact.identity, contact.device) = (Some(identity), device);
-        self.put_contact(contact)?;
-        if is_another {
-            self.note(contact.id, Said::Renewed)?;
-            self.news.push(News::Renewed { contact: contact.id });
+        if self.meet(contact, identity, device)? {
+            self.reseal_all(contact.id)?;
             if contact.standing == Standing::Accepted {
                 self.send_request(contact, "")?; // they may have forgotten the person
             }
         }
         Ok(())
+    }
+
+    /// This is the contact's device from now on: whether another one was before. What is on its way is sealed to that one.
+    pub(super) fn meet(
+        &mut self,
+        contact: &mut ContactRow,
+        identity: [u8; 32],
+        device: u32,
+    ) -> Result<bool, LettersError> {
+        let is_another = contact.identity.is_some_and(|known| known != identity);
+        (contact.identity, contact.device) = (Some(identity), device);
+        self.put_contact(contact)?;
+        if is_another {
+            self.note(contact.id, Said::Renewed)?;
+            self.news.push(News::Renewed { contact: contact.id });
+        }
+        Ok(is_another)
     }
 
     /// Puts something into a conversation that nobody wrote.

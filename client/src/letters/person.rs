@@ -10,8 +10,8 @@ use trefoil_protocol::{
     crypto::{Secret, XWingSecret},
     epoch::UnixSeconds,
     inbox::{Inbox, Whereabouts},
-    letter::Content,
-    limits::{FALLBACK_LIFE, SALT_WEEKS, WEEKS_AHEAD, XWING_WEEKS},
+    letter::{Content, Published},
+    limits::{FALLBACK_LIFE, LOOK_CONTACTS, SALT_WEEKS, WEEKS_AHEAD, XWING_WEEKS},
     pass::Pass,
     period::{Day, Week},
     phrase::Phrase,
@@ -22,6 +22,8 @@ use trefoil_protocol::{
 
 use super::{
     LettersError,
+    agenda::Job,
+    outbox::prekeys_key,
     room::tickets_of,
     rows::{ContactRow, Hidden, HomeRow, PassRow, PersonRow, Purpose, Standing},
     session,
@@ -73,7 +75,7 @@ impl PersonRow {
             homes: vec![HomeRow { whereabouts: Hidden::new(&*whereabouts.encode()), left: None, salts: [].into() }],
             xwing: [].into(),
             filling,
-            tickets: 0,
+            tickets: [].into(),
             rooms: [].into(),
             tells_read: false,
             restoring: None,
@@ -109,8 +111,16 @@ impl Work<'_> {
         self.upkeep_homes();
         self.upkeep_prekeys()?;
         for mut contact in self.contacts()? {
-            if contact.standing == Standing::Accepted && contact.told != Some(self.pass_name()) {
+            if contact.standing != Standing::Accepted {
+                continue;
+            }
+            if contact.told != Some(self.pass_name()) {
                 self.tell_pass(&mut contact)?;
+            }
+            let week = self.week_of(contact.id)?;
+            if self.draft.keys(Shelf::Prekeys, &prekeys_key(contact.id, week))?.is_empty() {
+                let wait = self.delay(LOOK_CONTACTS);
+                self.wake(wait, Job::Look(contact.id, week));
             }
         }
         Ok(())
@@ -136,7 +146,7 @@ impl Work<'_> {
         }
     }
 
-    fn upkeep_prekeys(&mut self) -> Result<(), LettersError> {
+    pub(super) fn upkeep_prekeys(&mut self) -> Result<(), LettersError> {
         if self.now.0 >= self.person.fallback_since + FALLBACK_LIFE {
             let (account, key) = session::next_fallback(&self.person.account).ok_or(LettersError::Damaged)?;
             (self.person.account, self.person.fallback, self.person.fallback_since) = (account, key, self.now.0);
@@ -179,11 +189,11 @@ impl Work<'_> {
     }
 
     /// The person's prekeys of the present week.
-    pub(super) fn own_record(&self) -> Result<(Week, PrekeysRecord), LettersError> {
+    pub(super) fn published(&self) -> Result<Published, LettersError> {
         let week = self.prekeys_week();
         let row: RecordRow = self.draft.get(Shelf::Record, &week.0.to_be_bytes())?.ok_or(LettersError::Damaged)?;
         let bytes = row.record.first_chunk().ok_or(LettersError::Damaged)?;
-        Ok((week, PrekeysRecord::from_bytes(bytes)))
+        Ok(Published { week, prekeys: PrekeysRecord::from_bytes(bytes) })
     }
 
     /// Which pass contacts should have: its generation and first week.

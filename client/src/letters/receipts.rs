@@ -24,15 +24,6 @@ pub(super) enum Kind {
 }
 
 impl Work<'_> {
-    /// A letter came again: its writer has not heard that it came.
-    pub(super) fn confirm_again(&mut self, contact: u32, letter: [u8; 16]) -> Result<(), LettersError> {
-        match self.contact(contact) {
-            Ok(known) if known.standing == Standing::Accepted => self.owe(contact, letter, Kind::Delivered),
-            Ok(_) | Err(LettersError::Unknown) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// A receipt is owed from now on.
     pub(super) fn owe(&mut self, contact: u32, letter: [u8; 16], kind: Kind) -> Result<(), LettersError> {
         let key = contact.to_be_bytes();

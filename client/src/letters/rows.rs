@@ -34,8 +34,8 @@ pub(crate) struct PersonRow {
     pub(crate) xwing: BTreeMap<u32, Hidden>,
     /// Makes the hashes that are of no ticket, so that a list that is registered again is the same.
     pub(crate) filling: Hidden,
-    /// Counted up whenever other people have tickets.
-    pub(crate) tickets: u32,
+    /// Counted up for each list of tickets whenever other people have some of it.
+    pub(crate) tickets: BTreeMap<u8, u32>,
     /// How much room letters of the contacts of each list of tickets need.
     pub(crate) rooms: BTreeMap<u8, RoomRow>,
     /// Whether others are told what was read, if they tell it, too.
@@ -103,7 +103,7 @@ pub(crate) struct ContactRow {
     /// What they need to write to the person: key of tickets, and which list these are in.
     pub(crate) tickets: Hidden,
     pub(crate) list: u8,
-    /// Their place in the list: it decides how many tickets they have.
+    /// Their place in the list: it decides how many tickets they have. Who asks, and has no answer yet, has none.
     pub(crate) slot: u8,
     /// What the person needs to write to them.
     pub(crate) pass: Option<PassRow>,
@@ -119,6 +119,8 @@ pub(crate) struct ContactRow {
     pub(crate) receipts: Receipts,
     /// The token of the invite that the person has from them.
     pub(crate) token: Option<[u8; 16]>,
+    /// When they were answered last, who had asked anew.
+    pub(crate) answered: u64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -272,13 +274,6 @@ pub enum Said {
     Timer(u32),
     /// Something that this program is too old to read.
     Unknown,
-}
-
-/// A letter that has come, so that it is not taken twice.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct SeenRow {
-    /// What is confirmed to whom when it comes again.
-    pub(crate) confirm: Option<(u32, [u8; 16])>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

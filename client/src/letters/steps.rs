@@ -111,27 +111,23 @@ impl Work<'_> {
         transit: &mut Transit,
         ring: Ring<'_>,
     ) -> Result<(), LettersError> {
-        let Transit { visits, checked, doubted, .. } = transit;
-        let Some(visit) = visits.get_mut(&key) else { return Ok(()) };
+        transit.forget_doubts(self.now.0);
+        let Some(visit) = transit.visits.get_mut(&key) else { return Ok(()) };
         let listed = visit.fetch.pop_front();
         match answer {
             Some(Answer::Letter(envelope)) if LetterId::of(envelope) == *letter => {
                 if let InboxName::Own(week) = key.0 {
                     return self.sheet_came(week, envelope); // it stays there: the phrase may be needed again
                 }
-                doubted.retain(|_, since| self.now.0 < *since + DOUBTED);
-                let is_checked = |id| doubted.get(&id).is_some_and(|since| checked.get(&id) > Some(since));
-                match self.take(key.0, envelope, is_checked)? {
-                    Verdict::Done => visit.delete.extend(listed.map(|listed| listed.letter)),
-                    Verdict::Later { contact } => {
-                        let week = self.week_of(contact)?;
-                        doubted.entry(contact).or_insert(self.now.0);
-                        let last = checked.get(&contact).map_or(0, |at| at + CHECKED);
-                        let wait = last.saturating_sub(self.now.0);
-                        self.wake(wait, Job::Look(contact, week));
-                        visit.due = self.now.0 + wait + LOOKED;
-                        visit.after = 0;
-                    }
+                let verdict = self.take(key.0, envelope, |id| transit.is_checked(id))?;
+                if let Verdict::Later { contact } = verdict {
+                    transit.doubt(contact, self.now.0);
+                    return Ok(());
+                }
+                let visit = transit.visits.get_mut(&key);
+                visit.into_iter().for_each(|visit| visit.delete.extend(listed.map(|listed| listed.letter)));
+                if let Verdict::Met { contact } = verdict {
+                    transit.met(contact, self.now.0);
                 }
             }
             Some(Answer::Refused(Refusal::Gone)) => visit.note_gone(self.now.0),
@@ -149,9 +145,3 @@ impl Work<'_> {
 
 /// Seconds between two looks at what there has to be.
 const PLAN: u64 = 3600;
-/// Seconds between two times at which a contact's prekeys are looked up because of letters in its name.
-const CHECKED: u64 = 60;
-/// Seconds that this takes: then the letters are fetched again.
-const LOOKED: u64 = 5;
-/// Seconds for which it counts that they were looked up after the first of these letters came.
-const DOUBTED: u64 = 600;

@@ -10,7 +10,6 @@ use trefoil_protocol::{
     identity::RelayId,
     inbox::Whereabouts,
     letter::{Content, Letter, MessageId, Place},
-    limits::CONTACTS,
     params::NetworkId,
     puzzle::Hour,
     ring::Placement,
@@ -19,7 +18,7 @@ use trefoil_protocol::{
 use super::{
     LettersError, News, Settings,
     agenda::Job,
-    room::free_slot,
+    room::NO_SLOT,
     rows::{ContactRow, Delivery, EntryRow, Hidden, OutRow, PersonRow, Purpose, Receipts, Said, Standing},
     vault::{Draft, Shelf, VaultError},
 };
@@ -106,16 +105,11 @@ impl Work<'_> {
         name: &str,
         standing: Standing,
     ) -> Result<ContactRow, LettersError> {
-        let others = self.contacts()?;
-        if others.len() >= CONTACTS {
-            return Err(LettersError::TooMany);
-        }
         let mut tickets = Hidden::new(&[0; 32]);
         rand::Rng::fill_bytes(self.rng, &mut tickets.0);
-        let (list, slot) = free_slot(&others);
         let id = self.person.next_contact;
         self.person.next_contact += 1;
-        let row = ContactRow {
+        let mut row = ContactRow {
             id,
             address: *address.as_bytes(),
             name: name.to_owned(),
@@ -127,8 +121,8 @@ impl Work<'_> {
             device: 0,
             identity: None,
             tickets,
-            list,
-            slot,
+            list: 0,
+            slot: NO_SLOT,
             pass: None,
             told: None,
             said: 0,
@@ -136,19 +130,16 @@ impl Work<'_> {
             timer: 0,
             receipts: Receipts::default(),
             token: None,
+            answered: 0,
         };
+        if standing != Standing::RequestedByThem {
+            self.give_slot(&mut row)?;
+        }
         let key = self.draft.name(Shelf::ContactOf, &[address.as_bytes()]);
         self.draft.put(Shelf::ContactOf, &key, &id)?;
         self.put_contact(&row)?;
-        self.tickets_changed();
-        Ok(row)
-    }
-
-    /// The lists of tickets are others from now on.
-    pub(super) fn tickets_changed(&mut self) {
-        self.person.tickets += 1;
-        self.wake(0, Job::Plan);
         self.wake(self.settings.backup, Job::BackUp);
+        Ok(row)
     }
 
     /// Has a contact be told something: its name. It is on its way when the change is kept.
@@ -308,6 +299,6 @@ pub(super) fn said(content: &Content) -> Option<Said> {
         Content::Request(_, introduction) => Said::Request(introduction.greeting.clone()),
         Content::Welcome(_) => Said::Welcome,
         Content::Timer(seconds) => Said::Timer(*seconds),
-        Content::FilePiece { .. } | Content::Receipts(_) | Content::Pass(_) | Content::Renewal => return None,
+        Content::FilePiece { .. } | Content::Receipts(_) | Content::Pass(_) | Content::Renewal(_) => return None,
     })
 }

@@ -63,7 +63,7 @@ mod tests {
 
     fn letter() -> Letter {
         let place = Place { device: 0, sequence: 0 };
-        Letter { id: MessageId([6; 16]), place, written: Hour(500_000), content: Content::Renewal }
+        Letter { id: MessageId([6; 16]), place, written: Hour(500_000), content: Content::Timer(0) }
     }
 
     #[test]

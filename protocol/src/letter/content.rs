@@ -44,7 +44,7 @@ pub enum Content {
     /// Where I am found from now on.
     Pass(Pass),
     /// My device is another one, and this begins its conversation.
-    Renewal,
+    Renewal(Box<Published>),
     /// From now on letters go away so many seconds after they were shown; 0 for never.
     Timer(u32),
 }
@@ -81,12 +81,19 @@ pub struct Contact {
 /// What an invite is recognised by: 16 random bytes, which only its maker and whoever was invited know.
 pub type InviteToken = [u8; 16];
 
-/// How a stranger shows who it is: what the writer published, so that the reader need not ask for it.
-pub struct Introduction {
+/// What the writer published. Who has it need not look it up, which others could notice: their identity key is the one
+/// that this conversation began with.
+pub struct Published {
     /// The week of the record.
     pub week: Week,
-    /// The writer's prekeys: their identity key is the one that the conversation began with.
+    /// The writer's prekeys.
     pub prekeys: PrekeysRecord,
+}
+
+/// How a stranger shows who it is.
+pub struct Introduction {
+    /// What shows it.
+    pub of: Published,
     /// The token of the invite that the writer has, if any; never zeros.
     pub token: Option<InviteToken>,
     /// Words to be recognised by: at most [`GREETING`] bytes, with nothing in them that [`clean`] takes out.
@@ -115,7 +122,7 @@ impl Content {
             Self::Request(..) => REQUEST,
             Self::Welcome(_) => WELCOME,
             Self::Pass(_) => PASS,
-            Self::Renewal => RENEWAL,
+            Self::Renewal(_) => RENEWAL,
             Self::Timer(_) => TIMER,
         }
     }
@@ -148,7 +155,7 @@ impl Content {
             }
             Self::Welcome(contact) => contact.put(bytes),
             Self::Pass(pass) => pass.put(bytes),
-            Self::Renewal => {}
+            Self::Renewal(of) => of.put(bytes),
             Self::Timer(seconds) => bytes.extend(seconds.to_le_bytes()),
         }
     }
@@ -166,7 +173,7 @@ impl Content {
             REQUEST => Self::Request(Contact::read(body)?, Box::new(Introduction::read(body)?)),
             WELCOME => Self::Welcome(Contact::read(body)?),
             PASS => Self::Pass(Pass::read(body)?),
-            RENEWAL => Self::Renewal,
+            RENEWAL => Self::Renewal(Box::new(Published::read(body)?)),
             TIMER => Self::Timer(body.u32()?),
             _ => return None,
         })
@@ -229,20 +236,30 @@ impl Contact {
     }
 }
 
+impl Published {
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.week.0.to_le_bytes());
+        bytes.extend_from_slice(self.prekeys.as_bytes());
+    }
+
+    fn read(body: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { week: Week(body.u32()?), prekeys: PrekeysRecord::from_bytes(body.take_array()?) })
+    }
+}
+
 impl Introduction {
     fn put(&self, bytes: &mut Vec<u8>) {
         assert!(is_greeting(&self.greeting), "a greeting of {} bytes", self.greeting.len());
-        bytes.extend(self.week.0.to_le_bytes());
-        bytes.extend_from_slice(self.prekeys.as_bytes());
+        self.of.put(bytes);
         bytes.extend(self.token.unwrap_or_default());
         bytes.extend_from_slice(self.greeting.as_bytes());
     }
 
     fn read(body: &mut Reader<'_>) -> Option<Self> {
-        let (week, prekeys) = (Week(body.u32()?), PrekeysRecord::from_bytes(body.take_array()?));
+        let of = Published::read(body)?;
         let token = Some(body.array()?).filter(|token| *token != InviteToken::default());
         let greeting = text(body.rest()).filter(|greeting| is_greeting(greeting))?;
-        Some(Self { week, prekeys, token, greeting })
+        Some(Self { of, token, greeting })
     }
 }
 
@@ -299,7 +316,7 @@ fn is_piece(piece: u16, bytes: &[u8]) -> bool {
 
 impl fmt::Debug for Introduction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Introduction({:?}, token: {})", self.week, self.token.is_some())
+        write!(f, "Introduction({:?}, token: {})", self.of.week, self.token.is_some())
     }
 }
 

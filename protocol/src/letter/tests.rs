@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
-    content::{Content, Introduction},
+    content::{Content, Introduction, Published},
     *,
 };
 use crate::{
@@ -24,7 +24,11 @@ fn contact() -> Contact {
 
 fn introduction(greeting: String) -> Box<Introduction> {
     let token = Some([9; 16]).filter(|_| greeting.len() > 5);
-    Box::new(Introduction { week: Week(2900), prekeys: prekeys::tests::record(), token, greeting })
+    Box::new(Introduction { of: published(), token, greeting })
+}
+
+fn published() -> Published {
+    Published { week: Week(2900), prekeys: prekeys::tests::record() }
 }
 
 fn contents() -> Vec<Content> {
@@ -43,7 +47,7 @@ fn contents() -> Vec<Content> {
         Content::Request(Contact { name: "n".repeat(PERSON_NAME), ..contact() }, introduction("g".repeat(1024))),
         Content::Welcome(contact()),
         Content::Pass(pass()),
-        Content::Renewal,
+        Content::Renewal(Box::new(published())),
         Content::Timer(86_400),
     ]
 }
@@ -55,8 +59,8 @@ fn letter(content: Content) -> Letter {
 
 /// The bytes of a letter of this kind with this body.
 fn with(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = letter(Content::Renewal).encode();
-    bytes.pop();
+    let mut bytes = letter(Content::Timer(0)).encode();
+    bytes.truncate(bytes.len() - 5);
     [&bytes[..], &[kind], body].concat()
 }
 

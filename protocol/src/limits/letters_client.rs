@@ -48,6 +48,10 @@ pub const TICKET_SLOTS: [u16; 16] = [1024, 512, 512, 256, 256, 256, 256, 256, 96
 pub const LIST_ROOM_BOUGHT: u64 = 2 << 20;
 /// People that a person has to do with, at most: the tickets of all have room in the lists of an inbox.
 pub const CONTACTS: usize = 128;
+/// Seconds within which a contact that asks anew to be one is answered once: each answer seals all anew that waits.
+pub const ANSWER_AGAIN: u64 = 6 * 3600;
+/// Seconds until a contact's prekeys of a new week are looked up, on average, where no letter needs them before.
+pub const LOOK_CONTACTS: u64 = 24 * 3600;
 /// Requests of strangers that wait for an answer, at most; further ones are not taken.
 pub const REQUESTS_WAITING: usize = 256;
 /// Invites that are kept, at most.

@@ -49,6 +49,8 @@ pub(super) struct Someone {
     pub(super) address: Address,
     pub(super) online: bool,
     pub(super) news: Vec<News>,
+    /// How often its program asked mailboxes for what.
+    pub(super) asked: BTreeMap<String, usize>,
     number: u8,
     opened: u8,
     pending: Vec<(Errand, UnixSeconds)>,
@@ -158,6 +160,9 @@ impl World {
             return true;
         }
         let mut moved = !errands.is_empty();
+        for errand in &errands {
+            *self.people[at].asked.entry(format!("{errand:?}")).or_default() += 1;
+        }
         self.people[at].news.extend(news);
         let pending = errands.into_iter().map(|errand| {
             let deadline = now.plus(errand.patience().into());
@@ -212,6 +217,16 @@ impl World {
             frame = mailbox.answer(&request, now)?;
         }
         (!self.rng.random_ratio(faults.lost, 100)).then_some(frame) // or the answer was
+    }
+
+    /// Whoever has a stamp, or a ticket, leaves something.
+    pub(super) fn leave(&mut self, inbox: Placement, envelope: &[u8]) {
+        let (id, expiry) = (LetterId::of(envelope), Hour::of_unix(self.now.plus(14 * 86_400).0));
+        for mailbox in &mut self.boxes {
+            mailbox.serial += 1;
+            let kept = Kept { id, expiry, envelope: envelope.to_vec(), is_deleted: false };
+            mailbox.letters.insert((inbox, mailbox.serial), kept);
+        }
     }
 
     pub(super) fn ring(&self) -> impl Fn(&Placement) -> Vec<RelayId> + use<> {
@@ -275,8 +290,8 @@ impl Someone {
         );
         let letters = letters.unwrap();
         let address = letters.address();
-        let (news, pending) = (vec![], vec![]);
-        Self { letters: Some(letters), memory, address, online: true, news, number, opened: 0, pending }
+        let (news, pending, asked) = (vec![], vec![], BTreeMap::new());
+        Self { letters: Some(letters), memory, address, online: true, news, asked, number, opened: 0, pending }
     }
 
     pub(super) fn letters(&mut self) -> &mut Letters {
