@@ -1,9 +1,10 @@
 //! Inbox: which mailboxes are asked for letters, when, and in which order; and the chores at them.
 //!
 //! Specification: docs/protocol.md, "Inboxes" and "Looking for letters". One replica of the private inbox is watched, a
-//! different one each day, the others are looked at at random times; the request inbox is looked at at random times only,
-//! so that a stranger's letter does not tell whether anyone is there. All of it is in memory: what is forgotten is asked
-//! for again, and what has come is known by the vault. It never opens a letter.
+//! different one each day, the others are looked at at random times, and now and then the rest of the ring, too; the
+//! request inbox is looked at at random times only, so that a stranger's letter does not tell whether anyone is there. All
+//! of it is in memory: what is forgotten is asked for again, and what has come is known by the vault. It never opens a
+//! letter.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,8 +18,8 @@ use trefoil_protocol::{
     envelope::LetterId,
     identity::RelayId,
     limits::{
-        GONE_MOST, INVITED, LOOK_INVITED, LOOK_PAST, LOOK_PRIVATE, LOOK_UNWATCHED, MAILBOX_LIST, PLAN_AGAIN, REPLICAS,
-        WATCH,
+        GONE_MOST, INVITED, LOOK_INVITED, LOOK_OUTER, LOOK_PAST, LOOK_PRIVATE, LOOK_UNWATCHED, MAILBOX_LIST,
+        PLAN_AGAIN, REPLICAS, RING_MAX, WATCH,
     },
     mailbox::Listed,
     period::{Day, Week},
@@ -72,6 +73,8 @@ enum Kind {
     Private,
     Request,
     Past,
+    /// Behind the replicas of a private inbox: letters are left there that were not confirmed for a day.
+    Outer,
 }
 
 /// Where the person waits for what comes to a private inbox.
@@ -152,6 +155,7 @@ impl Visit {
             },
             Kind::Request => requests,
             Kind::Past => LOOK_PAST,
+            Kind::Outer => LOOK_OUTER,
         };
         self.due = now + delay(mean, rng);
     }
@@ -194,15 +198,11 @@ impl Work<'_> {
         for name in self.inboxes() {
             let (Some(placement), Some(secret)) = (self.placement_of(name), self.secret_of(name)) else { continue };
             let secret = Arc::new(secret);
-            let kind = match (self.is_present(name), name) {
-                (true, InboxName::Private(..)) => Kind::Private,
-                (true, InboxName::Request(_)) => Kind::Request,
-                (true, InboxName::Own(_)) | (false, _) => Kind::Past,
-            };
-            let is_late = kind == Kind::Past && !self.is_emptied(name);
-            for relay in ring(&placement).into_iter().take(REPLICAS) {
+            let width = if matches!(name, InboxName::Private(..)) { RING_MAX } else { REPLICAS };
+            for (rank, relay) in ring(&placement).into_iter().take(width).enumerate() {
                 wanted.insert((name, relay));
-                let wait = if is_late || kind != Kind::Past { 0 } else { delay(LOOK_PAST, self.rng) };
+                let kind = self.kind(name, rank);
+                let wait = self.first_wait(name, kind);
                 let visit = transit.visits.entry((name, relay)).or_insert_with(|| Visit {
                     placement,
                     secret: Arc::clone(&secret),
@@ -214,6 +214,9 @@ impl Work<'_> {
                     tries: 0,
                     gone: 0,
                 });
+                if visit.kind == Kind::Outer && kind != Kind::Outer {
+                    visit.retry(self.now.0); // it has moved up
+                }
                 visit.kind = kind;
                 if visit.tries == 0 && is_watched(self.now.0, visit, &relay, ring) {
                     visit.due = self.now.0; // since today
@@ -223,6 +226,25 @@ impl Work<'_> {
             }
         }
         transit.visits.retain(|key, _| wanted.contains(key));
+    }
+
+    fn kind(&self, name: InboxName, rank: usize) -> Kind {
+        match (self.is_present(name), name) {
+            _ if rank >= REPLICAS => Kind::Outer,
+            (true, InboxName::Private(..)) => Kind::Private,
+            (true, InboxName::Request(_)) => Kind::Request,
+            (true, InboxName::Own(_)) | (false, _) => Kind::Past,
+        }
+    }
+
+    /// Seconds until a mailbox is asked that was not asked since the start.
+    fn first_wait(&mut self, name: InboxName, kind: Kind) -> u64 {
+        match kind {
+            Kind::Past if self.is_emptied(name) => delay(LOOK_PAST, self.rng),
+            // Also by programs that run now and then only.
+            Kind::Outer => delay(LOOK_OUTER, self.rng).saturating_sub(self.now.0.saturating_sub(self.person.asked)),
+            Kind::Private | Kind::Request | Kind::Past => 0,
+        }
     }
 
     /// Seconds between two looks at a mailbox of the request inbox, on average: fewer for a while after an invite, since whoever
@@ -294,7 +316,8 @@ impl Work<'_> {
         let is_watched = self.watch(transit, key, ring) == Watch::Here;
         transit.visits.get_mut(key).into_iter().for_each(|visit| visit.fail(self.now.0));
         if is_watched {
-            for (_, visit) in transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1) {
+            let others = transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1);
+            for (_, visit) in others.filter(|(_, visit)| visit.kind == Kind::Private) {
                 visit.due = visit.due.min(self.now.0 + delay(LOOK_UNWATCHED, self.rng));
             }
         }

@@ -92,6 +92,9 @@ pub const WATCH: u16 = 300;
 pub const LOOK_PRIVATE: u64 = 4 * 3600;
 /// Seconds between two looks at a replica of a request inbox, on average.
 pub const LOOK_REQUEST: u64 = 1800;
+/// Seconds between two looks at one of the ten relays of a private inbox's ring behind its replicas, on average: at some of
+/// them every two or three hours.
+pub const LOOK_OUTER: u64 = 24 * 3600;
 /// Seconds between two looks at an inbox whose time is over, on average.
 pub const LOOK_PAST: u64 = 24 * 3600;
 /// Letters that are fetched from one mailbox at a time.

@@ -34,6 +34,28 @@ fn mailboxes_that_claim_to_be_empty_lose_none() {
 }
 
 #[test]
+fn all_five_replicas_that_claim_to_be_empty_keep_a_letter_for_two_days_at_most() {
+    let mut world = World::new(20, 2);
+    let (bob, alice) = world.meet(1, 0);
+    let replicas = |world: &mut World| {
+        let (now, ring) = (world.now, world.ring());
+        world.people[0].letters().replicas(now, &ring).unwrap()
+    };
+    let before = replicas(&mut world);
+    while replicas(&mut world) == before {
+        world.run(86_400);
+    }
+    let five = replicas(&mut world);
+    world.boxes.iter_mut().filter(|mailbox| five.contains(&mailbox.id())).for_each(|mailbox| mailbox.lie = Lie::Empty);
+    for number in 0..5 {
+        world.people[1].write(bob, &format!("{number}"), world.now);
+    }
+    world.run(2 * 86_400);
+    assert_eq!(replicas(&mut world), five, "it is the same week");
+    assert_eq!(texts(&world, 0, alice).len(), 5);
+}
+
+#[test]
 fn mailboxes_that_return_old_letters_show_none_twice() {
     with_liars(Lie::Old, 4);
 }

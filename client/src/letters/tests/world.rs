@@ -354,6 +354,10 @@ impl Box_ {
         }
     }
 
+    pub(super) fn id(&self) -> RelayId {
+        self.secret.id()
+    }
+
     /// Loses all it has.
     pub(super) fn burn(&mut self) {
         let number = self.secret.id();
