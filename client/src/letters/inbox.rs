@@ -64,6 +64,8 @@ pub(super) struct Visit {
     pub(super) delete: Vec<LetterId>,
     kind: Kind,
     tries: u8,
+    /// Since when it waits for letters.
+    waits: u64,
     /// Letters that it had listed, and then had not.
     gone: usize,
 }
@@ -84,7 +86,7 @@ pub(super) enum Watch {
     Here,
     /// At another one.
     Elsewhere,
-    /// Nowhere: the replica to watch today does not answer, and what is left there first is not seen.
+    /// Nowhere: the replica to watch today does not answer, or not wait, and what is left there first is not seen.
     Broken,
 }
 
@@ -146,6 +148,12 @@ impl Visit {
 
     /// It was asked, and has no more to do: when it is asked again.
     pub(super) fn rest(&mut self, now: u64, watch: Watch, requests: u64, rng: &mut StdRng) {
+        if watch == Watch::Here && now < self.waits + u64::from(WATCH / 2) {
+            // It was to wait: whoever does not could have a circuit built for each answer.
+            self.due = now + back_off(self.tries);
+            self.tries = self.tries.saturating_add(1);
+            return;
+        }
         self.tries = 0;
         let mean = match self.kind {
             Kind::Private => match watch {
@@ -212,6 +220,7 @@ impl Work<'_> {
                     delete: vec![],
                     kind,
                     tries: 0,
+                    waits: 0,
                     gone: 0,
                 });
                 if visit.kind == Kind::Outer && kind != Kind::Outer {
@@ -269,6 +278,9 @@ impl Work<'_> {
         for (name, relay) in due {
             let Some(visit) = transit.visits.get_mut(&(name, relay)) else { continue };
             let patience = if is_watched(self.now.0, visit, &relay, ring) { WATCH } else { 0 };
+            if patience > 0 {
+                visit.waits = self.now.0;
+            }
             let placement = visit.placement;
             let what = self.next_step(name, visit, patience);
             errands.push(self.errand(relay, placement, what));

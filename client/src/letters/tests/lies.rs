@@ -101,3 +101,25 @@ fn a_letter_whose_receipt_was_lost_is_sealed_again_and_shown_once() {
     assert_eq!(texts(&world, 0, alice), ["< once"]);
     assert!(world.all_delivered());
 }
+
+#[test]
+fn a_mailbox_that_does_not_wait_is_not_asked_again_and_again() {
+    let mut world = World::new(7, 2);
+    let (bob, alice) = world.meet(1, 0);
+    for mailbox in &mut world.boxes {
+        (mailbox.lie, mailbox.lists) = (Lie::Hasty, 0);
+    }
+    world.people[1].online = false;
+    world.run_until(6 * 3600, |world| world.boxes.iter().any(|mailbox| mailbox.lists > 2000));
+    assert!(world.boxes.iter().all(|mailbox| mailbox.lists <= 2000));
+    world.people[1].online = true;
+    world.people[1].write(bob, "hello", world.now);
+    world.run(600);
+    assert_eq!(texts(&world, 0, alice), ["< hello"], "the others are looked at meanwhile");
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::None);
+    world.run(2 * 3600); // the one to watch is watched again
+    let before = world.now;
+    world.people[1].write(bob, "again", before);
+    world.run_until(60, |world| texts(world, 0, alice).len() == 2);
+    assert!(world.now.since(before) <= 1);
+}
