@@ -82,7 +82,7 @@ impl Work<'_> {
         let key = contact.as_ref().map(|contact| contact.id.to_be_bytes());
         let sessions = key.map(|key| self.draft.get(Shelf::Sessions, &key)).transpose()?.flatten();
         let mut sessions: Sessions = sessions.unwrap_or_default();
-        let at = self.serial();
+        let at = (self.serial(), self.now.0);
         let Ok(opened) = sessions.open(&self.person.account, &dispatch, at) else { return self.drop_it(&envelope) };
         let read = Read { writer: dispatch.writer, contact, sessions, opened, envelope };
         self.read(read, checked)

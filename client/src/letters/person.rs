@@ -24,7 +24,7 @@ use super::{
     LettersError,
     room::tickets_of,
     rows::{ContactRow, Hidden, HomeRow, PassRow, PersonRow, Purpose, Standing},
-    session,
+    session::{self, Sessions},
     vault::Shelf,
     work::Work,
 };
@@ -109,6 +109,13 @@ impl Work<'_> {
         self.upkeep_homes();
         self.upkeep_prekeys()?;
         for mut contact in self.contacts()? {
+            let key = contact.id.to_be_bytes();
+            let sessions: Option<Sessions> = self.draft.get(Shelf::Sessions, &key)?;
+            if let Some(mut sessions) = sessions
+                && sessions.forget(self.now.0)
+            {
+                self.draft.put(Shelf::Sessions, &key, &sessions)?;
+            }
             if contact.standing == Standing::Accepted && contact.told != Some(self.pass_name()) {
                 self.tell_pass(&mut contact)?;
             }

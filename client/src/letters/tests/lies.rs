@@ -123,3 +123,35 @@ fn a_mailbox_that_does_not_wait_is_not_asked_again_and_again() {
     world.run_until(60, |world| texts(world, 0, alice).len() == 2);
     assert!(world.now.since(before) <= 1);
 }
+
+/// Two hundred letters wait, and some mailboxes lie.
+fn with_many_waiting(liars: usize, lie: Lie) {
+    let mut world = World::new(5, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.people[0].online = false;
+    let all: Vec<_> = (0..200).map(|number| format!("{number}")).collect();
+    for text in &all {
+        world.people[1].write(bob, text, world.now);
+    }
+    world.run(600);
+    world.boxes.iter_mut().take(liars).for_each(|mailbox| mailbox.lie = lie);
+    world.people[0].online = true;
+    world.run(1800);
+    let heard = texts(&world, 0, alice);
+    let missing: Vec<_> = all.iter().filter(|text| !heard.contains(&format!("< {text}"))).collect();
+    assert!(missing.is_empty(), "{} of 200 have not come", missing.len());
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = Lie::None);
+    world.run(1800);
+    assert!(world.all_delivered());
+}
+
+#[test]
+fn two_hundred_letters_come_from_mailboxes_in_whatever_order_they_came_there() {
+    with_many_waiting(0, Lie::None);
+}
+
+#[test]
+fn a_mailbox_that_lists_backwards_makes_no_letter_unreadable() {
+    with_many_waiting(1, Lie::Backwards);
+    with_many_waiting(5, Lie::Backwards);
+}
