@@ -19,7 +19,7 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::{
         GONE_MOST, INVITED, LOOK_INVITED, LOOK_OUTER, LOOK_PAST, LOOK_PRIVATE, LOOK_UNWATCHED, MAILBOX_LIST,
-        PLAN_AGAIN, REPLICAS, RING_MAX, WATCH,
+        PLAN_AGAIN, REPLICAS, RING_MAX, USELESS_MOST, USELESS_PAUSE, WATCH,
     },
     mailbox::Listed,
     period::{Day, Week},
@@ -68,6 +68,10 @@ pub(super) struct Visit {
     waits: u64,
     /// Letters that it had listed, and then had not.
     gone: usize,
+    /// Envelopes that nobody could have a use for.
+    useless: usize,
+    /// Until when it is left alone, whatever else is due.
+    alone: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +139,7 @@ impl Transit {
     /// When something is due here.
     pub(super) fn next(&self) -> Option<u64> {
         let visits = self.visits.iter().filter(|((inbox, relay), _)| !self.is_busy(&Busy::Visit(*inbox, *relay)));
-        let visits = visits.map(|(_, visit)| if visit.is_at_work() { 0 } else { visit.due });
+        let visits = visits.map(|(_, visit)| if visit.is_at_work() { visit.alone } else { visit.due.max(visit.alone) });
         let chores = self.chores.iter().filter(|(busy, _)| !self.is_busy(busy)).map(|(_, chore)| chore.due);
         visits.chain(chores).min()
     }
@@ -186,9 +190,26 @@ impl Visit {
         self.gone += 1;
         if self.gone >= GONE_MOST {
             self.fail(now);
-            (self.due, self.gone) = (now + LOOK_PAST, 0);
+            (self.alone, self.gone) = (now + LOOK_PAST, 0);
         }
     }
+
+    /// It brought an envelope that is of no use. Somebody may have left it there: so it is not left alone at once, nor for
+    /// long at first.
+    pub(super) fn note_useless(&mut self, now: u64) {
+        self.useless += 1;
+        if let Some(pause) = pause(self.useless) {
+            self.fail(now);
+            self.alone = now + pause;
+        }
+    }
+}
+
+/// For how long a mailbox is left alone with the last of so many envelopes of no use.
+fn pause(useless: usize) -> Option<u64> {
+    let times = useless / USELESS_MOST;
+    let doublings = u32::try_from(times).unwrap_or(u32::MAX).checked_sub(1)?.min(16);
+    useless.is_multiple_of(USELESS_MOST).then(|| (USELESS_PAUSE << doublings).min(LOOK_PAST))
 }
 
 impl Work<'_> {
@@ -222,6 +243,8 @@ impl Work<'_> {
                     tries: 0,
                     waits: 0,
                     gone: 0,
+                    useless: 0,
+                    alone: 0,
                 });
                 if visit.kind == Kind::Outer && kind != Kind::Outer {
                     visit.retry(self.now.0); // it has moved up
@@ -270,7 +293,7 @@ impl Work<'_> {
             .visits
             .iter()
             .filter(|((name, relay), visit)| {
-                let is_due = visit.is_at_work() || visit.due <= self.now.0;
+                let is_due = visit.alone <= self.now.0 && (visit.is_at_work() || visit.due <= self.now.0);
                 is_due && !transit.busy.contains(&Busy::Visit(*name, *relay))
             })
             .map(|(key, _)| *key)
@@ -313,7 +336,7 @@ impl Work<'_> {
         let mut visits = transit.visits.iter().filter(|((of, _), _)| of == name);
         match visits.find(|((_, at), visit)| is_watched(self.now.0, visit, at, ring)) {
             Some(((_, at), _)) if at == relay => Watch::Here,
-            Some((_, visit)) if visit.tries > 0 => Watch::Broken,
+            Some((_, visit)) if visit.tries > 0 || visit.alone > self.now.0 => Watch::Broken,
             _ => Watch::Elsewhere,
         }
     }
@@ -356,3 +379,20 @@ pub(super) fn watched(inbox: &Placement, day: Day, replicas: usize) -> Option<us
 }
 
 const WATCHED_LABEL: &[u8] = b"trefoil/1 watched";
+
+#[cfg(test)]
+mod tests {
+    use trefoil_protocol::limits::TICKET_SLOTS;
+
+    use super::*;
+
+    #[test]
+    fn a_mailbox_that_brings_what_is_of_no_use_is_left_alone_for_longer_each_time() {
+        let pauses: Vec<_> = (1..=8 * USELESS_MOST).filter_map(pause).map(|seconds| seconds / 3600).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 24, 24, 24]);
+        assert!(
+            TICKET_SLOTS.iter().all(|most| usize::from(*most) < USELESS_MOST),
+            "no contact brings that about alone"
+        );
+    }
+}

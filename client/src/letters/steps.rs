@@ -117,12 +117,19 @@ impl Work<'_> {
         match answer {
             Some(Answer::Letter(envelope)) if LetterId::of(envelope) == *letter => {
                 if let InboxName::Own(week) = key.0 {
-                    return self.sheet_came(week, envelope); // it stays there: the phrase may be needed again
+                    if self.sheet_came(week, envelope)? == Verdict::Useless {
+                        visit.note_useless(self.now.0);
+                    }
+                    return Ok(()); // it stays there: the phrase may be needed again
                 }
                 doubted.retain(|_, since| self.now.0 < *since + DOUBTED);
                 let is_checked = |id| doubted.get(&id).is_some_and(|since| checked.get(&id) > Some(since));
                 match self.take(key.0, envelope, is_checked)? {
                     Verdict::Done => visit.delete.extend(listed.map(|listed| listed.letter)),
+                    Verdict::Useless => {
+                        visit.delete.extend(listed.map(|listed| listed.letter));
+                        visit.note_useless(self.now.0);
+                    }
                     Verdict::Later { contact } => {
                         let week = self.week_of(contact)?;
                         doubted.entry(contact).or_insert(self.now.0);

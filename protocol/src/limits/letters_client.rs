@@ -145,6 +145,11 @@ pub const BACKUP_TICKETS: u16 = 2048;
 
 /// Letters that a mailbox lists and then has not, until it is left alone for a day.
 pub const GONE_MOST: usize = 256;
+/// Envelopes of no use that a mailbox brings of one inbox, until it is left alone for a while: more than a contact has
+/// tickets for in a week.
+pub const USELESS_MOST: usize = 1280;
+/// Seconds for which it is left alone then; doubled each time, up to a day.
+pub const USELESS_PAUSE: u64 = 3600;
 
 // client/src/letters/receipts.rs
 

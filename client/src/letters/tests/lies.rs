@@ -1,3 +1,5 @@
+use trefoil_protocol::limits::{USELESS_MOST, USELESS_PAUSE};
+
 use super::world::{Lie, World, texts};
 use super::*;
 
@@ -154,4 +156,22 @@ fn two_hundred_letters_come_from_mailboxes_in_whatever_order_they_came_there() {
 fn a_mailbox_that_lists_backwards_makes_no_letter_unreadable() {
     with_many_waiting(1, Lie::Backwards);
     with_many_waiting(5, Lie::Backwards);
+}
+
+#[test]
+fn a_mailbox_that_invents_envelopes_is_left_alone_and_letters_come() {
+    let mut world = World::new(5, 2);
+    let (bob, alice) = world.meet(1, 0);
+    world.boxes[0].lie = Lie::Garbage;
+    let most = |world: &World| world.boxes[0].fetched.values().max().copied().unwrap_or_default();
+    let enough = u32::try_from(USELESS_MOST).unwrap() + 20; // it has letters, too
+    world.run_until(8 * 3600, |world| most(world) + 20 >= enough);
+    let before = world.now;
+    world.run_until(1800, |world| most(world) > enough);
+    assert!(most(&world) <= enough, "{} were fetched of one inbox", most(&world));
+    world.people[1].write(bob, "behind it", world.now);
+    world.run_until(600, |world| !texts(world, 0, alice).is_empty());
+    assert_eq!(texts(&world, 0, alice), ["< behind it"]);
+    world.run_until(7200, |world| most(world) > enough);
+    assert!(world.now.since(before) >= USELESS_PAUSE, "it was asked again after {} s", world.now.since(before));
 }
