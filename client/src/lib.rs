@@ -2,6 +2,7 @@
 //!
 //! [`tunnel`] is its core, to be embedded; the rest are doors to it and the program around it.
 
+mod allowance;
 mod build;
 mod circuit;
 pub mod cli;

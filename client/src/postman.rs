@@ -4,7 +4,7 @@
 //! to say, and every errand is handed back. It never looks into letters.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,11 +15,12 @@ use tokio::{
 };
 use tracing::debug;
 use trefoil_protocol::{
-    limits::{ERRAND_TIMEOUT, ERRANDS_PAUSE, ERRANDS_RUNNING, STREAM_RESTS},
+    limits::{CIRCUITS_OURS, CIRCUITS_OURS_WITHIN, ERRAND_TIMEOUT, ERRANDS_PAUSE, ERRANDS_RUNNING, STREAM_RESTS},
     mailbox::{FRAME_HEADER, Refusal, Request},
 };
 
 use crate::{
+    allowance::Allowance,
     desk::Desk,
     letters::Errand,
     mailbox::{Answered, Mailbox, MailboxError},
@@ -37,18 +38,21 @@ pub(crate) enum Outcome {
 }
 
 /// Streams that wait for another question, by whose they are.
-#[derive(Default)]
-struct Streams(Mutex<HashMap<[u8; 32], (Instant, Mailbox)>>);
+struct Streams {
+    open: Mutex<HashMap<[u8; 32], (Instant, Mailbox)>>,
+    /// For the person's own inboxes and prekeys: how often somebody else is written to is for the person to say.
+    ours: Mutex<Allowance>,
+}
 
 /// Carries errands for as long as it is polled.
 pub async fn run(desk: Arc<Desk>, client: Client) {
-    let (mut waiting, streams) = (VecDeque::new(), Arc::<Streams>::default());
+    let (mut waiting, streams) = (VecDeque::new(), Arc::new(Streams::new()));
     let (mut running, mut under_way) = (JoinSet::new(), HashMap::new());
     client.known().await; // before that nobody can be asked, and nothing has its place
     loop {
         waiting.extend(desk.errands().await.into_iter().map(Arc::new));
         while running.len() < ERRANDS_RUNNING
-            && let Some(errand) = waiting.pop_front()
+            && let Some(errand) = next(&mut waiting, under_way.values())
         {
             let (client, streams, carried) = (client.clone(), Arc::clone(&streams), Arc::clone(&errand));
             let task = running.spawn(async move { carry(&client, &streams, &carried).await });
@@ -68,6 +72,18 @@ pub async fn run(desk: Arc<Desk>, client: Client) {
             () = sleep(pause(&desk)) => {}
         }
     }
+}
+
+/// The next that can be carried. Those about one of the person's own inboxes that go to one mailbox take turns, on one
+/// circuit; only the one that waits for a letter has another.
+fn next<'a>(
+    waiting: &mut VecDeque<Arc<Errand>>,
+    under_way: impl Iterator<Item = &'a Arc<Errand>>,
+) -> Option<Arc<Errand>> {
+    let takes_turns = |errand: &Errand| errand.is_ours() && errand.patience() == 0;
+    let taken: HashSet<_> = under_way.filter(|errand| takes_turns(errand)).map(|errand| errand.circuit()).collect();
+    let at = waiting.iter().position(|errand| !takes_turns(errand) || !taken.contains(&errand.circuit()))?;
+    waiting.remove(at)
 }
 
 /// Until something is to be done that nobody wakes for.
@@ -98,7 +114,7 @@ async fn ask(client: &Client, streams: &Streams, errand: &Arc<Errand>) -> Result
         streams.keep(errand, mailbox);
         return done;
     }
-    let mut mailbox = client.mailbox(errand.mailbox).await?;
+    let mut mailbox = streams.build(client, errand).await?;
     let answered = ask_on(&mut mailbox, errand).await;
     if let Ok(_) | Err(MailboxError::Refused(_)) = &answered {
         streams.keep(errand, mailbox);
@@ -115,18 +131,35 @@ async fn ask_on(mailbox: &mut Mailbox, errand: &Arc<Errand>) -> Result<Answered,
 }
 
 impl Streams {
+    fn new() -> Self {
+        Self { open: Mutex::default(), ours: Mutex::new(Allowance::new(CIRCUITS_OURS, CIRCUITS_OURS_WITHIN)) }
+    }
+
+    /// A stream on a circuit of its own, unless there were too many of those.
+    async fn build(&self, client: &Client, errand: &Errand) -> Result<Mailbox, MailboxError> {
+        if errand.is_ours() && !lock(&self.ours).has(&errand.circuit(), Instant::now()) {
+            return Err(MailboxError::NoPath("it ended as many circuits as it may have".to_owned()));
+        }
+        let opened = client.mailbox(errand.mailbox).await;
+        let has_reached = matches!(&opened, Ok(_) | Err(MailboxError::Silent | MailboxError::NotOpened(_)));
+        if errand.is_ours() && has_reached {
+            lock(&self.ours).spend(errand.circuit(), Instant::now());
+        }
+        opened
+    }
+
     /// One that may still be open; those that are surely not are let go.
     fn take(&self, errand: &Errand) -> Option<Mailbox> {
-        let mut streams = self.lock();
+        let mut streams = lock(&self.open);
         streams.retain(|_, (kept, _)| kept.elapsed() < STREAM_RESTS);
         streams.remove(&errand.circuit()).map(|(_, mailbox)| mailbox)
     }
 
     fn keep(&self, errand: &Errand, mailbox: Mailbox) {
-        self.lock().insert(errand.circuit(), (Instant::now(), mailbox));
+        lock(&self.open).insert(errand.circuit(), (Instant::now(), mailbox));
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Instant, Mailbox)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
 }

@@ -17,7 +17,7 @@ use trefoil_protocol::{
     identity::RelayId,
     limits::{
         BUILD_HEDGE, BUILD_HEDGE_FACTOR, BUILD_HEDGE_LEAST, CIRCUIT_BUILD_TRIES, GUARD_SILENCE_FACTOR,
-        GUARD_SILENCE_LEAST, HOP_BUILD_TIMEOUT,
+        GUARD_SILENCE_LEAST, HOP_BUILD_TIMEOUT, MAILBOX_REACHED,
     },
     path::Need,
 };
@@ -37,6 +37,8 @@ struct Race {
     pool: Arc<Pool>,
     building: JoinSet<Built>,
     tries: Vec<Try>,
+    /// How many of them may come as far as to their last relay before another is begun.
+    reach: usize,
     last: Option<BuildError>,
 }
 
@@ -52,22 +54,23 @@ struct Try {
 impl Pool {
     /// Builds a circuit that begins at a guard.
     pub(crate) async fn build(self: &Arc<Self>, need: Need<'_>, avoid: &[RelayId]) -> Result<Arc<Circuit>, NoCircuit> {
-        self.race(|suspects| self.draw(need, &[avoid, suspects].concat())).await
+        self.race(CIRCUIT_BUILD_TRIES, |suspects| self.draw(need, &[avoid, suspects].concat())).await
     }
 
-    /// Builds a circuit that begins at a guard and ends at this relay.
+    /// Builds a circuit that begins at a guard and ends at this relay, which does not choose how often others are drawn.
     pub(crate) async fn build_to(self: &Arc<Self>, relay: &RelayId) -> Result<Arc<Circuit>, NoCircuit> {
-        self.race(|suspects| self.draw_to(relay, suspects)).await
+        self.race(MAILBOX_REACHED, |suspects| self.draw_to(relay, suspects)).await
     }
 
     /// Builds one of the circuits that `draw` draws around relays that may be why others are slow.
     async fn race(
         self: &Arc<Self>,
+        reach: usize,
         draw: impl Fn(&[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit>,
     ) -> Result<Arc<Circuit>, NoCircuit> {
         self.await_usable().await?;
         let (building, tries) = (JoinSet::new(), Vec::new());
-        let mut race = Race { pool: Arc::clone(self), building, tries, last: None };
+        let mut race = Race { pool: Arc::clone(self), building, tries, reach, last: None };
         let built = race.run(draw).await;
         race.watch_the_others();
         built
@@ -79,7 +82,7 @@ impl Race {
         &mut self,
         draw: impl Fn(&[RelayId]) -> Result<Vec<RelayEntry>, NoCircuit>,
     ) -> Result<Arc<Circuit>, NoCircuit> {
-        while self.tries.len() < CIRCUIT_BUILD_TRIES && !self.pool.is_closed() {
+        while self.tries.len() < CIRCUIT_BUILD_TRIES && self.reached() < self.reach && !self.pool.is_closed() {
             match draw(&self.suspects()) {
                 Ok(path) => self.start(path),
                 Err(error) if self.building.is_empty() => return Err(error),
@@ -123,6 +126,11 @@ impl Race {
             }
             Ok(Some(Err(_))) | Ok(None) | Err(_) => None,
         }
+    }
+
+    /// How many came as far as to their last relays.
+    fn reached(&self) -> usize {
+        self.tries.iter().filter(|other| other.made.hops() + 1 >= other.path.len()).count()
     }
 
     /// Who may be why the tries are slow.

@@ -22,6 +22,7 @@ use trefoil_protocol::{
 use super::{
     Letters, LettersError, News,
     agenda::Job,
+    opening::Verdict,
     rows::{ContactRow, Delivery, EntryRow, Failure, Hidden, HomeRow, OutRow, PassRow, PersonRow, Purpose, Standing},
     vault::Shelf,
     work::{Work, entry_key},
@@ -233,19 +234,20 @@ impl Work<'_> {
     }
 
     /// A sheet that was left by the person. What it says counts when no more come.
-    pub(super) fn sheet_came(&mut self, week: u32, envelope: &[u8]) -> Result<(), LettersError> {
+    pub(super) fn sheet_came(&mut self, week: u32, envelope: &[u8]) -> Result<Verdict, LettersError> {
         let name = LetterId::of(envelope);
         if self.is_seen(&name)? {
-            return Ok(());
+            return Ok(Verdict::Done);
         }
         self.put_seen(&name)?;
         let opened = self.own().open(Week(week), envelope);
+        let verdict = if opened.is_some() { Verdict::Done } else { Verdict::Useless };
         if opened.as_ref().and_then(|bytes| decoded(bytes)).is_some_and(|sheet| sheet.device != self.person.device) {
             let bytes = Hidden(opened.unwrap_or_default());
             self.draft.put(Shelf::Sheet, name.as_bytes(), &bytes)?;
             self.wake(RESTORE_WAIT, Job::Restore);
         }
-        Ok(())
+        Ok(verdict)
     }
 
     /// Brings back what the sheets say that have come.

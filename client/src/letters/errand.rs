@@ -102,8 +102,12 @@ impl Errand {
     /// A name for the circuit that the errand needs: errands of one name may share one, and others must not.
     pub fn circuit(&self) -> [u8; 32] {
         // Who deposits and who reads have nothing in common, also where somebody writes to oneself.
-        let side = [matches!(self.what, What::Deposit { .. } | What::Look { .. }).into()];
-        crypto::blake3(&[CIRCUIT_LABEL, &side, &self.placement.encode(), self.mailbox.as_bytes()])
+        crypto::blake3(&[CIRCUIT_LABEL, &[self.is_ours().into()], &self.placement.encode(), self.mailbox.as_bytes()])
+    }
+
+    /// Whether it is about what is the person's own: not about a contact's inbox or prekeys.
+    pub fn is_ours(&self) -> bool {
+        !matches!(self.what, What::Deposit { .. } | What::Look { .. })
     }
 
     /// For how many seconds the mailbox may wait with its answer.

@@ -1,9 +1,10 @@
 //! Inbox: which mailboxes are asked for letters, when, and in which order; and the chores at them.
 //!
 //! Specification: docs/protocol.md, "Inboxes" and "Looking for letters". One replica of the private inbox is watched, a
-//! different one each day, the others are looked at at random times; the request inbox is looked at at random times only,
-//! so that a stranger's letter does not tell whether anyone is there. All of it is in memory: what is forgotten is asked
-//! for again, and what has come is known by the vault. It never opens a letter.
+//! different one each day, the others are looked at at random times, and now and then the rest of the ring, too; the
+//! request inbox is looked at at random times only, so that a stranger's letter does not tell whether anyone is there. All
+//! of it is in memory: what is forgotten is asked for again, and what has come is known by the vault. It never opens a
+//! letter.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,8 +18,8 @@ use trefoil_protocol::{
     envelope::LetterId,
     identity::RelayId,
     limits::{
-        GONE_MOST, INVITED, LOOK_INVITED, LOOK_PAST, LOOK_PRIVATE, LOOK_UNWATCHED, MAILBOX_LIST, PLAN_AGAIN, REPLICAS,
-        WATCH,
+        GONE_MOST, INVITED, LOOK_INVITED, LOOK_OUTER, LOOK_PAST, LOOK_PRIVATE, LOOK_UNWATCHED, MAILBOX_LIST,
+        PLAN_AGAIN, REPLICAS, RING_MAX, USELESS_MOST, USELESS_PAUSE, WATCH,
     },
     mailbox::Listed,
     period::{Day, Week},
@@ -63,8 +64,14 @@ pub(super) struct Visit {
     pub(super) delete: Vec<LetterId>,
     kind: Kind,
     tries: u8,
+    /// Since when it waits for letters.
+    waits: u64,
     /// Letters that it had listed, and then had not.
     gone: usize,
+    /// Envelopes that nobody could have a use for.
+    useless: usize,
+    /// Until when it is left alone, whatever else is due.
+    alone: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +79,8 @@ enum Kind {
     Private,
     Request,
     Past,
+    /// Behind the replicas of a private inbox: letters are left there that were not confirmed for a day.
+    Outer,
 }
 
 /// Where the person waits for what comes to a private inbox.
@@ -81,7 +90,7 @@ pub(super) enum Watch {
     Here,
     /// At another one.
     Elsewhere,
-    /// Nowhere: the replica to watch today does not answer, and what is left there first is not seen.
+    /// Nowhere: the replica to watch today does not answer, or not wait, and what is left there first is not seen.
     Broken,
 }
 
@@ -166,7 +175,7 @@ impl Transit {
     /// When something is due here.
     pub(super) fn next(&self) -> Option<u64> {
         let visits = self.visits.iter().filter(|((inbox, relay), _)| !self.is_busy(&Busy::Visit(*inbox, *relay)));
-        let visits = visits.map(|(_, visit)| if visit.is_at_work() { 0 } else { visit.due });
+        let visits = visits.map(|(_, visit)| if visit.is_at_work() { visit.alone } else { visit.due.max(visit.alone) });
         let chores = self.chores.iter().filter(|(busy, _)| !self.is_busy(busy)).map(|(_, chore)| chore.due);
         visits.chain(chores).min()
     }
@@ -179,6 +188,12 @@ impl Visit {
 
     /// It was asked, and has no more to do: when it is asked again.
     pub(super) fn rest(&mut self, now: u64, watch: Watch, requests: u64, rng: &mut StdRng) {
+        if watch == Watch::Here && now < self.waits + u64::from(WATCH / 2) {
+            // It was to wait: whoever does not could have a circuit built for each answer.
+            self.due = now + back_off(self.tries);
+            self.tries = self.tries.saturating_add(1);
+            return;
+        }
         self.tries = 0;
         let mean = match self.kind {
             Kind::Private => match watch {
@@ -188,6 +203,7 @@ impl Visit {
             },
             Kind::Request => requests,
             Kind::Past => LOOK_PAST,
+            Kind::Outer => LOOK_OUTER,
         };
         self.due = now + delay(mean, rng);
     }
@@ -210,9 +226,26 @@ impl Visit {
         self.gone += 1;
         if self.gone >= GONE_MOST {
             self.fail(now);
-            (self.due, self.gone) = (now + LOOK_PAST, 0);
+            (self.alone, self.gone) = (now + LOOK_PAST, 0);
         }
     }
+
+    /// It brought an envelope that is of no use. Somebody may have left it there: so it is not left alone at once, nor for
+    /// long at first.
+    pub(super) fn note_useless(&mut self, now: u64) {
+        self.useless += 1;
+        if let Some(pause) = pause(self.useless) {
+            self.fail(now);
+            self.alone = now + pause;
+        }
+    }
+}
+
+/// For how long a mailbox is left alone with the last of so many envelopes of no use.
+fn pause(useless: usize) -> Option<u64> {
+    let times = useless / USELESS_MOST;
+    let doublings = u32::try_from(times).unwrap_or(u32::MAX).checked_sub(1)?.min(16);
+    useless.is_multiple_of(USELESS_MOST).then(|| (USELESS_PAUSE << doublings).min(LOOK_PAST))
 }
 
 impl Work<'_> {
@@ -230,15 +263,11 @@ impl Work<'_> {
         for name in self.inboxes() {
             let (Some(placement), Some(secret)) = (self.placement_of(name), self.secret_of(name)) else { continue };
             let secret = Arc::new(secret);
-            let kind = match (self.is_present(name), name) {
-                (true, InboxName::Private(..)) => Kind::Private,
-                (true, InboxName::Request(_)) => Kind::Request,
-                (true, InboxName::Own(_)) | (false, _) => Kind::Past,
-            };
-            let is_late = kind == Kind::Past && !self.is_emptied(name);
-            for relay in ring(&placement).into_iter().take(REPLICAS) {
+            let width = if matches!(name, InboxName::Private(..)) { RING_MAX } else { REPLICAS };
+            for (rank, relay) in ring(&placement).into_iter().take(width).enumerate() {
                 wanted.insert((name, relay));
-                let wait = if is_late || kind != Kind::Past { 0 } else { delay(LOOK_PAST, self.rng) };
+                let kind = self.kind(name, rank);
+                let wait = self.first_wait(name, kind);
                 let visit = transit.visits.entry((name, relay)).or_insert_with(|| Visit {
                     placement,
                     secret: Arc::clone(&secret),
@@ -248,8 +277,14 @@ impl Work<'_> {
                     delete: vec![],
                     kind,
                     tries: 0,
+                    waits: 0,
                     gone: 0,
+                    useless: 0,
+                    alone: 0,
                 });
+                if visit.kind == Kind::Outer && kind != Kind::Outer {
+                    visit.retry(self.now.0); // it has moved up
+                }
                 visit.kind = kind;
                 if visit.tries == 0 && is_watched(self.now.0, visit, &relay, ring) {
                     visit.due = self.now.0; // since today
@@ -259,6 +294,25 @@ impl Work<'_> {
             }
         }
         transit.visits.retain(|key, _| wanted.contains(key));
+    }
+
+    fn kind(&self, name: InboxName, rank: usize) -> Kind {
+        match (self.is_present(name), name) {
+            _ if rank >= REPLICAS => Kind::Outer,
+            (true, InboxName::Private(..)) => Kind::Private,
+            (true, InboxName::Request(_)) => Kind::Request,
+            (true, InboxName::Own(_)) | (false, _) => Kind::Past,
+        }
+    }
+
+    /// Seconds until a mailbox is asked that was not asked since the start.
+    fn first_wait(&mut self, name: InboxName, kind: Kind) -> u64 {
+        match kind {
+            Kind::Past if self.is_emptied(name) => delay(LOOK_PAST, self.rng),
+            // Also by programs that run now and then only.
+            Kind::Outer => delay(LOOK_OUTER, self.rng).saturating_sub(self.now.0.saturating_sub(self.person.asked)),
+            Kind::Private | Kind::Request | Kind::Past => 0,
+        }
     }
 
     /// Seconds between two looks at a mailbox of the request inbox, on average: fewer for a while after an invite, since whoever
@@ -275,7 +329,7 @@ impl Work<'_> {
             .visits
             .iter()
             .filter(|((name, relay), visit)| {
-                let is_due = visit.is_at_work() || visit.due <= self.now.0;
+                let is_due = visit.alone <= self.now.0 && (visit.is_at_work() || visit.due <= self.now.0);
                 is_due && !transit.busy.contains(&Busy::Visit(*name, *relay))
             })
             .map(|(key, _)| *key)
@@ -283,6 +337,9 @@ impl Work<'_> {
         for (name, relay) in due {
             let Some(visit) = transit.visits.get_mut(&(name, relay)) else { continue };
             let patience = if is_watched(self.now.0, visit, &relay, ring) { WATCH } else { 0 };
+            if patience > 0 {
+                visit.waits = self.now.0;
+            }
             let placement = visit.placement;
             let what = self.next_step(name, visit, patience);
             errands.push(self.errand(relay, placement, what));
@@ -315,7 +372,7 @@ impl Work<'_> {
         let mut visits = transit.visits.iter().filter(|((of, _), _)| of == name);
         match visits.find(|((_, at), visit)| is_watched(self.now.0, visit, at, ring)) {
             Some(((_, at), _)) if at == relay => Watch::Here,
-            Some((_, visit)) if visit.tries > 0 => Watch::Broken,
+            Some((_, visit)) if visit.tries > 0 || visit.alone > self.now.0 => Watch::Broken,
             _ => Watch::Elsewhere,
         }
     }
@@ -330,7 +387,8 @@ impl Work<'_> {
         let is_watched = self.watch(transit, key, ring) == Watch::Here;
         transit.visits.get_mut(key).into_iter().for_each(|visit| visit.fail(self.now.0));
         if is_watched {
-            for (_, visit) in transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1) {
+            let others = transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1);
+            for (_, visit) in others.filter(|(_, visit)| visit.kind == Kind::Private) {
                 visit.due = visit.due.min(self.now.0 + delay(LOOK_UNWATCHED, self.rng));
             }
         }
@@ -359,3 +417,20 @@ pub(super) fn watched(inbox: &Placement, day: Day, replicas: usize) -> Option<us
 /// Seconds after a look within which what waited for it is fetched again.
 const DOUBTED: u64 = 600;
 const WATCHED_LABEL: &[u8] = b"trefoil/1 watched";
+
+#[cfg(test)]
+mod tests {
+    use trefoil_protocol::limits::TICKET_SLOTS;
+
+    use super::*;
+
+    #[test]
+    fn a_mailbox_that_brings_what_is_of_no_use_is_left_alone_for_longer_each_time() {
+        let pauses: Vec<_> = (1..=8 * USELESS_MOST).filter_map(pause).map(|seconds| seconds / 3600).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 24, 24, 24]);
+        assert!(
+            TICKET_SLOTS.iter().all(|most| usize::from(*most) < USELESS_MOST),
+            "no contact brings that about alone"
+        );
+    }
+}

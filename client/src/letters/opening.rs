@@ -29,6 +29,8 @@ use super::{
 pub(super) enum Verdict {
     /// It is taken, or of no use: the mailbox may forget it.
     Done,
+    /// It does not open, or nobody whom the person knows can have written it: the mailbox may forget it, or made it.
+    Useless,
     /// Taken, and a contact has another device from now on: what waited for that can be taken.
     Met {
         /// Who.
@@ -69,7 +71,7 @@ impl Work<'_> {
         if self.is_seen(&envelope)? {
             return Ok(Verdict::Done);
         }
-        let Some(dispatch) = self.unwrap(inbox, bytes) else { return self.drop_it(&envelope) };
+        let Some(dispatch) = self.unwrap(inbox, bytes) else { return self.refuse_it(&envelope) };
         let contact = self.contact_of(&dispatch.writer)?;
         let class = SizeClass::of(bytes.len()).filter(|class| *class != SizeClass::Long);
         if let (Some(contact), Some(class), InboxName::Private(..)) = (&contact, class, inbox) {
@@ -79,13 +81,13 @@ impl Work<'_> {
             contact.is_none() && (dispatch.form != Form::Beginning || matches!(inbox, InboxName::Private(..)));
         let is_blocked = contact.as_ref().is_some_and(|contact| contact.standing == Standing::Blocked);
         if is_strange || is_blocked || dispatch.writer == self.address() {
-            return self.drop_it(&envelope);
+            return self.refuse_it(&envelope);
         }
         let key = contact.as_ref().map(|contact| contact.id.to_be_bytes());
         let sessions = key.map(|key| self.draft.get(Shelf::Sessions, &key)).transpose()?.flatten();
         let mut sessions: Sessions = sessions.unwrap_or_default();
-        let at = self.serial();
-        let Ok(opened) = sessions.open(&self.person.account, &dispatch, at) else { return self.drop_it(&envelope) };
+        let at = (self.serial(), self.now.0);
+        let Ok(opened) = sessions.open(&self.person.account, &dispatch, at) else { return self.refuse_it(&envelope) };
         let read = Read { writer: dispatch.writer, contact, sessions, opened, envelope };
         self.read(read, checked)
     }
@@ -385,6 +387,11 @@ impl Work<'_> {
             self.news.push(News::Became { contact, letter: id, delivery: Delivery::Read });
         }
         Ok(())
+    }
+
+    fn refuse_it(&mut self, envelope: &LetterId) -> Result<Verdict, LettersError> {
+        self.put_seen(envelope)?;
+        Ok(Verdict::Useless)
     }
 
     fn drop_it(&mut self, envelope: &LetterId) -> Result<Verdict, LettersError> {

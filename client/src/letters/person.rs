@@ -26,7 +26,7 @@ use super::{
     outbox::prekeys_key,
     room::tickets_of,
     rows::{ContactRow, Hidden, HomeRow, PassRow, PersonRow, Purpose, Standing},
-    session,
+    session::{self, Sessions},
     vault::Shelf,
     work::Work,
 };
@@ -111,6 +111,13 @@ impl Work<'_> {
         self.upkeep_homes();
         self.upkeep_prekeys()?;
         for mut contact in self.contacts()? {
+            let key = contact.id.to_be_bytes();
+            let sessions: Option<Sessions> = self.draft.get(Shelf::Sessions, &key)?;
+            if let Some(mut sessions) = sessions
+                && sessions.forget(self.now.0)
+            {
+                self.draft.put(Shelf::Sessions, &key, &sessions)?;
+            }
             if contact.standing != Standing::Accepted {
                 continue;
             }

@@ -117,15 +117,22 @@ impl Work<'_> {
         match answer {
             Some(Answer::Letter(envelope)) if LetterId::of(envelope) == *letter => {
                 if let InboxName::Own(week) = key.0 {
-                    return self.sheet_came(week, envelope); // it stays there: the phrase may be needed again
+                    if self.sheet_came(week, envelope)? == Verdict::Useless {
+                        visit.note_useless(self.now.0);
+                    }
+                    return Ok(()); // it stays there: the phrase may be needed again
                 }
                 let verdict = self.take(key.0, envelope, |id| transit.is_checked(id))?;
                 if let Verdict::Later { contact } = verdict {
                     transit.doubt(contact, self.now.0);
                     return Ok(());
                 }
-                let visit = transit.visits.get_mut(&key);
-                visit.into_iter().for_each(|visit| visit.delete.extend(listed.map(|listed| listed.letter)));
+                if let Some(visit) = transit.visits.get_mut(&key) {
+                    visit.delete.extend(listed.map(|listed| listed.letter));
+                    if verdict == Verdict::Useless {
+                        visit.note_useless(self.now.0);
+                    }
+                }
                 if let Verdict::Met { contact } = verdict {
                     transit.met(contact, self.now.0);
                 }

@@ -93,7 +93,14 @@ pub const ERRAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time between two looks at what is to be done.
 pub const ERRANDS_PAUSE: Duration = Duration::from_secs(60);
 /// A stream to a mailbox is kept for another question: shorter than the mailbox keeps it.
-pub const STREAM_RESTS: Duration = Duration::from_secs(45);
+pub const STREAM_RESTS: Duration = Duration::from_secs(90);
+/// Circuits to one mailbox for one of the person's own inboxes, at most, within [`CIRCUITS_OURS_WITHIN`]: a mailbox that
+/// ends each could learn in time where they begin. Looks that come by chance need about 2 an hour.
+pub const CIRCUITS_OURS: usize = 48;
+/// See [`CIRCUITS_OURS`].
+pub const CIRCUITS_OURS_WITHIN: Duration = Duration::from_secs(6 * 3600);
+/// Tries to build a circuit to a mailbox that may come as far as to it.
+pub const MAILBOX_REACHED: usize = 2;
 /// Hours that an invite counts, at most: a year.
 pub const INVITE_HOURS: u32 = 366 * 24;
 /// Characters of a profile's name, at most.

@@ -65,6 +65,17 @@ pub const INVITE_DOORS: usize = 4;
 
 /// Olm sessions with one contact; of more, those that were used longest ago go.
 pub const SESSIONS: usize = 8;
+/// Keys of letters that have not come which Olm keeps of each chain of a session.
+pub const OLM_KEYS: u64 = 40;
+/// Chains of a session that Olm keeps.
+pub const OLM_CHAINS: usize = 5;
+/// Letters of a chain that Olm skips, at most; whoever has sealed as many without an answer begins another session.
+pub const OLM_AHEAD: u64 = 2000;
+/// Seconds for which a session is kept as it was before Olm forgot keys of letters that had not come: within a day they
+/// come from other mailboxes, or are sealed again.
+pub const SESSION_PAST: u64 = 24 * 3600;
+/// How many of those there are of one session.
+pub const SESSION_PASTS: usize = 4;
 /// Envelopes that wait for the prekeys of who says to have written them.
 pub const ENVELOPES_HELD: usize = 256;
 
@@ -72,7 +83,7 @@ pub const ENVELOPES_HELD: usize = 256;
 
 /// Seconds for which a letter is delivered, unless the writer says otherwise.
 pub const DELIVERY: u64 = 14 * 24 * 3600;
-/// Letters to one contact that wait to be delivered, at most: Olm skips no more than 2,000.
+/// Letters to one contact that wait to be delivered, at most.
 pub const LETTERS_WAITING: usize = 1000;
 /// Bytes of a letter without a ticket: mailboxes take none of the longest class, and what is around a letter has less than
 /// 2 KiB.
@@ -96,6 +107,9 @@ pub const WATCH: u16 = 300;
 pub const LOOK_PRIVATE: u64 = 4 * 3600;
 /// Seconds between two looks at a replica of a request inbox, on average.
 pub const LOOK_REQUEST: u64 = 1800;
+/// Seconds between two looks at one of the ten relays of a private inbox's ring behind its replicas, on average: at some of
+/// them every two or three hours.
+pub const LOOK_OUTER: u64 = 24 * 3600;
 /// Seconds between two looks at an inbox whose time is over, on average.
 pub const LOOK_PAST: u64 = 24 * 3600;
 /// Letters that are fetched from one mailbox at a time.
@@ -135,6 +149,11 @@ pub const BACKUP_TICKETS: u16 = 2048;
 
 /// Letters that a mailbox lists and then has not, until it is left alone for a day.
 pub const GONE_MOST: usize = 256;
+/// Envelopes of no use that a mailbox brings of one inbox, until it is left alone for a while: more than a contact has
+/// tickets for in a week.
+pub const USELESS_MOST: usize = 1280;
+/// Seconds for which it is left alone then; doubled each time, up to a day.
+pub const USELESS_PAUSE: u64 = 3600;
 
 // client/src/letters/receipts.rs
 

@@ -61,6 +61,10 @@ pub(super) struct Box_ {
     secret: RelaySecret,
     pub(super) up: bool,
     pub(super) lie: Lie,
+    /// Questions what there is.
+    pub(super) lists: u32,
+    /// Letters that were asked for, by inbox.
+    pub(super) fetched: HashMap<Placement, u32>,
     letters: BTreeMap<(Placement, u64), Kept>,
     tickets: HashMap<(Placement, u8), TicketList>,
     spent: HashSet<(Placement, [u8; 16])>,
@@ -86,6 +90,12 @@ pub(super) enum Lie {
     Old,
     /// Signs for other letters.
     Forges,
+    /// Does not wait for letters.
+    Hasty,
+    /// Says what came last first.
+    Backwards,
+    /// Has letters of private inboxes that nobody wrote.
+    Garbage,
 }
 
 impl World {
@@ -171,7 +181,9 @@ impl World {
         self.people[at].pending.extend(pending);
         for (errand, deadline) in std::mem::take(&mut self.people[at].pending) {
             let frame = self.ask(&errand);
-            let waits = frame.as_ref().is_some_and(|frame| is_empty_list(frame)) && now < deadline;
+            let is_hasty = |mailbox: &Box_| mailbox.id() == errand.mailbox && mailbox.lie == Lie::Hasty;
+            let is_early = frame.as_ref().is_some_and(|frame| is_empty_list(frame)) && now < deadline;
+            let waits = is_early && !self.boxes.iter().any(is_hasty);
             if waits {
                 self.people[at].pending.push((errand, deadline));
                 continue;
@@ -361,12 +373,18 @@ impl Box_ {
             secret: RelaySecret::from_bytes(&Zeroizing::new([100 + number; 32])),
             up: true,
             lie: Lie::None,
+            lists: 0,
+            fetched: HashMap::new(),
             letters: BTreeMap::new(),
             tickets: HashMap::new(),
             spent: HashSet::new(),
             prekeys: HashMap::new(),
             serial: 1,
         }
+    }
+
+    pub(super) fn id(&self) -> RelayId {
+        self.secret.id()
     }
 
     /// Loses all it has.
@@ -390,14 +408,21 @@ impl Box_ {
                 let id = self.secret.id();
                 assert!(asked.is_claimed(&Channel { network: &NETWORK, mailbox: &id, binding: &BINDING }));
                 match asked {
-                    Owned { inbox, ask: Ask::Fetch(letter), .. } => match self.find(&inbox, &letter) {
-                        Some(envelope) => {
-                            owned = envelope;
-                            Answer::Letter(&owned)
+                    Owned { inbox, ask: Ask::Fetch(letter), .. } => {
+                        *self.fetched.entry(inbox).or_default() += 1;
+                        match self.find(&inbox, &letter) {
+                            Some(envelope) => {
+                                owned = envelope;
+                                Answer::Letter(&owned)
+                            }
+                            None => Answer::Refused(Refusal::Gone),
                         }
-                        None => Answer::Refused(Refusal::Gone),
-                    },
-                    Owned { inbox, ask: Ask::List { after, .. }, .. } => self.list(&inbox, after, now),
+                    }
+                    Owned { inbox, ask: Ask::List { after, .. }, .. } => {
+                        self.lists += 1;
+                        self.invent(&inbox, now);
+                        self.list(&inbox, after, now)
+                    }
                     Owned { inbox, ask: Ask::Register { list, tickets, .. }, .. } => {
                         self.tickets.insert((inbox, list), tickets);
                         Answer::Registered
@@ -469,16 +494,37 @@ impl Box_ {
             let lasts = kept.expiry > Hour::of_unix(now.0);
             lasts && self.lie != Lie::Empty && (!kept.is_deleted || self.lie == Lie::Old)
         };
-        let from = if self.lie == Lie::Old { 0 } else { after + 1 };
-        let found = self.letters.range((*inbox, from)..=(*inbox, u64::MAX)).filter(|(_, kept)| is_there(kept));
+        let from = if self.lie == Lie::Old { 0 } else { after };
+        let of_inbox = self.letters.range((*inbox, 0)..=(*inbox, u64::MAX));
+        let mut all: Vec<_> = of_inbox.map(|((_, serial), kept)| (*serial, kept)).collect();
+        if self.lie == Lie::Backwards {
+            let turned: Vec<_> = (1..).zip(all.iter().rev().map(|(_, kept)| *kept)).collect();
+            all = turned;
+        }
+        let found = all.into_iter().filter(|(serial, kept)| *serial > from && is_there(kept));
         let found: Vec<_> = found.take(3).collect();
-        let next = found.last().map_or(after, |((_, serial), _)| *serial);
+        let next = found.last().map_or(after, |(serial, _)| *serial);
         let letters = found.iter().map(|(_, kept)| Listed {
             letter: kept.id,
             class: SizeClass::of(kept.envelope.len()).unwrap(),
             expiry: kept.expiry,
         });
         Answer::Letters { next, letters: letters.collect() }
+    }
+
+    /// Puts some more letters into an inbox that are none, if it lies so.
+    fn invent(&mut self, inbox: &Placement, now: UnixSeconds) {
+        if self.lie != Lie::Garbage || inbox.of != BlindUse::PrivateInbox {
+            return;
+        }
+        for _ in 0..3 {
+            self.serial += 1;
+            let serial = self.serial;
+            let envelope = [&serial.to_le_bytes()[..], self.secret.id().as_bytes(), &[7; 1752]].concat();
+            let expiry = Hour::of_unix(now.plus(14 * 86_400).0);
+            let kept = Kept { id: LetterId::of(&envelope), expiry, envelope, is_deleted: false };
+            self.letters.insert((*inbox, serial), kept);
+        }
     }
 
     fn find(&self, inbox: &Placement, letter: &LetterId) -> Option<Vec<u8>> {
