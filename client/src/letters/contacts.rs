@@ -15,7 +15,7 @@ use trefoil_protocol::{
 use super::{
     LettersError,
     agenda::Job,
-    rows::{ContactRow, InviteRow, Purpose, Standing},
+    rows::{ContactRow, EntryRow, InviteRow, Purpose, Standing},
     vault::Shelf,
     work::Work,
 };
@@ -109,7 +109,10 @@ impl Work<'_> {
         for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed] {
             self.draft.remove(shelf, &key)?;
         }
-        for shelf in [Shelf::Entry, Shelf::Unread, Shelf::Going, Shelf::Prekeys] {
+        for (_, entry) in self.draft.scan::<EntryRow>(Shelf::Entry, &key)? {
+            self.forget_name(id, &entry.id)?;
+        }
+        for shelf in [Shelf::Entry, Shelf::Unread, Shelf::Going, Shelf::Prekeys, Shelf::File, Shelf::Piece] {
             for row in self.draft.keys(shelf, &key)? {
                 self.draft.remove(shelf, &row)?;
             }

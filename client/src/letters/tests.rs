@@ -1,5 +1,6 @@
 mod backup;
 mod crash;
+mod gone;
 mod lies;
 mod size;
 mod world;
