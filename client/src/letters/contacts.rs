@@ -118,6 +118,7 @@ impl Work<'_> {
             }
         }
         self.fail_all(id)?;
+        self.wake(0, Job::Renew);
         self.shut_out(contact.told.is_some())
     }
 

@@ -116,3 +116,30 @@ fn a_file_that_nobody_asks_for_goes_away_in_the_end() {
     world.run(3 * 86_400);
     assert_eq!(rows(&world, 1)[2..], [0, 0]);
 }
+
+/// When the vault was written anew.
+fn renewed(world: &World) -> u64 {
+    world.people[0].read().vault.draft().unwrap().get(Shelf::Renewed, b"").unwrap().unwrap()
+}
+
+#[test]
+fn what_is_removed_is_gone_from_the_disk_at_once_and_all_else_that_went_away_within_a_day() {
+    let mut world = World::new(7, 2);
+    let (_, alice) = world.meet(1, 0);
+    for _ in 0..3 {
+        world.run(86_400);
+        assert!(world.now.0 <= renewed(&world) + 86_400);
+    }
+    world.run(3600);
+    let now = world.now;
+    world.people[0].letters().remove(alice, now).unwrap();
+    world.run(10);
+    assert!(renewed(&world) >= now.0);
+    world.people[0].online = false;
+    world.run(5 * 86_400);
+    let (memory, now) = (world.people[0].memory.copy(), world.now);
+    world.people[0].reopen(memory, now);
+    world.people[0].online = true;
+    world.run(10);
+    assert!(renewed(&world) >= now.0, "also where it did not run for days");
+}
