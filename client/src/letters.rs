@@ -175,7 +175,7 @@ pub enum LettersError {
     #[error("1 to {0} bytes fit: write less, or send a file")]
     TooLong(usize),
     /// No name.
-    #[error("a name is short, and has no control characters, nor slashes where it is a file's")]
+    #[error("a name is short, has no control characters, a file's no slashes, and is like no address")]
     Name,
     /// Another contact's name.
     #[error("another contact has this name: choose another one")]

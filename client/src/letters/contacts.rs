@@ -15,6 +15,7 @@ use trefoil_protocol::{
 use super::{
     LettersError,
     agenda::Job,
+    invite::SCHEME,
     rows::{ContactRow, EntryRow, InviteRow, Purpose, Standing},
     vault::Shelf,
     work::Work,
@@ -218,9 +219,16 @@ impl Work<'_> {
     }
 }
 
-/// Whether this can be what somebody wants to be called: a few characters, or none.
+/// Whether this can be what somebody wants to be called: a few characters, or none, and nobody's address.
 pub(super) fn check_own_name(name: &str) -> Result<(), LettersError> {
-    if name.len() <= PERSON_NAME && is_plain(name) { Ok(()) } else { Err(LettersError::Name) }
+    let is_name = name.len() <= PERSON_NAME && is_plain(name) && !is_like_address(name);
+    if is_name { Ok(()) } else { Err(LettersError::Name) }
+}
+
+/// Whether a name could be taken for somebody's address, or for an invite: who has it would get what is meant for them.
+pub(super) fn is_like_address(name: &str) -> bool {
+    let name = name.trim().to_lowercase();
+    name.ends_with(Address::ENDING) || name.starts_with(SCHEME)
 }
 
 /// How often an invite counts.

@@ -17,6 +17,7 @@ use trefoil_protocol::{
 
 use super::{
     LettersError, News,
+    contacts::is_like_address,
     person::InboxName,
     rows::{ContactRow, Delivery, EntryRow, PassRow, SeenRow, Standing},
     session::{Opened, Sessions},
@@ -173,7 +174,7 @@ impl Work<'_> {
         }
         let is_another = contact.identity.is_some_and(|known| known != read.opened.identity);
         (contact.identity, contact.device) = (Some(read.opened.identity), letter.place.device);
-        contact.own_name.clone_from(&own.name);
+        contact.own_name = shown_name(&own.name);
         contact.greeting.clone_from(&introduction.greeting);
         contact.pass = Some(PassRow::of(&own.pass));
         self.put_contact(&contact)?;
@@ -215,7 +216,8 @@ impl Work<'_> {
 
     pub(super) fn free_name(&self, wanted: &str, writer: &Address) -> Result<String, LettersError> {
         let others = self.contacts()?;
-        let base = if wanted.is_empty() { writer.short() } else { wanted.to_owned() };
+        let is_none = wanted.is_empty() || is_like_address(wanted);
+        let base = if is_none { writer.short() } else { wanted.to_owned() };
         let is_free = |name: &str| others.iter().all(|other| other.name != name);
         let numbered = (2..).map(|number: u32| format!("{base} ({number})"));
         Ok([base.clone()].into_iter().chain(numbered).find(|name| is_free(name)).unwrap_or(base))
@@ -288,7 +290,7 @@ impl Work<'_> {
             Content::Welcome(own) => {
                 let was_new = contact.standing == Standing::RequestedByMe;
                 contact.standing = Standing::Accepted;
-                contact.own_name = own.name;
+                contact.own_name = shown_name(&own.name);
                 let moved = contact
                     .pass
                     .as_ref()
@@ -363,4 +365,9 @@ impl Work<'_> {
         self.draft.put(Shelf::Forgotten, &serial, &(Day::of(self.now).0 + SEEN_DAYS, key))?;
         Ok(self.draft.put(Shelf::Seen, &key, &SeenRow { confirm })?)
     }
+}
+
+/// What somebody wants to be called, where others can be shown it.
+fn shown_name(name: &str) -> String {
+    if is_like_address(name) { String::new() } else { name.to_owned() }
 }
