@@ -242,6 +242,13 @@ pub enum Request {
         /// Which.
         file: String,
     },
+    /// A file that has come is kept elsewhere now, and is forgotten here: [`Answer::Nothing`].
+    Saved {
+        /// Whose.
+        contact: String,
+        /// Which.
+        file: String,
+    },
     /// Events come on this connection from now on: [`Answer::Nothing`].
     Follow,
     /// How the program is: [`Answer::State`].

@@ -39,7 +39,7 @@ use trefoil_protocol::{
     letter::MessageId,
     limits::{
         BACKUP_SOON, DELIVERY, DEPOSIT_SPREAD, FILE_BYTES, LETTERS_WAITING, LIST_ROOM_BOUGHT, LOOK_REQUEST,
-        RECEIPT_DELAY, STAMP_BITS, TICKETS_BITS,
+        RECEIPT_DELAY, STAMP_BITS, TICKETS_BITS, VAULT_AGAIN, VAULT_RENEWED,
     },
     mailbox::Answer,
     params::NetworkId,
@@ -175,7 +175,7 @@ pub enum LettersError {
     #[error("1 to {0} bytes fit: write less, or send a file")]
     TooLong(usize),
     /// No name.
-    #[error("a name is short, and has no control characters, nor slashes where it is a file's")]
+    #[error("a name is short, has no control characters, a file's no slashes, and is like no address")]
     Name,
     /// Another contact's name.
     #[error("another contact has this name: choose another one")]
@@ -240,6 +240,7 @@ impl Letters {
         let person = PersonRow::new(phrase_entropy, name, now, &mut rng);
         let mut draft = vault.draft()?;
         draft.put(Shelf::Person, b"", &person)?;
+        draft.put(Shelf::Renewed, b"", &now.0)?;
         draft.keep()?;
         Self::with(vault, network, settings, (now, rng))
     }
@@ -279,17 +280,34 @@ impl Letters {
             }
             work.wake(0, Job::Plan);
             work.wake(0, Job::Tidy);
+            let renewed = work.draft.get::<u64>(Shelf::Renewed, b"")?.unwrap_or(0);
+            work.wake(renewed.saturating_add(VAULT_RENEWED).saturating_sub(now.0), Job::Renew);
             work.wake(work.settings.backup, Job::BackUp);
             Ok(())
         })?;
         Ok(letters)
     }
 
+    /// Writes the vault anew.
+    fn renew(&mut self, now: UnixSeconds) {
+        let renewed = self.vault.renew().map_err(LettersError::from);
+        let renewed = renewed.and_then(|()| {
+            self.change(now, |work| {
+                work.wake(VAULT_RENEWED, Job::Renew);
+                Ok(work.draft.put(Shelf::Renewed, b"", &now.0)?)
+            })
+        });
+        if let Err(error) = renewed {
+            warn!(%error, "letters that were deleted may still be on disk: that is tried again");
+            self.agenda.add([(now.0 + VAULT_AGAIN, Job::Renew)]);
+        }
+    }
+
     /// Locks the vault in another way.
     ///
     /// # Errors
     /// [`LettersError::Vault`]; it is locked as before then.
-    pub fn relock(&self, before: &Unlock<'_>, after: &Unlock<'_>) -> Result<(), LettersError> {
+    pub fn relock(&mut self, before: &Unlock<'_>, after: &Unlock<'_>) -> Result<(), LettersError> {
         Ok(self.vault.relock(before, after)?)
     }
 
@@ -325,6 +343,10 @@ impl Letters {
             return Ok((errands, news));
         }
         while let Some(job) = self.agenda.take(now.0) {
+            if job == Job::Renew {
+                self.renew(now);
+                continue;
+            }
             let (more, told) = match self.change_with(now, |work, transit| work.job(job, transit, ring)) {
                 Ok(done) => done,
                 Err(error) => {

@@ -36,6 +36,9 @@ pub enum AddressError {
 }
 
 impl Address {
+    /// How each ends, as text.
+    pub const ENDING: &str = ".trefoil";
+
     /// The address whose key this is.
     ///
     /// # Errors
@@ -118,7 +121,7 @@ impl fmt::Debug for AddressSecret {
 const LABEL: &[u8] = b"trefoil/1 address";
 const VERSION: u8 = 1;
 const CHECKSUM: usize = 2;
-const ENDING: &str = ".trefoil";
+const ENDING: &str = Address::ENDING;
 
 #[cfg(test)]
 pub(crate) mod tests {

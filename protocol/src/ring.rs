@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet},
     ops::RangeInclusive,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     family::FamilyId,
     identity::RelayId,
     ip::IpNet,
-    limits::{CLOCK_TOLERANCE, LETTER_HOURS, PLACEMENT_AHEAD, RING_CHOICE, RING_MAX},
+    limits::{CLOCK_TOLERANCE, LETTER_HOURS, PLACEMENT_AHEAD, RING_CHOICE, RING_MAX, RING_REACH},
     params::NetworkParams,
     period::{Day, Week, WeekOffset},
     usable::AgeClass,
@@ -141,6 +141,65 @@ pub fn ring(
         ring.extend(nearest);
     }
     ring.iter().map(|candidate| candidate.relay).collect()
+}
+
+/// How far from a placement any relay of its ring is, by what one usable set is like: so one hash says of most placements
+/// that a relay does not keep them.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach(u64);
+
+impl Reach {
+    /// That of these usable relays.
+    ///
+    /// Of relays in groups that share no relay, family or netgroup, the nearest of each group is in the ring until the
+    /// ring is full. So a relay is in it only where less than [`RING_MAX`] other groups have a nearer one; with
+    /// [`RING_REACH`] groups to be expected within reach, there are fewer with a chance of 2^-44.
+    pub fn of(params: &NetworkParams, candidates: &[Candidate]) -> Self {
+        let kept: Vec<_> = candidates.iter().filter(|candidate| candidate.mailbox).cloned().collect();
+        let class = class(&kept, params);
+        let eligible: Vec<_> = kept.into_iter().filter(|candidate| candidate.class >= class).collect();
+        let others = groups(&eligible, params).saturating_sub(1) as u128; // lossless
+        let reach = (u128::from(RING_REACH) << 64).checked_div(others);
+        Self(reach.and_then(|reach| u64::try_from(reach).ok()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether a relay is too far from a placement to be in its ring.
+    pub fn is_beyond(&self, placement: &Placement, relay: &RelayId) -> bool {
+        let [a, b, c, d, e, f, g, h, ..] = placement.distance(relay);
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) > self.0
+    }
+}
+
+/// How many groups of relays there are of which no two share a relay, family or netgroup.
+fn groups(relays: &[Candidate], params: &NetworkParams) -> usize {
+    let mut leads: Vec<usize> = (0..relays.len()).collect();
+    let mut first: HashMap<Shared, usize> = HashMap::new();
+    for (at, relay) in relays.iter().enumerate() {
+        let netgroups = relay.netgroups.iter().flatten().filter(|_| !params.allow_same_netgroup);
+        let shared = netgroups.map(|group| Shared::Netgroup(*group)).chain(relay.family.map(Shared::Family));
+        for shared in shared.chain([Shared::Relay(relay.relay)]) {
+            let other = *first.entry(shared).or_insert(at);
+            let (one, other) = (lead(&leads, at), lead(&leads, other));
+            leads.get_mut(one).into_iter().for_each(|lead| *lead = other);
+        }
+    }
+    (0..).zip(&leads).filter(|(at, lead)| at == *lead).count()
+}
+
+/// What two relays of one group have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Shared {
+    Relay(RelayId),
+    Family(FamilyId),
+    Netgroup(IpNet),
+}
+
+/// Where a group's relays lead: to one of them.
+fn lead(leads: &[usize], mut at: usize) -> usize {
+    while let Some(next) = leads.get(at).filter(|next| **next != at) {
+        at = *next;
+    }
+    at
 }
 
 /// From which class on a relay may be in a ring.
@@ -324,6 +383,65 @@ pub(crate) mod tests {
             assert_eq!(decoded.is_some(), (1..=3).contains(&of));
             assert!(decoded.is_none_or(|placement| placement.encode() == bytes));
         }
+    }
+
+    /// Placements of an attacker's or anyone's choice.
+    fn placements() -> impl Iterator<Item = Placement> {
+        let key = |number: u64| BlindedKey::from_bytes(crypto::blake3(&[&number.to_le_bytes()]));
+        (0..300).map(move |number| Placement { key: key(number), ..PLACEMENT })
+    }
+
+    #[test]
+    fn fewer_groups_than_a_ring_has_ranks_are_within_reach_once_in_2_to_the_44() {
+        // Where groups are many, how many are within reach is Poisson's; where they are not, it varies less.
+        let mean = f64::from(RING_REACH);
+        let terms = (1..=15).scan((-mean).exp(), |term, count| {
+            let this = *term;
+            *term *= mean / f64::from(count);
+            Some(this)
+        });
+        let few: f64 = terms.sum();
+        assert!(few.log2() < -44.0, "2^{}", few.log2());
+    }
+
+    #[test]
+    fn no_relay_of_a_ring_is_beyond_reach_and_most_others_are() {
+        let crowded = |number: u16| Candidate {
+            netgroups: relay(number % 400, AgeClass::Old).netgroups,
+            ..relay(number, AgeClass::Old)
+        };
+        let family = full().family.map(|family| family.id);
+        let kin =
+            |number: u16| Candidate { family: family.filter(|_| number & 1 == 0), ..relay(number, AgeClass::Old) };
+        let [all, crowded, kin] =
+            [relays(2000, AgeClass::Old), (0..2000).map(crowded).collect(), (0..2000).map(kin).collect::<Vec<_>>()];
+        for (relays, groups, most) in
+            [(&all, 2000, 100), (&crowded, 400, 500), (&kin, 1001, 200), (&all[..60].to_vec(), 60, 60)]
+        {
+            assert_eq!(super::groups(relays, &params()), groups);
+            let reach = Reach::of(&params(), relays);
+            for placement in placements() {
+                let ring = ring(&placement, &params(), relays.iter().cloned());
+                assert!(ring.iter().all(|relay| !reach.is_beyond(&placement, relay)), "{groups} groups");
+                let within = relays.iter().filter(|other| !reach.is_beyond(&placement, &other.relay)).count();
+                assert!(within <= most, "{within} of {groups} groups");
+            }
+        }
+        let nobody = Reach::of(&params(), &[]);
+        assert!(!nobody.is_beyond(&PLACEMENT, &relay(1, AgeClass::Old).relay));
+    }
+
+    #[test]
+    fn groups_that_a_relay_belongs_to_both_of_are_one() {
+        let mut all = relays(10, AgeClass::Old);
+        assert_eq!(groups(&all, &params()), 10);
+        all[9].netgroups = [all[1].netgroups[0], all[5].netgroups[0]];
+        assert_eq!(groups(&all, &params()), 8);
+        let family = full().family.map(|family| family.id);
+        (all[5].family, all[7].family) = (family, family);
+        assert_eq!(groups(&all, &params()), 7);
+        let lenient = NetworkParams { allow_same_netgroup: true, ..params() };
+        assert_eq!(groups(&all, &lenient), 9, "by family only");
     }
 
     proptest! {

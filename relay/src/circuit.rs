@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) askers: Semaphore,
     /// Places for its streams to the mailbox.
     pub(crate) mailbox_places: Semaphore,
+    /// Whose turn it is of these to have a ring looked for.
+    pub(crate) ring_turn: Semaphore,
     /// What claims on this circuit are tied to; there once the handshake is done.
     pub(crate) binding: OnceLock<Secret>,
     pub(crate) closed: CancellationToken,
@@ -217,6 +219,7 @@ impl Shared {
             outlets,
             askers: Semaphore::new(DIRECTORY_STREAMS),
             mailbox_places: Semaphore::new(MAILBOX_STREAMS),
+            ring_turn: Semaphore::new(1),
             binding: OnceLock::new(),
             closed,
             reason: OnceLock::new(),

@@ -178,6 +178,11 @@ impl Mailbox {
         self.look(|database| reading::kept(database, after, is_inbox))
     }
 
+    /// Whether anything is kept there, whoever brought it.
+    pub fn has(&self, placement: &Placement) -> bool {
+        self.look(|database| reading::has(database, placement)) == Ok(true)
+    }
+
     /// What is kept, in bytes as they are reckoned.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ use crate::{
     opened::RequestStream,
     pump::{Stream, StreamError},
     reason::CloseReason,
-    rings::Rings,
+    rings::{Asked, Ring, Rings},
 };
 
 /// See the file's head.
@@ -155,15 +155,16 @@ impl Post {
         if !inbox.is_kept(node.directory.now()) {
             return false;
         }
-        let Some(ring) = self.rings.find(&node.directory, inbox).await else { return false };
+        let Ok(ring) = self.ring(node, inbox, None).await else { return false };
         let first = ring.get(..REPAIR_RANKS).unwrap_or(&ring);
         first.contains(&node.id()) && first.contains(other)
     }
 
     /// The answer's frame.
-    async fn answer(&self, node: &Node, request: Request<'_>, asker: Asker<'_>) -> Vec<u8> {
+    async fn answer(&self, circuit: &Shared, request: Request<'_>, asker: Asker<'_>) -> Vec<u8> {
+        let (node, turn) = (&circuit.node, &circuit.ring_turn);
         let is_deposit = matches!(request, Request::Deposit(_));
-        let frame = match self.check(node, placement(&request)).await {
+        let frame = match self.check(node, placement(&request), turn).await {
             Ok(()) => self.mailbox.answer(request, asker, node.directory.now()).await,
             Err(refusal) => Answer::Refused(refusal).encode(),
         };
@@ -208,13 +209,24 @@ impl Post {
     }
 
     /// Whether this relay is to keep what is placed there; cheap checks first.
-    async fn check(&self, node: &Node, placement: Option<&Placement>) -> Result<(), Refusal> {
+    async fn check(&self, node: &Node, placement: Option<&Placement>, turn: &Semaphore) -> Result<(), Refusal> {
         let Some(placement) = placement else { return Ok(()) };
         if !placement.is_kept(node.directory.now()) {
             return Err(Refusal::Period);
         }
-        let ring = self.rings.find(&node.directory, placement).await.ok_or(Refusal::NotReady)?;
+        let ring = self.ring(node, placement, Some(turn)).await?;
         if ring.contains(&node.id()) { Ok(()) } else { Err(Refusal::NotHere) }
+    }
+
+    /// Which relays keep what is placed there. Where a circuit asks, one ring is looked for at a time: in its `turn`.
+    async fn ring(&self, node: &Node, placement: &Placement, turn: Option<&Semaphore>) -> Result<Ring, Refusal> {
+        if let Some(ring) = self.rings.known(node, placement)? {
+            return Ok(ring);
+        }
+        let Some(turn) = turn else { return self.rings.find(node, placement, Asked::ByRelay).await };
+        let _turn = turn.acquire().await.map_err(|_| Refusal::NotReady)?;
+        let asked = if self.mailbox.has(placement) { Asked::OfOurs } else { Asked::OfStrange };
+        self.rings.find(node, placement, asked).await
     }
 }
 
@@ -227,7 +239,7 @@ pub(crate) async fn serve_circuit(circuit: &Shared, mut stream: Stream) {
     let Ok(_place) = circuit.mailbox_places.try_acquire() else { return stream.refuse(Reason::Limit) };
     stream.accept();
     let mut stream = MailboxStream::new(stream);
-    match answer_all(post, &circuit.node, &mut stream, Asker::Circuit(binding)).await {
+    match answer_all(post, circuit, &mut stream, Asker::Circuit(binding)).await {
         Ok(()) => stream.close(),
         Err(error) => debug!(%error, "a circuit's mailbox stream ended early"),
     }
@@ -265,12 +277,12 @@ async fn answer_link(post: &Post, node: &Node, stream: &mut RequestStream, peer:
     Err(Ended::Requests)
 }
 
-async fn answer_all(post: &Post, node: &Node, stream: &mut MailboxStream, asker: Asker<'_>) -> Result<(), Ended> {
+async fn answer_all(post: &Post, circuit: &Shared, stream: &mut MailboxStream, asker: Asker<'_>) -> Result<(), Ended> {
     for _ in 0..MAILBOX_REQUESTS {
         let frame = timeout(MAILBOX_IDLE, stream.read()).await.map_err(|_| Ended::Idle)??;
         let Some(frame) = frame else { return Ok(()) };
         let request = Request::decode(&frame)?;
-        let answer = stream.unless_broken(post.answer(node, request, asker)).await?;
+        let answer = stream.unless_broken(post.answer(circuit, request, asker)).await?;
         drop(frame);
         stream.write(&answer).await?;
     }
@@ -324,7 +336,12 @@ mod tests {
     use std::time::Duration;
 
     use rand::{SeedableRng, rngs::StdRng};
-    use trefoil_protocol::epoch::UnixSeconds;
+    use trefoil_protocol::{
+        blind::BlindedKey,
+        crypto,
+        epoch::UnixSeconds,
+        limits::{RINGS_KEPT, RINGS_WAITING},
+    };
 
     use super::*;
     use crate::{
@@ -339,6 +356,12 @@ mod tests {
         setup.start_for_tests(vec![]).0
     }
 
+    /// Until it is usable, and in the midst of an epoch.
+    async fn until_usable(relay: &Relay) {
+        let epoch = Duration::from_secs(relay.directory().params().directory.epoch.get().into());
+        sleep(epoch * 5 / 2).await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_has_expired_is_cleared_away_within_the_hour() {
         let (mailbox, now) = Mailbox::with_a_letter_for_an_hour().await;
@@ -349,6 +372,59 @@ mod tests {
         assert_eq!(deposited(), before, "it is kept for as long as it was left for");
         sleep(MAILBOX_SWEEP_EVERY * 3).await;
         assert!(deposited() + 3072 <= before, "{} of {before} bytes", deposited());
+        relay.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_for_what_is_kept_nowhere_holds_up_nobody_else() {
+        let (mailbox, now) = Mailbox::with_a_letter_for_an_hour().await;
+        let relay = relay(mailbox, now);
+        let node = relay.node();
+        let post = node.post.as_ref().unwrap();
+        let kept = post.mailbox().kept(0, now).unwrap().1[0];
+        let strange = |number: usize| {
+            let key = crypto::blake3(&[&number.to_le_bytes()]);
+            Placement { key: BlindedKey::from_bytes(key), ..kept }
+        };
+        until_usable(&relay).await;
+        let long = post.rings.strange.turn.acquire().await.unwrap(); // somebody's ring that is looked for
+
+        let one = Semaphore::new(1);
+        let mut asked: Vec<_> = (0..4).map(|number| (strange(number), &one)).collect();
+        let others: Vec<_> = (0..RINGS_WAITING).map(|_| Semaphore::new(1)).collect();
+        asked.extend(others.iter().enumerate().map(|(number, turn)| (strange(4 + number), turn)));
+        let (last, mut waiting) = (asked.pop().unwrap(), vec![]);
+        for (placement, turn) in &asked {
+            let mut ring = Box::pin(post.ring(node, placement, Some(turn)));
+            assert!(timeout(Duration::ZERO, &mut ring).await.is_err(), "it waits, and one of each circuit");
+            waiting.push(ring);
+        }
+        let refused = post.ring(node, &last.0, Some(last.1)).await;
+        assert!(matches!(refused, Err(Refusal::Limit)), "{refused:?}");
+
+        let own = Semaphore::new(1);
+        assert_eq!(post.ring(node, &kept, Some(&own)).await.unwrap()[..], [node.id()]);
+        assert_eq!(post.ring(node, &last.0, None).await.unwrap()[..], [node.id()], "another relay asks");
+        drop((waiting, long));
+        assert!(post.ring(node, &strange(0), Some(&one)).await.is_ok());
+        relay.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rings_of_what_is_kept_here_are_not_forgotten_for_those_of_strangers() {
+        let (mailbox, now) = Mailbox::with_a_letter_for_an_hour().await;
+        let relay = relay(mailbox, now);
+        let node = relay.node();
+        let post = node.post.as_ref().unwrap();
+        let kept = post.mailbox().kept(0, now).unwrap().1[0];
+        until_usable(&relay).await;
+        let turn = Semaphore::new(1);
+        post.ring(node, &kept, Some(&turn)).await.unwrap();
+        for number in 0..=RINGS_KEPT {
+            let strange = Placement { key: BlindedKey::from_bytes(crypto::blake3(&[&number.to_le_bytes()])), ..kept };
+            post.ring(node, &strange, Some(&turn)).await.unwrap();
+        }
+        assert!(post.rings.known(node, &kept).unwrap().is_some());
         relay.stop().await;
     }
 

@@ -109,7 +109,9 @@ async fn accept(caller: &mut Caller, out: &mut Output<'_>, file: File, to: Optio
     ensure!(is_it, "the file is not what was offered: nothing was saved");
     save(&path, &content)?;
     let words = format!("saved as {}", visible(&path.display().to_string()));
-    Ok(out.answer(&Answer::File(file), |_| words)?)
+    let saved = Request::Saved { contact: file.contact.clone(), file: file.id.clone() };
+    out.answer(&Answer::File(file), |_| words)?;
+    Ok(ask(caller, saved, nothing).await?) // the profile keeps no second one
 }
 
 /// Shows how much is there until nothing more comes.
@@ -213,6 +215,10 @@ fn show(file: &File, out: &mut Output<'_>) -> io::Result<()> {
 
 fn files(answer: Answer) -> Option<Vec<File>> {
     if let Answer::Files(files) = answer { Some(files) } else { None }
+}
+
+fn nothing(answer: Answer) -> Option<()> {
+    (answer == Answer::Nothing {}).then_some(())
 }
 
 fn one(answer: Answer) -> Option<File> {

@@ -28,7 +28,7 @@ impl Desk {
             R::Send { .. } | R::Letter { .. } | R::History { .. } | R::Shown { .. } | R::TellRead { .. } => {
                 self.conversation(request)
             }
-            R::Offer { .. } | R::Want { .. } | R::Files | R::Bytes { .. } => self.files(request),
+            R::Offer { .. } | R::Want { .. } | R::Files | R::Bytes { .. } | R::Saved { .. } => self.files(request),
             _ => self.contacts(request),
         }
     }
@@ -199,6 +199,11 @@ impl Desk {
             Request::Bytes { contact, file } => {
                 let (id, message) = (names::contact(&letters, &contact)?.id, names::message(&file)?);
                 Ok(Answer::Bytes(BASE64.encode(&letters.file_bytes(id, message, now)?)))
+            }
+            Request::Saved { contact, file } => {
+                let (id, message) = (names::contact(&letters, &contact)?.id, names::message(&file)?);
+                letters.file_saved(id, message, now)?;
+                Ok(Answer::Nothing {})
             }
             _ => {
                 let mut files = vec![];

@@ -8,11 +8,13 @@ use crate::{
     letters::{Known, Letters},
 };
 
-/// The contact of this name or address.
+/// The contact of this name or address. What is an address is nobody's name, whatever somebody calls itself.
 pub(super) fn contact(letters: &Letters, who: &str) -> Result<Known, Problem> {
     let contacts = letters.contacts()?;
-    let address = who.parse::<Address>().ok();
-    let found = contacts.into_iter().find(|contact| contact.name == who || Some(contact.address) == address);
+    let found = match who.parse::<Address>() {
+        Ok(address) => contacts.into_iter().find(|contact| contact.address == address),
+        Err(_) => contacts.into_iter().find(|contact| contact.name == who),
+    };
     found.ok_or_else(|| {
         let text = format!("there is no contact {who:?}: `trefoil contact list` shows those there are");
         Problem::new(Code::UnknownContact, text)

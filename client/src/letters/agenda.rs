@@ -19,6 +19,8 @@ pub(super) enum Job {
     BackUp,
     /// What came of an earlier device's.
     Restore,
+    /// What was taken away is to be gone from the disk, too: the vault's own affair.
+    Renew,
 }
 
 /// See the file's head. A job is in it once, when it is due first: whoever does it finds what is due later.

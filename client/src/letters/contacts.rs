@@ -15,8 +15,9 @@ use trefoil_protocol::{
 use super::{
     LettersError,
     agenda::Job,
+    invite::SCHEME,
     room::NO_SLOT,
-    rows::{ContactRow, InviteRow, Purpose, Standing},
+    rows::{ContactRow, EntryRow, InviteRow, Purpose, Standing},
     vault::Shelf,
     work::Work,
 };
@@ -113,12 +114,16 @@ impl Work<'_> {
         for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed] {
             self.draft.remove(shelf, &key)?;
         }
-        for shelf in [Shelf::Entry, Shelf::Unread, Shelf::Going, Shelf::Prekeys] {
+        for (_, entry) in self.draft.scan::<EntryRow>(Shelf::Entry, &key)? {
+            self.forget_name(id, &entry.id)?;
+        }
+        for shelf in [Shelf::Entry, Shelf::Unread, Shelf::Going, Shelf::Prekeys, Shelf::File, Shelf::Piece] {
             for row in self.draft.keys(shelf, &key)? {
                 self.draft.remove(shelf, &row)?;
             }
         }
         self.fail_all(id)?;
+        self.wake(0, Job::Renew);
         self.shut_out(&contact, contact.told.is_some())
     }
 
@@ -224,9 +229,16 @@ impl Work<'_> {
     }
 }
 
-/// Whether this can be what somebody wants to be called: a few characters, or none.
+/// Whether this can be what somebody wants to be called: a few characters, or none, and nobody's address.
 pub(super) fn check_own_name(name: &str) -> Result<(), LettersError> {
-    if name.len() <= PERSON_NAME && is_plain(name) { Ok(()) } else { Err(LettersError::Name) }
+    let is_name = name.len() <= PERSON_NAME && is_plain(name) && !is_like_address(name);
+    if is_name { Ok(()) } else { Err(LettersError::Name) }
+}
+
+/// Whether a name could be taken for somebody's address, or for an invite: who has it would get what is meant for them.
+pub(super) fn is_like_address(name: &str) -> bool {
+    let name = name.trim().to_lowercase();
+    name.ends_with(Address::ENDING) || name.starts_with(SCHEME)
 }
 
 /// How often an invite counts.

@@ -14,9 +14,10 @@ use trefoil_protocol::{
 
 use super::{
     LettersError, News,
+    agenda::Job,
     rows::{ContactRow, Hidden, OutRow, Purpose},
     vault::{Shelf, VaultError},
-    work::Work,
+    work::{Work, entry_key},
 };
 
 /// How a file is.
@@ -116,11 +117,19 @@ impl Work<'_> {
 
     /// All bytes of a file that is whole.
     pub(super) fn file_bytes(&self, id: u32, file: MessageId) -> Result<Vec<u8>, LettersError> {
-        let row = self.file(id, file)?;
-        if row.is_ours || row.state != FileState::Whole {
-            return Err(LettersError::NoFile);
-        }
+        self.check_came(id, file)?;
         Ok(self.pieces(&self.file_key(id, file))?)
+    }
+
+    /// A file that has come whole is kept elsewhere, and is the person's own affair from here on.
+    pub(super) fn file_saved(&mut self, id: u32, file: MessageId) -> Result<(), LettersError> {
+        self.check_came(id, file)?;
+        self.forget_file(id, file)
+    }
+
+    fn check_came(&self, id: u32, file: MessageId) -> Result<(), LettersError> {
+        let row = self.file(id, file)?;
+        if !row.is_ours && row.state == FileState::Whole { Ok(()) } else { Err(LettersError::NoFile) }
     }
 
     /// What letters about files bring about.
@@ -220,10 +229,32 @@ impl Work<'_> {
             if !whole {
                 self.drop_pieces(&key)?;
             }
+            self.linger(id, file)?;
         }
         self.draft.put(Shelf::File, &key, &row)?;
         self.news.push(News::File { contact: id, file });
         Ok(())
+    }
+
+    /// The letter of a file that has just come, and the file with it, go away a while from now, if they do.
+    fn linger(&mut self, id: u32, file: MessageId) -> Result<(), LettersError> {
+        let Some((at, entry)) = self.entry_of(id, &file.0)? else { return Ok(()) };
+        let key = entry_key(id, at);
+        if self.draft.get::<u64>(Shelf::Going, &key)?.is_some() {
+            self.draft.put(Shelf::Going, &key, &(self.now.0 + u64::from(entry.timer)))?;
+            self.wake(entry.timer.into(), Job::Tidy);
+        }
+        Ok(())
+    }
+
+    /// Whether more of a file is to come or go, or the other may still ask for it.
+    pub(super) fn is_under_way(&self, id: u32, file: MessageId) -> Result<bool, LettersError> {
+        let row: Option<FileRow> = self.draft.get(Shelf::File, &self.file_key(id, file))?;
+        Ok(row.is_some_and(|row| match row.state {
+            FileState::Wanted => true,
+            FileState::Offered => row.is_ours,
+            FileState::Refused | FileState::Whole | FileState::Wrong | FileState::Lost => false,
+        }))
     }
 
     fn pieces(&self, key: &[u8]) -> Result<Vec<u8>, VaultError> {
@@ -238,7 +269,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Forgets the bytes of a file that has come; they are the person's own affair from here on.
+    /// Forgets a file, and its bytes.
     pub(super) fn forget_file(&mut self, id: u32, file: MessageId) -> Result<(), LettersError> {
         let key = self.file_key(id, file);
         self.draft.remove(Shelf::File, &key)?;

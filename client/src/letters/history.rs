@@ -200,9 +200,9 @@ impl Letters {
         self.change(now, |work| work.file_bytes(contact, file))
     }
 
-    /// Forgets a file's bytes.
-    pub fn forget_file(&mut self, contact: u32, file: MessageId, now: UnixSeconds) -> Result<(), LettersError> {
-        self.change(now, |work| work.forget_file(contact, file))
+    /// A file that has come whole is kept elsewhere now, and is forgotten here.
+    pub fn file_saved(&mut self, contact: u32, file: MessageId, now: UnixSeconds) -> Result<(), LettersError> {
+        self.change(now, |work| work.file_saved(contact, file))
     }
 
     /// All contacts, requests and whoever is blocked.
@@ -292,11 +292,32 @@ impl Work<'_> {
                 next = next.min(gone);
                 continue;
             }
-            self.draft.remove(Shelf::Going, &key)?;
-            self.draft.remove(Shelf::Entry, &key)?;
+            if let Some(later) = self.go(&key)? {
+                next = next.min(later);
+            }
         }
         self.jobs.push((next, Job::Tidy));
         Ok(())
+    }
+
+    /// Has an entry go away with all that it leads to, or not yet: then when to look at it again.
+    fn go(&mut self, key: &[u8]) -> Result<Option<u64>, LettersError> {
+        if let Some(entry) = self.draft.get::<EntryRow>(Shelf::Entry, key)? {
+            let contact = key.first_chunk().map_or(0, |contact| u32::from_be_bytes(*contact));
+            if matches!(entry.said, Said::File { .. }) {
+                let latest = entry.shown.unwrap_or(entry.at) + u64::from(entry.timer) + self.settings.delivery;
+                if self.now.0 < latest && self.is_under_way(contact, MessageId(entry.id))? {
+                    let later = self.now.0 + u64::from(entry.timer);
+                    self.draft.put(Shelf::Going, key, &later)?;
+                    return Ok(Some(later));
+                }
+                self.forget_file(contact, MessageId(entry.id))?;
+            }
+            self.forget_name(contact, &entry.id)?;
+        }
+        self.draft.remove(Shelf::Going, key)?;
+        self.draft.remove(Shelf::Entry, key)?;
+        Ok(None)
     }
 
     /// Has an entry go away in its time, once that is known.

@@ -146,7 +146,8 @@ impl fmt::Debug for InviteLink {
     }
 }
 
-const SCHEME: &str = "trefoil:";
+/// How an invite begins.
+pub(super) const SCHEME: &str = "trefoil:";
 const VERSION: u8 = 1;
 const CHECKSUM: usize = 4;
 const LABEL: &[u8] = b"trefoil/1 invite";

@@ -17,6 +17,7 @@ use trefoil_protocol::{
 
 use super::{
     LettersError, News,
+    contacts::is_like_address,
     person::InboxName,
     rows::{ContactRow, Delivery, EntryRow, PassRow, Standing},
     session::{Opened, Sessions},
@@ -198,7 +199,7 @@ impl Work<'_> {
         if self.place(&mut contact, &letter)? == Arrival::Duplicate {
             return self.drop_it(&read.envelope);
         }
-        contact.own_name.clone_from(&own.name);
+        contact.own_name = shown_name(&own.name);
         contact.greeting.clone_from(&introduction.greeting);
         contact.pass = Some(PassRow::of(&own.pass));
         let is_another = self.meet(&mut contact, read.opened.identity, device)?;
@@ -253,7 +254,8 @@ impl Work<'_> {
 
     pub(super) fn free_name(&self, wanted: &str, writer: &Address) -> Result<String, LettersError> {
         let others = self.contacts()?;
-        let base = if wanted.is_empty() { writer.short() } else { wanted.to_owned() };
+        let is_none = wanted.is_empty() || is_like_address(wanted);
+        let base = if is_none { writer.short() } else { wanted.to_owned() };
         let is_free = |name: &str| others.iter().all(|other| other.name != name);
         let numbered = (2..).map(|number: u32| format!("{base} ({number})"));
         Ok([base.clone()].into_iter().chain(numbered).find(|name| is_free(name)).unwrap_or(base))
@@ -329,7 +331,7 @@ impl Work<'_> {
             Content::Welcome(own) => {
                 let was_new = contact.standing == Standing::RequestedByMe;
                 contact.standing = Standing::Accepted;
-                contact.own_name = own.name;
+                contact.own_name = shown_name(&own.name);
                 let moved = contact
                     .pass
                     .as_ref()
@@ -410,4 +412,9 @@ impl Work<'_> {
 /// Whether this was written by an older device of the contact's than is known.
 fn is_outdated(contact: &ContactRow, opened: &Opened, device: u32) -> bool {
     contact.identity.is_some_and(|known| known != opened.identity) && device <= contact.device
+}
+
+/// What somebody wants to be called, where others can be shown it.
+fn shown_name(name: &str) -> String {
+    if is_like_address(name) { String::new() } else { name.to_owned() }
 }

@@ -1,5 +1,6 @@
 mod backup;
 mod crash;
+mod gone;
 mod lies;
 mod size;
 mod strangers;
@@ -123,6 +124,31 @@ fn whoever_asked_each_other_are_contacts_without_an_answer() {
     for person in 0..2 {
         assert_eq!(world.people[person].letters().contacts().unwrap()[0].standing, Standing::Accepted);
     }
+}
+
+#[test]
+fn nobody_is_called_like_an_address() {
+    let mut world = World::new(7, 3);
+    let now = world.now;
+    let [alice, bob] = [world.people[0].address, world.people[1].address];
+    let mallory = world.people[2].letters();
+    // As a program of Mallory's own may have it.
+    let mut draft = mallory.vault.draft().unwrap();
+    let mut person: PersonRow = draft.get(Shelf::Person, b"").unwrap().unwrap();
+    person.name = bob.to_string();
+    draft.put(Shelf::Person, b"", &person).unwrap();
+    draft.keep().unwrap();
+    mallory.request(&alice, ("alice", "it is me, Bob"), None, now).unwrap();
+    world.run(3600);
+    let known = world.people[0].letters().contacts().unwrap();
+    let short = world.people[2].address.short();
+    assert_eq!((known[0].name.as_str(), known[0].own_name.as_str()), (short.as_str(), ""));
+    let (id, now, link) = (known[0].id, world.now, format!("Trefoil:{}", bob.short()));
+    for name in [bob.to_string(), bob.to_string().to_uppercase(), format!("{bob} "), link] {
+        let renamed = world.people[0].letters().rename(id, &name, now);
+        assert!(matches!(renamed, Err(LettersError::Name)), "{name}");
+    }
+    world.people[0].letters().rename(id, "trefoil fan", now).unwrap();
 }
 
 #[test]

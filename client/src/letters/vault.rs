@@ -2,11 +2,12 @@
 //!
 //! Specification: docs/architecture.md, "The client's letters". A row is sealed under the store key, with its shelf and
 //! key as associated data; keys of rows are numbers or keyed hashes, so neither names nor addresses can be read. What
-//! belongs together is changed in one `Draft`, which is on disk when it is kept, or nothing of it is. It never looks
-//! into rows.
+//! belongs together is changed in one `Draft`, which is on disk when it is kept, or nothing of it is. What was taken away
+//! is there until the vault is renewed. It never looks into rows.
 
 mod lock;
 mod memory;
+mod renewal;
 
 use std::{
     fs, io,
@@ -14,8 +15,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use rand::{SeedableRng, rngs::StdRng};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction, backends::FileBackend};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction, backends::FileBackend,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use trefoil_protocol::{
     crypto::{self, KeptKey, Secret},
@@ -27,7 +30,7 @@ use trefoil_relay::{
 };
 use zeroize::Zeroizing;
 
-use self::lock::LockRow;
+use self::lock::{Lock, LockRow};
 pub use self::{
     lock::{KeyFileError, Unlock, new_key_file},
     memory::Memory,
@@ -46,15 +49,17 @@ pub enum Place {
 pub(crate) struct Vault {
     database: Database,
     place: Place,
+    /// Seals the store key.
+    lock: Lock,
     key: KeptKey,
-    /// Makes the keys of rows from what is not to be read.
+    /// Makes the keys of rows from what is not to be read: from the first store key, and kept since.
     names: Secret,
     /// For nonces.
     rng: Mutex<StdRng>,
     /// Rows and keys that were looked at.
     #[cfg(test)]
     reads: std::sync::atomic::AtomicUsize,
-    _lock: Option<DataLock>,
+    _held: Option<DataLock>,
 }
 
 /// Which kind of row; its number stands before the row's key.
@@ -84,6 +89,7 @@ pub(crate) enum Shelf {
     Unread = 21,
     Going = 22,
     Forgotten = 23,
+    Renewed = 24,
 }
 
 /// Changes that belong together. Dropped, it has changed nothing.
@@ -139,14 +145,16 @@ pub enum VaultError {
 impl Vault {
     /// Makes one where there is none.
     pub(crate) fn create(place: &Place, unlock: &Unlock<'_>, seed: &Secret) -> Result<Self, VaultError> {
-        let (database, lock) = open_database(place)?;
-        if read_lock(&database)?.is_some() {
+        let (database, held) = open_database(place)?;
+        if read_head(&database, LOCK)?.is_some() {
             return Err(VaultError::Present(place.to_string()));
         }
         let mut rng = StdRng::from_seed(**seed);
-        let (row, key) = LockRow::draw(unlock, &mut rng)?;
-        write_lock(&database, &row)?;
-        Ok(Self::with(place, database, lock, &key, rng))
+        let lock = Lock::set(unlock, &mut rng)?;
+        let mut key = Secret::default();
+        rng.fill_bytes(&mut *key);
+        write_lock(&database, &lock.seal(&key, &mut rng))?;
+        Self::with((database, held), place, (lock, &key), rng)
     }
 
     /// Opens one.
@@ -156,31 +164,38 @@ impl Vault {
         {
             return Err(VaultError::Absent(place.to_string()));
         }
-        let (database, lock) = open_database(place)?;
-        let row = read_lock(&database)?.ok_or_else(|| VaultError::Absent(place.to_string()))?;
-        let key = LockRow::decode(&row, place)?.open(unlock)?;
-        Ok(Self::with(place, database, lock, &key, StdRng::from_seed(**seed)))
+        let (database, held) = open_database(place)?;
+        let row = read_head(&database, LOCK)?.ok_or_else(|| VaultError::Absent(place.to_string()))?;
+        let (lock, key) = LockRow::decode(&row, place)?.open(unlock)?;
+        Self::with((database, held), place, (lock, &key), StdRng::from_seed(**seed))
     }
 
-    fn with(place: &Place, database: Database, lock: Option<DataLock>, key: &Secret, rng: StdRng) -> Self {
-        Self {
+    fn with(
+        (database, held): (Database, Option<DataLock>),
+        place: &Place,
+        (lock, secret): (Lock, &Secret),
+        rng: StdRng,
+    ) -> Result<Self, VaultError> {
+        let key = KeptKey::new(secret);
+        let names = match read_head(&database, NAMES)? {
+            None => Zeroizing::new(crypto::blake3(&[NAMES_LABEL, &**secret])),
+            Some(row) => {
+                let damaged = || VaultError::Damaged(place.to_string());
+                let names = key.open(NAMES_LABEL, &row).map_err(|_| damaged())?;
+                Zeroizing::new(*names.first_chunk().ok_or_else(damaged)?)
+            }
+        };
+        Ok(Self {
             database,
             place: place.clone(),
-            key: KeptKey::new(key),
-            names: Zeroizing::new(crypto::blake3(&[NAMES_LABEL, &**key])),
+            lock,
+            key,
+            names,
             rng: Mutex::new(rng),
             #[cfg(test)]
             reads: Default::default(),
-            _lock: lock,
-        }
-    }
-
-    /// Locks it in another way from now on: only the store key is sealed again.
-    pub(crate) fn relock(&self, before: &Unlock<'_>, after: &Unlock<'_>) -> Result<(), VaultError> {
-        let row = read_lock(&self.database)?.ok_or_else(|| VaultError::Damaged(self.place.to_string()))?;
-        let key = LockRow::decode(&row, &self.place)?.open(before)?;
-        let row = LockRow::seal(&key, after, &mut *self.rng.lock().unwrap_or_else(PoisonError::into_inner))?;
-        write_lock(&self.database, &row)
+            _held: held,
+        })
     }
 
     /// The key of a row that is named by what is not to be read.
@@ -334,38 +349,42 @@ pub fn hold(directory: &Path) -> Result<DataLock, VaultError> {
 }
 
 fn open_database(place: &Place) -> Result<(Database, Option<DataLock>), VaultError> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(VAULT_CACHE);
-    let in_use = || VaultError::InUse(place.to_string());
-    let (opened, lock) = match place {
+    match place {
         Place::Directory(path) => {
             let (directory, lock) = DataDir::open(path)?;
-            let lock = lock.ok_or_else(in_use)?;
-            let path = directory.join(FILE);
-            let file = file::open_or_create_private(&path).map_err(|error| failed(redb::Error::Io(error)))?;
-            let metadata = fs::metadata(&path).map_err(|error| failed(redb::Error::Io(error)))?;
-            file::check_mode(&path, &metadata).map_err(DataDirError::from)?;
-            file::sync_name(&path).map_err(|error| failed(redb::Error::Io(error)))?;
-            let backend = FileBackend::new(file).map_err(|error| failed(error.into()))?;
-            (builder.create_with_backend(backend), Some(lock))
+            let lock = lock.ok_or_else(|| VaultError::InUse(place.to_string()))?;
+            Ok((open_file(&directory.join(FILE), place)?, Some(lock)))
         }
-        Place::Memory(memory) => (builder.create_with_backend(memory.clone()), None),
-    };
-    let database = opened.map_err(|error| match redb::Error::from(error) {
-        redb::Error::DatabaseAlreadyOpen => in_use(),
+        Place::Memory(memory) => Ok((open_with(memory.file(), place)?, None)),
+    }
+}
+
+/// Opens a file of this place, or makes it.
+fn open_file(path: &Path, place: &Place) -> Result<Database, VaultError> {
+    let file = file::open_or_create_private(path).map_err(|error| failed(redb::Error::Io(error)))?;
+    let metadata = fs::metadata(path).map_err(|error| failed(redb::Error::Io(error)))?;
+    file::check_mode(path, &metadata).map_err(DataDirError::from)?;
+    file::sync_name(path).map_err(|error| failed(redb::Error::Io(error)))?;
+    open_with(FileBackend::new(file).map_err(|error| failed(error.into()))?, place)
+}
+
+fn open_with(backend: impl StorageBackend, place: &Place) -> Result<Database, VaultError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(VAULT_CACHE);
+    builder.create_with_backend(backend).map_err(|error| match redb::Error::from(error) {
+        redb::Error::DatabaseAlreadyOpen => VaultError::InUse(place.to_string()),
         redb::Error::Corrupted(_) | redb::Error::RepairAborted | redb::Error::UpgradeRequired(_) => {
             VaultError::Damaged(place.to_string())
         }
         redb::Error::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => VaultError::Damaged(place.to_string()),
         error => failed(error),
-    })?;
-    Ok((database, lock))
+    })
 }
 
-fn read_lock(database: &Database) -> Result<Option<Vec<u8>>, VaultError> {
+fn read_head(database: &Database, row: u8) -> Result<Option<Vec<u8>>, VaultError> {
     let reading = database.begin_read().map_err(|error| failed(error.into()))?;
     match reading.open_table(HEAD) {
-        Ok(table) => Ok(table.get(LOCK).map_err(|error| failed(error.into()))?.map(|row| row.value().to_vec())),
+        Ok(table) => Ok(table.get(row).map_err(|error| failed(error.into()))?.map(|row| row.value().to_vec())),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(failed(error.into())),
     }
@@ -411,6 +430,7 @@ impl std::fmt::Debug for Vault {
 
 const FILE: &str = "letters.redb";
 const LOCK: u8 = 1;
+const NAMES: u8 = 2;
 const HEAD: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("head");
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const NAMES_LABEL: &[u8] = b"trefoil/1 vault names";

@@ -204,6 +204,11 @@ impl Work<'_> {
         self.draft.put(Shelf::EntryOf, &key, &serial)
     }
 
+    /// The name of an entry leads nowhere any more.
+    pub(super) fn forget_name(&mut self, contact: u32, id: &[u8; 16]) -> Result<(), VaultError> {
+        self.draft.remove(Shelf::EntryOf, &index_key(&self.draft, (contact, id), Indexed::Entry))
+    }
+
     /// The letter of this name on its way to them.
     pub(super) fn out_of(&self, contact: u32, id: &[u8; 16]) -> Result<Option<(u64, OutRow)>, VaultError> {
         let key = index_key(&self.draft, (contact, id), Indexed::Out);

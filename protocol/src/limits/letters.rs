@@ -15,6 +15,8 @@ pub const RING_MAX: usize = 15;
 /// Netgroups in which relays of an age class must be before rings are made of that class: twice the ranks, so that a
 /// young network's few old relays do not keep everything.
 pub const RING_CHOICE: usize = 2 * RING_MAX;
+/// Groups of relays that are to be expected nearer to a placement than a relay that is not even looked at for its ring.
+pub const RING_REACH: u32 = 64;
 /// Seconds before a period begins from which on its owner may leave something for it: tickets and prekeys for three
 /// weeks without the owner.
 pub const PLACEMENT_AHEAD: u64 = 21 * 24 * 3600;
@@ -114,6 +116,10 @@ pub const MAILBOX_SWEEP_EVERY: Duration = Duration::from_secs(3600);
 pub const MAILBOX_HOPS: usize = 4;
 /// Rings that a relay remembers, about 600 bytes each.
 pub const RINGS_KEPT: usize = 4096;
+/// Rings of what a relay keeps already, which it remembers besides.
+pub const RINGS_OWN: usize = 16_384;
+/// Questions that wait for a ring at a relay, each of another circuit: some 4 s in a network of 5,000 relays.
+pub const RINGS_WAITING: usize = 1024;
 /// For how long: within an epoch a relay may begin to keep mailboxes, or end it.
 pub const RINGS_FRESH: Duration = Duration::from_secs(60);
 

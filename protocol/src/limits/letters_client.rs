@@ -16,6 +16,11 @@ pub const PASSPHRASE_PASSES: RangeInclusive<u32> = 1..=64;
 /// Bytes of memory in which a person's file has its pages.
 pub const VAULT_CACHE: usize = 16 << 20;
 
+/// Seconds after which all that a person's file holds is written anew, so that what was taken away is gone from it.
+pub const VAULT_RENEWED: u64 = 24 * 3600;
+/// Seconds after which that is tried again where it failed.
+pub const VAULT_AGAIN: u64 = 3600;
+
 // client/src/letters/person.rs
 
 /// Replicas of an inbox on which letters are left at first.

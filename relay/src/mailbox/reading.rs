@@ -171,6 +171,12 @@ pub(super) fn totals(database: &Database) -> Result<Totals, Stop> {
     Ok(Totals { deposited: total(DEPOSITED)?, repaired: total(BY_REPAIR)?, tombstones: total(STONES)? })
 }
 
+/// Whether there is anything of this placement.
+pub(super) fn has(database: &Database, placement: &Placement) -> Result<bool, Stop> {
+    let (reading, key) = (database.begin_read()?, placement.encode());
+    Ok(reading.open_table(INBOXES)?.get(&key)?.is_some() || reading.open_table(PREKEYS)?.get(&key)?.is_some())
+}
+
 /// Whether tickets were registered for this inbox.
 pub(super) fn is_paid(database: &Database, inbox: &Placement) -> Result<bool, Stop> {
     let table = database.begin_read()?.open_table(INBOXES)?;

@@ -61,7 +61,10 @@ async fn a_file_that_is_accepted_is_waited_for_checked_and_saved_for_its_owner()
     assert_eq!(fs::read(&path).unwrap(), CONTENT);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let want = Request::Want { contact: "alice".to_owned(), file: file(1, "", FileState::Whole).id, wanted: true };
-    assert!(played.asked().contains(&want));
+    let asked = played.asked();
+    assert!(asked.contains(&want));
+    let Request::Want { contact, file, .. } = want else { panic!("it is") };
+    assert_eq!(asked.last(), Some(&Request::Saved { contact, file }), "the profile keeps no second one");
 }
 
 #[tokio::test]

@@ -45,40 +45,47 @@ pub enum KeyFileError {
     Length(PathBuf),
 }
 
+/// What the passphrase or the key file of a vault has come to: it seals the store key, and the next one.
+pub(super) struct Lock {
+    by: By,
+    key: Secret,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct LockRow {
     by: By,
     sealed: Vec<u8>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 enum By {
     Passphrase { kib: u32, passes: u32, salt: [u8; 16] },
     KeyFile,
 }
 
-impl LockRow {
-    /// A new store key, and its row.
-    pub(super) fn draw(unlock: &Unlock<'_>, rng: &mut impl CryptoRng) -> Result<(Vec<u8>, Secret), VaultError> {
-        let mut key = Secret::default();
-        rng.fill_bytes(&mut *key);
-        Ok((Self::seal(&key, unlock, rng)?, key))
-    }
-
-    /// The row of this store key.
-    pub(super) fn seal(key: &Secret, unlock: &Unlock<'_>, rng: &mut impl CryptoRng) -> Result<Vec<u8>, VaultError> {
+impl Lock {
+    /// One that this opens.
+    pub(super) fn set(unlock: &Unlock<'_>, rng: &mut impl CryptoRng) -> Result<Self, VaultError> {
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
         let by = match unlock {
             Unlock::Passphrase(_, cost) => By::Passphrase { kib: cost.kib, passes: cost.passes, salt },
             Unlock::KeyFile(_) => By::KeyFile,
         };
-        let sealed = KeptKey::new(&by.key(unlock)?).seal(LABEL, &**key, rng);
-        let row = postcard::to_stdvec(&Self { by, sealed }).expect("a lock has its bytes");
-        Ok([&[VERSION][..], &row].concat())
+        Ok(Self { key: by.key(unlock)?, by })
     }
 
-    /// Takes what [`Self::seal`] made.
+    /// The row of this store key.
+    pub(super) fn seal(&self, key: &Secret, rng: &mut impl CryptoRng) -> Vec<u8> {
+        let sealed = KeptKey::new(&self.key).seal(LABEL, &**key, rng);
+        let row = LockRow { by: self.by.clone(), sealed };
+        let row = postcard::to_stdvec(&row).expect("a lock has its bytes");
+        [&[VERSION][..], &row].concat()
+    }
+}
+
+impl LockRow {
+    /// Takes what [`Lock::seal`] made.
     pub(super) fn decode(bytes: &[u8], place: &Place) -> Result<Self, VaultError> {
         let damaged = || VaultError::Damaged(place.to_string());
         let (version, row) = bytes.split_first().ok_or_else(damaged)?;
@@ -88,10 +95,12 @@ impl LockRow {
         postcard::from_bytes(row).map_err(|_| damaged())
     }
 
-    /// The store key.
-    pub(super) fn open(&self, unlock: &Unlock<'_>) -> Result<Secret, VaultError> {
-        let opened = KeptKey::new(&self.by.key(unlock)?).open(LABEL, &self.sealed).map_err(|_| VaultError::Locked)?;
-        Ok(Zeroizing::new(*opened.first_chunk().ok_or(VaultError::Locked)?))
+    /// The lock, and the store key.
+    pub(super) fn open(self, unlock: &Unlock<'_>) -> Result<(Lock, Secret), VaultError> {
+        let lock = Lock { key: self.by.key(unlock)?, by: self.by };
+        let opened = KeptKey::new(&lock.key).open(LABEL, &self.sealed).map_err(|_| VaultError::Locked)?;
+        let key = Zeroizing::new(*opened.first_chunk().ok_or(VaultError::Locked)?);
+        Ok((lock, key))
     }
 }
 

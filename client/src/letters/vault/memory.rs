@@ -7,27 +7,47 @@ use std::{
 
 use redb::StorageBackend;
 
-/// See the file's head. All clones are one disk.
+/// See the file's head. All clones are one disk, which has one file.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<Vec<u8>>>);
+pub struct Memory(Arc<Mutex<MemoryFile>>);
+
+/// A file. All clones are one, whether it is still the disk's or not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MemoryFile(Arc<Mutex<Vec<u8>>>);
 
 impl Memory {
     /// Another disk that holds the same, as it is now.
     pub fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.lock().clone())))
+        let bytes = self.file().lock().clone();
+        Self(Arc::new(Mutex::new(MemoryFile(Arc::new(Mutex::new(bytes))))))
     }
 
     /// Whether these bytes stand anywhere on it: for tests of what a thief can read.
     pub fn holds(&self, bytes: &[u8]) -> bool {
-        self.lock().windows(bytes.len()).any(|window| window == bytes)
+        self.file().lock().windows(bytes.len()).any(|window| window == bytes)
     }
 
+    pub(super) fn file(&self) -> MemoryFile {
+        self.lock().clone()
+    }
+
+    /// Has another file take the place of the one that was there.
+    pub(super) fn replace(&self, file: MemoryFile) {
+        *self.lock() = file;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MemoryFile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
+    }
+}
+
+impl MemoryFile {
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner) // each change is one call
     }
 }
 
-impl StorageBackend for Memory {
+impl StorageBackend for MemoryFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.lock().len() as u64)
     }
