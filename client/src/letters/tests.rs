@@ -1,6 +1,8 @@
+mod apart;
 mod backup;
 mod crash;
 mod lies;
+mod presence;
 mod size;
 mod world;
 
