@@ -199,6 +199,52 @@ fn a_stranger_sees_once_a_week_when_the_program_first_runs_and_after_three_weeks
     assert_eq!(first(29 * DAY).1, 0, "none are left");
 }
 
+/// All that a mailbox reads of prekeys, and that a stranger reads for as long as they are there: their revision.
+#[test]
+fn the_revision_of_prekeys_is_everyones_but_for_those_that_a_device_begins_with() {
+    let mut world = World::new(3, 2);
+    let began = world.now;
+    world.people[BOB].online = false;
+    world.run(DAY + 12_345);
+    world.people[BOB].online = true;
+    world.run(40 * DAY);
+    let revisions = [ALICE, BOB].map(|person| {
+        let revisions = world.records_of(person).into_iter().map(|(_, week, record)| (week, record.revision()));
+        revisions.collect::<BTreeMap<_, _>>()
+    });
+    let common = revisions[ALICE].iter().filter(|(week, _)| revisions[BOB].contains_key(week));
+    let common = common.collect::<Vec<_>>();
+    assert!(common.len() >= 3, "{revisions:?}");
+    for (week, revision) in common {
+        assert_eq!((*revision, revision % (7 * 86_400)), (revisions[BOB][week], 0));
+    }
+    world.restore_alice();
+    world.run(HOUR);
+    let again = world.records_of(ALICE);
+    let times = again.iter().map(|(_, _, record)| u64::from(record.revision())).collect::<Vec<_>>();
+    assert!(times.iter().all(|time| time.abs_diff(world.now.0) < 2 * HOUR), "since {began:?}: {times:?}");
+}
+
+/// Otherwise whoever looks up the prekeys would write what nobody can read.
+#[test]
+fn a_person_whose_disk_was_put_back_by_weeks_is_reached_by_new_letters_all_the_same() {
+    let mut world = World::new(5, 2);
+    world.people[BOB].online = false;
+    world.run(HOUR);
+    let before = world.people[ALICE].copy();
+    world.run(15 * DAY);
+    let now = world.now;
+    world.people[ALICE].reopen(before, now);
+    world.run(17 * DAY);
+    world.people[BOB].online = true;
+    world.run(HOUR);
+    let (address, now) = (world.people[ALICE].address, world.now);
+    world.people[BOB].letters().request(&address, ("Alice", "hello"), None, now).unwrap();
+    world.run(3 * HOUR);
+    let bob = world.people[BOB].address;
+    assert!(world.people[ALICE].knows(&bob).is_some());
+}
+
 /// What each mailbox is asked by Alice: when, on which of its circuits, and what.
 fn seen_by_mailboxes(days: Days) -> BTreeMap<RelayId, Vec<(u64, usize, String)>> {
     let mut world = World::new(7, 2);
@@ -296,6 +342,11 @@ impl World {
             let letters: Vec<_> = lines.iter().filter(|line| !line.is_ours).map(|line| line.id).collect();
             self.people[ALICE].letters().shown(contact, &letters, now).unwrap();
         }
+    }
+
+    fn restore_alice(&mut self) {
+        let now = self.now;
+        self.people[ALICE].restore(now);
     }
 
     /// The prekeys that mailboxes have of somebody, of this week and those to come: at which, of which week.

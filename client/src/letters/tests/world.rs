@@ -426,7 +426,8 @@ impl Box_ {
             }
             Request::Publish { placement, record, .. } => {
                 assert!(record.check(&NETWORK, &placement).is_ok());
-                let is_stale = self.prekeys.get(&placement).is_some_and(|other| other.revision() > record.revision());
+                let is_before = |other: &PrekeysRecord| *other != record && other.revision() >= record.revision();
+                let is_stale = self.prekeys.get(&placement).is_some_and(is_before);
                 if !is_stale {
                     self.prekeys.insert(placement, record);
                 }
