@@ -177,6 +177,12 @@ impl Work<'_> {
         let busy = errand.busy();
         if is_done {
             transit.chores.remove(&busy);
+            if let (Busy::Publish(week, _), Some(Answer::Refused(Refusal::Stale))) = (&busy, answer)
+                && self.overtake(*week)?
+            {
+                self.wake(0, Job::Plan);
+                return Ok(());
+            }
             if let Busy::Register(inbox, _, relay) = busy {
                 // Without any tickets there it had refused to be watched.
                 transit.visits.get_mut(&(inbox, relay)).into_iter().for_each(|visit| visit.retry(self.now.0));

@@ -165,29 +165,49 @@ impl Work<'_> {
                 self.draft.remove(Shelf::Record, &key)?;
             }
         }
+        let began = self.person.revision < self.person.device; // and has published nothing
         for ahead in (0..=WEEKS_AHEAD).map(|weeks| week.plus(weeks)) {
             if self.draft.get::<RecordRow>(Shelf::Record, &ahead.0.to_be_bytes())?.is_none() {
-                let record = self.seal_prekeys(ahead)?;
-                let row = RecordRow { record: record.as_bytes().to_vec(), at: vec![] };
-                self.draft.put(Shelf::Record, &ahead.0.to_be_bytes(), &row)?;
+                let revision = if began { self.next_revision() } else { usual_revision(ahead) };
+                self.seal_prekeys(ahead, revision)?;
             }
         }
         Ok(())
     }
 
-    fn seal_prekeys(&mut self, week: Week) -> Result<PrekeysRecord, LettersError> {
+    /// Another record of a week has as high a revision: by another device, or by this one before its disk was put back.
+    /// Whether this one is sealed again to come before it; not often, since whoever says so may lie, or be just as new.
+    pub(super) fn overtake(&mut self, week: u32) -> Result<bool, LettersError> {
+        let Some(row) = self.draft.get::<RecordRow>(Shelf::Record, &week.to_be_bytes())? else { return Ok(false) };
+        let record = row.record.first_chunk().ok_or(LettersError::Damaged)?;
+        let before = u64::from(PrekeysRecord::from_bytes(record).revision());
+        let is_due = before + OVERTAKE <= self.now.0;
+        if is_due {
+            let revision = self.next_revision();
+            self.seal_prekeys(Week(week), revision)?;
+        }
+        Ok(is_due)
+    }
+
+    /// The time, as `device`: whatever was published before, this is higher.
+    fn next_revision(&mut self) -> u32 {
+        let now = u32::try_from(self.now.0).unwrap_or(u32::MAX);
+        self.person.revision = now.max(self.person.device).max(self.person.revision.saturating_add(1));
+        self.person.revision
+    }
+
+    fn seal_prekeys(&mut self, week: Week, revision: u32) -> Result<(), LettersError> {
         let secret = match self.person.xwing.get(&week.0) {
             Some(secret) => XWingSecret::from_bytes(&secret.array()),
             None => XWingSecret::generate(self.rng),
         };
         self.person.xwing.insert(week.0, Hidden::new(&*secret.to_bytes()));
         let identity = session::identity(&self.person.account).ok_or(LettersError::Damaged)?;
-        // The time, as `device`: whatever another device has published before, this is higher.
-        let revision = u32::try_from(self.now.0).unwrap_or(u32::MAX).max(self.person.revision.saturating_add(1));
-        self.person.revision = revision;
         let (device, fallback) = (self.person.device, vec![self.person.fallback]);
         let prekeys = Prekeys { xwing: secret.public(), identity, device, fallback };
-        Ok(PrekeysOf::new(self.network, self.address(), week).seal(&prekeys, revision, self.owner, self.rng))
+        let record = PrekeysOf::new(self.network, self.address(), week).seal(&prekeys, revision, self.owner, self.rng);
+        let row = RecordRow { record: record.as_bytes().to_vec(), at: vec![] };
+        Ok(self.draft.put(Shelf::Record, &week.0.to_be_bytes(), &row)?)
     }
 
     /// The present week of the person's prekeys.
@@ -332,8 +352,17 @@ impl PassRow {
     }
 }
 
+/// The revision of a record that is published weeks ahead: that of everyone's for a week of this number, so that it says
+/// neither when its owner's program ran nor whose else it is. It is at least [`OVERTAKE`] before the time then.
+fn usual_revision(week: Week) -> u32 {
+    week.0.saturating_sub(WEEKS_AHEAD + 1).saturating_mul(WEEK_SECONDS)
+}
+
+/// Seconds after its revision when a record that was overtaken is sealed again.
+const OVERTAKE: u64 = 6 * 3600;
 /// Seconds after an inbox's end for which it is looked at like the present one: clocks differ, and deposits take a while.
 const TURN: u64 = 2 * 3600;
 /// Seconds after an inbox's end until nothing more comes: clocks differ, and replicas repair each other.
 const LATE: u64 = 24 * 3600;
-const WEEK: u64 = 7 * 24 * 3600;
+const WEEK_SECONDS: u32 = 7 * 24 * 3600;
+const WEEK: u64 = WEEK_SECONDS as u64;

@@ -1,7 +1,9 @@
+mod apart;
 mod backup;
 mod crash;
 mod gone;
 mod lies;
+mod presence;
 mod size;
 mod strangers;
 mod world;

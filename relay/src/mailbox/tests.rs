@@ -1,5 +1,6 @@
 mod crash;
 pub(super) mod faulty;
+mod presence;
 mod refusals;
 mod repair;
 mod room;
@@ -13,7 +14,7 @@ use std::{
 
 use trefoil_protocol::{
     address::AddressSecret,
-    inbox::{Inbox, Whereabouts},
+    inbox::{Claim, Inbox, Whereabouts},
     limits::MAILBOX_SIZE,
     mailbox::Listed,
     period::{Day, Week},

@@ -9,5 +9,6 @@ pub mod names;
 pub mod network;
 pub mod program;
 pub mod rogue;
+pub mod search;
 pub mod server;
 pub mod socks;

@@ -17,14 +17,14 @@ use trefoil_tests::process::{
 use crate::{LONG, beside_others};
 
 /// Somebody with a directory and a passphrase.
-struct Person {
-    directory: PathBuf,
+pub(super) struct Person {
+    pub(super) directory: PathBuf,
     network: PathBuf,
     passphrase: PathBuf,
 }
 
 impl Person {
-    fn new(name: &str, all: &Path, network: &RealNetwork) -> Self {
+    pub(super) fn new(name: &str, all: &Path, network: &RealNetwork) -> Self {
         let passphrase = all.join(format!("{name}.txt"));
         fs::write(&passphrase, "correct horse\n").unwrap();
         fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600)).unwrap();
@@ -33,29 +33,29 @@ impl Person {
         person
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = trefoil();
         command.args(arguments).arg("--network").arg(&self.network).arg("--data-dir").arg(&self.directory);
         command.arg("--passphrase-file").arg(&self.passphrase);
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
+    pub(super) fn run(&self, arguments: &[&str]) -> Ended {
         Program::run(&mut self.command(arguments), LONG)
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(super) fn json(&self, arguments: &[&str]) -> Value {
         let ended = self.run(&[arguments, &["--json"]].concat());
         assert_eq!(ended.code(), 0, "{arguments:?}: {} {}", ended.stdout, ended.stderr);
         serde_json::from_str(&ended.stdout).unwrap()
     }
 
-    fn up(&self) -> RealClient {
+    pub(super) fn up(&self) -> RealClient {
         RealClient::start(&mut self.command(&["up", "--socks", "127.0.0.1:0"]))
     }
 
     /// Waits until this contact is one.
-    fn await_contact(&self, is: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn await_contact(&self, is: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
             let all = self.json(&["contact", "list"]);

@@ -13,6 +13,7 @@ mod logs;
 mod mistakes;
 mod outage;
 mod pipes;
+mod search;
 mod status;
 mod stops;
 mod strays;

@@ -24,7 +24,6 @@ use super::*;
 
 pub(super) const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
 pub(super) const START: UnixSeconds = UnixSeconds(1_750_000_000);
-const BINDING: [u8; 32] = [7; 32];
 
 pub(super) struct World {
     pub(super) now: UnixSeconds,
@@ -32,7 +31,21 @@ pub(super) struct World {
     pub(super) people: Vec<Someone>,
     pub(super) faults: Faults,
     pub(super) crashes: u32,
+    /// All that mailboxes were asked, in the order in which they answered.
+    pub(super) tape: Vec<Asked>,
     rng: StdRng,
+}
+
+/// What a mailbox was asked on a circuit, and what it said.
+pub(super) struct Asked {
+    pub(super) person: usize,
+    pub(super) mailbox: RelayId,
+    /// The name of the circuit: a person has one for each.
+    pub(super) circuit: [u8; 32],
+    pub(super) from: UnixSeconds,
+    pub(super) to: UnixSeconds,
+    pub(super) request: Vec<u8>,
+    pub(super) answer: Option<Vec<u8>>,
 }
 
 /// Messages in a hundred that are lost or come twice, and steps in a thousand after which a process dies.
@@ -110,6 +123,7 @@ impl World {
             people: (0..people).map(|number| Someone::new(number, START)).collect(),
             faults: NONE,
             crashes: 0,
+            tape: vec![],
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -180,7 +194,7 @@ impl World {
         });
         self.people[at].pending.extend(pending);
         for (errand, deadline) in std::mem::take(&mut self.people[at].pending) {
-            let frame = self.ask(&errand);
+            let (request, frame) = self.ask(at, &errand);
             let is_hasty = |mailbox: &Box_| mailbox.id() == errand.mailbox && mailbox.lie == Lie::Hasty;
             let is_early = frame.as_ref().is_some_and(|frame| is_empty_list(frame)) && now < deadline;
             let waits = is_early && !self.boxes.iter().any(is_hasty);
@@ -189,6 +203,9 @@ impl World {
                 continue;
             }
             moved = true;
+            let from = UnixSeconds(deadline.0 - u64::from(errand.patience()));
+            let (mailbox, circuit, answer) = (errand.mailbox, errand.circuit(), frame.clone());
+            self.tape.push(Asked { person: at, mailbox, circuit, from, to: now, request, answer });
             let snapshot = self.snapshot(at);
             let answer = frame.as_deref().and_then(|frame| Answer::decode(frame.get(4..)?).ok());
             let news = self.people[at].letters().done(&errand, answer.as_ref(), now, ring).unwrap();
@@ -216,17 +233,24 @@ impl World {
         true
     }
 
-    fn ask(&mut self, errand: &Errand) -> Option<Vec<u8>> {
+    /// The request, as it came to the mailbox if it did, and the answer.
+    fn ask(&mut self, at: usize, errand: &Errand) -> (Vec<u8>, Option<Vec<u8>>) {
+        let binding = crypto::blake3(&[&errand.circuit(), &at.to_le_bytes()]); // each circuit has its own
+        let request = errand.request(&binding);
+        let answer = self.carry(errand, &request, &binding);
+        (request, answer)
+    }
+
+    fn carry(&mut self, errand: &Errand, request: &[u8], binding: &[u8; 32]) -> Option<Vec<u8>> {
         let faults = self.faults;
         if self.rng.random_ratio(faults.lost, 100) {
             return None; // the request was lost
         }
         let now = self.now;
         let mailbox = self.boxes.iter_mut().find(|mailbox| mailbox.secret.id() == errand.mailbox)?;
-        let request = errand.request(&BINDING);
-        let mut frame = mailbox.answer(&request, now)?;
+        let mut frame = mailbox.answer(request, binding, now)?;
         if self.rng.random_ratio(faults.twice, 100) {
-            frame = mailbox.answer(&request, now)?;
+            frame = mailbox.answer(request, binding, now)?;
         }
         (!self.rng.random_ratio(faults.lost, 100)).then_some(frame) // or the answer was
     }
@@ -396,7 +420,11 @@ impl Box_ {
         assert_eq!(self.secret.id(), number);
     }
 
-    fn answer(&mut self, frame: &[u8], now: UnixSeconds) -> Option<Vec<u8>> {
+    pub(super) fn prekeys(&self, placement: &Placement) -> Option<&PrekeysRecord> {
+        self.prekeys.get(placement)
+    }
+
+    fn answer(&mut self, frame: &[u8], binding: &[u8; 32], now: UnixSeconds) -> Option<Vec<u8>> {
         if !self.up {
             return None;
         }
@@ -406,7 +434,7 @@ impl Box_ {
             Request::Deposit(deposit) => self.deposit(&deposit, now),
             Request::Owned(asked) => {
                 let id = self.secret.id();
-                assert!(asked.is_claimed(&Channel { network: &NETWORK, mailbox: &id, binding: &BINDING }));
+                assert!(asked.is_claimed(&Channel { network: &NETWORK, mailbox: &id, binding }));
                 match asked {
                     Owned { inbox, ask: Ask::Fetch(letter), .. } => {
                         *self.fetched.entry(inbox).or_default() += 1;
@@ -438,7 +466,8 @@ impl Box_ {
             }
             Request::Publish { placement, record, .. } => {
                 assert!(record.check(&NETWORK, &placement).is_ok());
-                let is_stale = self.prekeys.get(&placement).is_some_and(|other| other.revision() > record.revision());
+                let is_before = |other: &PrekeysRecord| *other != record && other.revision() >= record.revision();
+                let is_stale = self.prekeys.get(&placement).is_some_and(is_before);
                 if !is_stale {
                     self.prekeys.insert(placement, record);
                 }
