@@ -4,10 +4,10 @@
 //! when a sheet is written, and what becomes of what it says.
 
 use serde::{Deserialize, Serialize};
-use trefoil_protocol::limits::SHEET;
+use trefoil_protocol::{conversation::Heard, inbox::Whereabouts, limits::SHEET};
 use zeroize::Zeroizing;
 
-use super::rows::{ContactRow, EntryRow, Hidden, HomeRow};
+use super::rows::{ContactRow, EntryRow, Hidden, HomeRow, PassRow};
 
 /// A part of a backup, of use without the others.
 #[derive(Serialize, Deserialize)]
@@ -55,11 +55,45 @@ impl Sheet {
         bytes
     }
 
-    /// Takes what [`Self::encode`] made.
+    /// Takes what [`Self::encode`] made of rows that the rest of this program can go on with; `None` for anything else.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (version, bytes) = bytes.split_first()?;
-        (*version == VERSION).then(|| postcard::from_bytes(bytes).ok())?
+        let (version, sheet) = bytes.split_first()?;
+        let sheet: Self = postcard::from_bytes(sheet).ok().filter(|_| *version == VERSION)?;
+        // postcard takes numbers that are longer than need be, and leaves what comes behind
+        let is_whole = *sheet.encode() == *bytes;
+        (is_whole && sheet.said.is_sound()).then_some(sheet)
     }
+}
+
+impl Page {
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::People(people) => people.is_sound(),
+            Self::Said(_) => true,
+        }
+    }
+}
+
+impl People {
+    /// Whether the person lives somewhere, and all that has to be a key or a place is as long as one.
+    fn is_sound(&self) -> bool {
+        let is_housed = !self.homes.is_empty() && self.homes.iter().all(|home| is_place(&home.whereabouts));
+        is_housed && is_key(&self.filling) && self.contacts.iter().all(is_contact)
+    }
+}
+
+fn is_contact(contact: &ContactRow) -> bool {
+    let is_pass = |pass: &PassRow| is_place(&pass.whereabouts) && is_key(&pass.tickets);
+    let is_writable = contact.pass.as_ref().is_none_or(is_pass);
+    is_writable && is_key(&contact.tickets) && Heard::decode(&contact.heard).is_ok()
+}
+
+fn is_place(whereabouts: &Hidden) -> bool {
+    whereabouts.0.len() == Whereabouts::LENGTH
+}
+
+fn is_key(key: &Hidden) -> bool {
+    key.0.len() == 32
 }
 
 /// As few pages as hold these rows, in order.
@@ -90,3 +124,44 @@ pub(super) fn encoded<T: Serialize>(row: &T) -> Zeroizing<Vec<u8>> {
 }
 
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// People without contacts: the person is found there.
+    fn people(homes: &[&[u8]]) -> People {
+        let home = |at: &&[u8]| HomeRow { whereabouts: Hidden::new(at), left: None, salts: [].into() };
+        People {
+            name: "Erika".into(),
+            tells_read: false,
+            covers: vec![],
+            homes: homes.iter().map(home).collect(),
+            filling: Hidden::new(&[1; 32]),
+            roster: vec![],
+            contacts: vec![],
+        }
+    }
+
+    fn is_read(people: People) -> bool {
+        Sheet::decode(&Sheet { device: 1, at: 2, said: Page::People(people) }.encode()).is_some()
+    }
+
+    #[test]
+    fn a_sheet_has_one_form_and_nothing_behind_it() {
+        let said = Sheet { device: 1, at: 2, said: Page::Said(vec![]) }.encode();
+        assert_eq!(*said, [1, 1, 2, 1, 0]);
+        assert_eq!(*Sheet::decode(&said).unwrap().encode(), *said);
+        for other in [&[1, 1, 2, 1, 0, 0][..], &[1, 0x81, 0, 2, 1, 0], &[1, 1, 2, 1], &[2, 1, 2, 1, 0], &[1], &[]] {
+            assert!(Sheet::decode(other).is_none(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn people_whom_the_program_could_not_go_on_with_are_refused() {
+        assert!(is_read(people(&[&[2; 36]])));
+        assert!(!is_read(people(&[])), "a person lives somewhere");
+        assert!(!is_read(people(&[&[2; 36], &[2; 35]])));
+        assert!(!is_read(People { filling: Hidden::new(&[1; 31]), ..people(&[&[2; 36]]) }));
+    }
+}
