@@ -23,6 +23,7 @@ mod receipts;
 mod room;
 mod rows;
 mod session;
+mod sheet;
 mod steps;
 pub mod vault;
 mod work;
@@ -62,6 +63,7 @@ pub use self::{
     history::{Gap, Known, Line},
     invites::MadeInvite,
     rows::{Delivery, Failure, Receipts, Said, Standing},
+    sheet::Sheet,
     work::Ring,
 };
 

@@ -110,7 +110,10 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::blind::BlindUse;
+    use crate::{
+        blind::BlindUse,
+        vectors::{self, array, bytes, list},
+    };
 
     const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
     const WEEK: Week = Week(2900);
@@ -136,6 +139,30 @@ mod tests {
         assert!(keys[0] != keys[1] && keys[0] != keys[2]);
         assert_ne!(of(1).tickets().as_bytes(), of(1).filling().as_bytes());
         assert_ne!(of(1).tickets().as_bytes(), of(2).tickets().as_bytes());
+    }
+
+    #[test]
+    fn another_implementation_finds_and_opens_the_same() {
+        let vector = vectors::backup();
+        let phrase = Phrase::parse(vector["words"].as_str().unwrap()).unwrap();
+        let network = NetworkId::from_bytes(array(&vector["network"]));
+        let (own, week) = (SelfInbox::new(&network, &phrase), Week(number(&vector["week"])));
+        assert_eq!(**phrase.entropy(), array(&vector["entropy"]));
+        let known = [phrase.address_secret(), phrase.self_inbox_secret()].map(|secret| secret.address().to_string());
+        assert_eq!(known, ["address", "self_inbox"].map(|name| vector[name].as_str().unwrap()));
+        assert_eq!(*phrase.backup_key(), array(&vector["backup_key"]));
+        let keys = [own.tickets(), own.filling()].map(|key| *key.as_bytes());
+        assert_eq!(keys, ["tickets", "filling"].map(|name| array(&vector[name])));
+        assert_eq!(own.placement(week).encode(), array(&vector["placement"]));
+        let start = UnixSeconds(u64::from(week.0) * 604_800 - u64::from(number(&vector["offset"])));
+        assert_eq!((own.week(start), own.week(UnixSeconds(start.0 - 1)).plus(1)), (week, week));
+        for sheet in list(&vector["sheets"]) {
+            assert_eq!(*own.open(week, &bytes(&sheet["envelope"])).unwrap(), bytes(&sheet["bytes"]));
+        }
+    }
+
+    fn number(value: &serde_json::Value) -> u32 {
+        value.as_u64().unwrap().try_into().unwrap()
     }
 
     #[test]

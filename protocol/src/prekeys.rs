@@ -160,8 +160,11 @@ impl PrekeysRecord {
 }
 
 impl Prekeys {
-    /// `X-Wing key 1216 ‖ identity 32 ‖ device 4 ‖ count 1 ‖ count × key 32 ‖ zeros`.
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// What stands in a record: `X-Wing key 1216 ‖ identity 32 ‖ device 4 ‖ count 1 ‖ count × key 32 ‖ zeros`.
+    ///
+    /// # Panics
+    /// If there are not 1 to [`FALLBACK_KEYS`] fallback keys.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let count = u8::try_from(self.fallback.len()).unwrap_or(u8::MAX);
         assert!((1..=FALLBACK_KEYS).contains(&self.fallback.len()), "{count} fallback keys");
         let mut content = Zeroizing::new(Vec::with_capacity(CONTENT));
@@ -174,7 +177,8 @@ impl Prekeys {
         content
     }
 
-    fn decode(content: &[u8]) -> Option<Self> {
+    /// Takes what [`Self::encode`] made; `None` for anything else.
+    pub fn decode(content: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(content);
         let (xwing, identity, device) = (reader.array()?, reader.array()?, reader.u32()?);
         let count = reader.byte().map(usize::from).filter(|count| (1..=FALLBACK_KEYS).contains(count))?;

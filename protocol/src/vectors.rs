@@ -12,6 +12,11 @@ pub(crate) fn hpke() -> Value {
     serde_json::from_str(include_str!("../vectors/hpke.json")).unwrap()
 }
 
+/// Those of backups.
+pub(crate) fn backup() -> Value {
+    serde_json::from_str(include_str!("../vectors/backup.json")).unwrap()
+}
+
 /// The bytes of a hexadecimal string.
 pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()

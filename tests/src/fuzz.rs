@@ -4,7 +4,12 @@
 //! `tests/fuzz/corpus` as an ordinary test. A function panics if a rule does not hold; it never reads anything else.
 
 mod directory;
+mod letters;
 mod machines;
+mod mailbox;
+mod people;
+mod restore;
+mod store;
 
 use std::{
     fmt::{Debug, Display},
@@ -19,6 +24,7 @@ use trefoil_protocol::{
     identity::{OnionKey, RelayId, RelaySecret},
     invite::Invite,
     limits::{CELL, MESSAGE},
+    look::{ANSWER, AnswerTag, Look, QUESTION},
     message::{Message, StreamId},
     params::{NetworkId, NetworkParams},
     policy::ExitPolicy,
@@ -30,7 +36,12 @@ use trefoil_relay::{config::Settings, network::NetworkFile};
 
 pub use self::{
     directory::{directory_answer, directory_request, reconcile, saved_view},
+    letters::{conversation, dispatch, envelope, heard, letter, prekeys},
     machines::{http, onion_hop, rules, socks, streams},
+    mailbox::{mailbox_answer, mailbox_request},
+    people::{address, control_call, control_line, invite_link, phrase, sheet},
+    restore::restored,
+    store::mailbox,
 };
 
 /// Whether the code under test took the bytes for what they claim to be. Either is right; a corpus should have both.
@@ -46,28 +57,45 @@ pub enum Verdict {
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// Every target under the name of its corpus and of its binary in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 25] = [
+pub const TARGETS: [(&str, Target); 42] = [
+    ("address", address),
     ("beacon", beacon),
+    ("control_call", control_call),
+    ("control_line", control_line),
+    ("conversation", conversation),
     ("create", create),
     ("created", created),
     ("directory_answer", directory_answer),
     ("directory_request", directory_request),
+    ("dispatch", dispatch),
+    ("envelope", envelope),
     ("exit_policy", exit_policy),
     ("fraud_proof", fraud_proof),
+    ("heard", heard),
     ("http", http),
     ("invite", invite),
+    ("invite_link", invite_link),
+    ("letter", letter),
+    ("look", look),
+    ("mailbox", mailbox),
+    ("mailbox_answer", mailbox_answer),
+    ("mailbox_request", mailbox_request),
     ("message", message),
     ("network_file", network_file),
     ("onion_hop", onion_hop),
     ("onion_key", onion_key),
+    ("phrase", phrase),
+    ("prekeys", prekeys),
     ("reconcile", reconcile),
     ("record", record),
     ("relay_config", relay_config),
     ("relay_id", relay_id),
     ("relay_uri", relay_uri),
     ("resolved", resolved),
+    ("restored", restored),
     ("rules", rules),
     ("saved_view", saved_view),
+    ("sheet", sheet),
     ("sighting", sighting),
     ("socks", socks),
     ("streams", streams),
@@ -80,6 +108,25 @@ pub fn beacon(data: &[u8]) -> Verdict {
     let Some(beacon) = Beacon::decode(data, &network) else { return Verdict::Refused };
     assert_eq!(beacon.encode(&network), *data);
     assert_eq!(Beacon::decode(data, &NetworkParams::main().id()), None);
+    Verdict::Accepted
+}
+
+/// A packet that asks whether a relay is there asks no other relay and in no other network. The answer is shorter, and only
+/// the relay can have given it: bytes behind the question change it.
+pub fn look(data: &[u8]) -> Verdict {
+    let (network, secret) = (NetworkParams::main().id(), RelaySecret::from_bytes(&[7; 32].into()));
+    let (question, change) = data.split_at_checked(QUESTION).unwrap_or((data, &[]));
+    let Some(look) = Look::asked(question, &network, &secret.id()) else { return Verdict::Refused };
+    let other = RelaySecret::from_bytes(&[8; 32].into());
+    assert_eq!(Look::asked(question, &network, &other.id()), None);
+    assert_eq!(Look::asked(question, &testnet().id(), &secret.id()), None);
+    let mut answer = look.answer(&secret);
+    assert!(answer.len() < question.len() && look.is_answered_by(&answer));
+    assert!(!look.is_answered_by(&look.answer(&other)));
+    answer.iter_mut().zip(change).for_each(|(byte, change)| *byte ^= change);
+    let is_changed = change.iter().take(ANSWER).any(|byte| *byte != 0);
+    assert_eq!(look.is_answered_by(&answer), !is_changed);
+    assert!(is_changed || AnswerTag::of(&answer) == look.answer_tag());
     Verdict::Accepted
 }
 

@@ -23,7 +23,8 @@ use super::{
     Letters, LettersError, News,
     agenda::Job,
     opening::Verdict,
-    rows::{ContactRow, Delivery, EntryRow, Failure, Hidden, HomeRow, OutRow, PassRow, PersonRow, Purpose, Standing},
+    rows::{ContactRow, Delivery, EntryRow, Failure, Hidden, OutRow, PassRow, PersonRow, Purpose, Standing},
+    sheet::{Page, People, SaidRow, Sheet, encoded, pages, size},
     vault::Shelf,
     work::{Work, entry_key},
 };
@@ -38,44 +39,6 @@ pub struct Backup {
     pub left: Option<UnixSeconds>,
     /// Whether that of an earlier device is looked for.
     pub restoring: bool,
-}
-
-/// A part of a backup, of use without the others.
-#[derive(Serialize, Deserialize)]
-struct Sheet {
-    /// Which device wrote it, and when.
-    device: u32,
-    at: u64,
-    said: Page,
-}
-
-#[derive(Serialize, Deserialize)]
-enum Page {
-    People(People),
-    Said(Vec<SaidRow>),
-}
-
-/// Whom the person knows; all sheets of one time have the same but for their contacts.
-#[derive(Serialize, Deserialize)]
-struct People {
-    name: String,
-    tells_read: bool,
-    /// Earlier devices whose backups are in this one.
-    covers: Vec<u32>,
-    homes: Vec<HomeRow>,
-    filling: Hidden,
-    /// The addresses of all contacts: whoever is not among them was removed.
-    roster: Vec<[u8; 32]>,
-    contacts: Vec<ContactRow>,
-}
-
-/// Something in a conversation.
-#[derive(Serialize, Deserialize)]
-struct SaidRow {
-    with: [u8; 32],
-    /// Decides the order.
-    serial: u64,
-    entry: EntryRow,
 }
 
 /// What is in the backup of this week.
@@ -150,7 +113,7 @@ impl Work<'_> {
         let is_due = is_whole || self.now.0 >= kept.said_at + BACKUP_LETTERS;
         if !said.is_empty() && is_due {
             (kept.until, kept.said_at) = (self.person.next_serial, self.now.0);
-            for page in pages(said, size) {
+            for page in pages(said) {
                 self.put_sheet(Page::Said(page))?;
             }
         }
@@ -160,7 +123,7 @@ impl Work<'_> {
     /// The people as sheets have them.
     fn people(&self, contacts: Vec<ContactRow>) -> Vec<People> {
         let roster: Vec<_> = contacts.iter().map(|contact| contact.address).collect();
-        let pages = pages(contacts.into_iter().map(slim).collect(), size);
+        let pages = pages(contacts.into_iter().map(slim).collect());
         let of = |contacts| People {
             name: self.person.name.clone(),
             tells_read: self.person.tells_read,
@@ -213,13 +176,13 @@ impl Work<'_> {
     }
 
     fn put_sheet(&mut self, said: Page) -> Result<(), LettersError> {
-        let sheet = encoded(&Sheet { device: self.person.device, at: self.now.0, said });
+        let sheet = Sheet { device: self.person.device, at: self.now.0, said };
         let mut id = [0; 16];
         rand::Rng::fill_bytes(self.rng, &mut id);
         let out = OutRow {
             contact: ONESELF,
             id,
-            letter: Hidden::new(&[&[VERSION], &sheet[..]].concat()),
+            letter: Hidden(sheet.encode()),
             errand: Purpose::Backup,
             expires: self.now.plus(self.settings.delivery).0,
             delivery: Delivery::Queued(0),
@@ -242,7 +205,11 @@ impl Work<'_> {
         self.put_seen(&name)?;
         let opened = self.own().open(Week(week), envelope);
         let verdict = if opened.is_some() { Verdict::Done } else { Verdict::Useless };
-        if opened.as_ref().and_then(|bytes| decoded(bytes)).is_some_and(|sheet| sheet.device != self.person.device) {
+        if opened
+            .as_ref()
+            .and_then(|bytes| Sheet::decode(bytes))
+            .is_some_and(|sheet| sheet.device != self.person.device)
+        {
             let bytes = Hidden(opened.unwrap_or_default());
             self.draft.put(Shelf::Sheet, name.as_bytes(), &bytes)?;
             self.wake(RESTORE_WAIT, Job::Restore);
@@ -253,7 +220,7 @@ impl Work<'_> {
     /// Brings back what the sheets say that have come.
     pub(super) fn restore(&mut self) -> Result<(), LettersError> {
         let bytes = self.draft.scan::<Hidden>(Shelf::Sheet, b"")?;
-        let mut sheets: Vec<Sheet> = bytes.iter().filter_map(|(_, bytes)| decoded(&bytes.0)).collect();
+        let mut sheets: Vec<Sheet> = bytes.iter().filter_map(|(_, bytes)| Sheet::decode(&bytes.0)).collect();
         sheets.sort_by_key(|sheet| (sheet.device, sheet.at));
         let devices: BTreeSet<u32> = sheets.iter().map(|sheet| sheet.device).collect();
         let (mut rosters, mut rows, mut said) = (BTreeMap::new(), BTreeMap::new(), vec![]);
@@ -375,35 +342,3 @@ fn slim(contact: ContactRow) -> ContactRow {
     let heard = if contact.heard.len() > SHEET / 2 { vec![] } else { contact.heard };
     ContactRow { greeting, heard, ..contact }
 }
-
-/// As few pages as hold these rows, in order.
-fn pages<T>(rows: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let (mut pages, mut room): (Vec<Vec<T>>, _) = (vec![], 0);
-    for row in rows {
-        let size = size(&row);
-        match pages.last_mut().filter(|_| size <= room) {
-            Some(page) => page.push(row),
-            None => {
-                pages.push(vec![row]);
-                room = SHEET;
-            }
-        }
-        room = room.saturating_sub(size);
-    }
-    pages
-}
-
-fn size<T: Serialize>(row: &T) -> usize {
-    encoded(row).len()
-}
-
-fn encoded<T: Serialize>(row: &T) -> zeroize::Zeroizing<Vec<u8>> {
-    zeroize::Zeroizing::new(postcard::to_stdvec(row).expect("rows have their bytes"))
-}
-
-fn decoded(bytes: &[u8]) -> Option<Sheet> {
-    let (version, bytes) = bytes.split_first()?;
-    (*version == VERSION).then(|| postcard::from_bytes(bytes).ok())?
-}
-
-const VERSION: u8 = 1;

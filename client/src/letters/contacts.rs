@@ -111,7 +111,7 @@ impl Work<'_> {
         let key = id.to_be_bytes();
         let address = self.draft.name(Shelf::ContactOf, &[&contact.address]);
         self.draft.remove(Shelf::ContactOf, &address)?;
-        for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed] {
+        for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed, Shelf::Answered] {
             self.draft.remove(shelf, &key)?;
         }
         for (_, entry) in self.draft.scan::<EntryRow>(Shelf::Entry, &key)? {
@@ -194,9 +194,15 @@ impl Work<'_> {
         Ok(self.draft.put(Shelf::Invite, &self.draft.name(Shelf::Invite, &[token]), &row)?)
     }
 
-    /// Whether somebody who asks anew is answered: not again and again.
-    pub(super) fn may_answer(&self, contact: &ContactRow) -> bool {
-        self.now.0 >= contact.answered + ANSWER_AGAIN
+    /// Whether a contact that asks anew is answered: not again and again.
+    pub(super) fn answers(&mut self, contact: u32) -> Result<bool, LettersError> {
+        let key = contact.to_be_bytes();
+        let last: Option<u64> = self.draft.get(Shelf::Answered, &key)?;
+        let is_due = last.is_none_or(|last| self.now.0 >= last + ANSWER_AGAIN);
+        if is_due {
+            self.draft.put(Shelf::Answered, &key, &self.now.0)?;
+        }
+        Ok(is_due)
     }
 
     /// Sends words to a contact.

@@ -158,8 +158,7 @@ impl Work<'_> {
         };
         let id = contact.id;
         self.keep_prekeys(id, of, &prekeys)?;
-        if self.meet(&mut contact, read.opened.identity, letter.place.device)? && self.may_answer(&contact) {
-            contact.answered = self.now.0;
+        if self.meet(&mut contact, read.opened.identity, letter.place.device)? && self.answers(id)? {
             self.reseal_all(id)?;
         }
         read.contact = Some(contact);
@@ -236,8 +235,7 @@ impl Work<'_> {
                 self.requests_answered(id)?;
                 self.news.push(News::Accepted { contact: id });
             }
-            Standing::Accepted if self.may_answer(&contact) => {
-                contact.answered = self.now.0;
+            Standing::Accepted if self.answers(id)? => {
                 self.welcome(&mut contact)?;
                 self.reseal_all(id)?;
             }

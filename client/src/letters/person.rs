@@ -136,10 +136,11 @@ impl Work<'_> {
     fn upkeep_homes(&mut self) {
         let now = self.now;
         // Whoever was not told the new place writes to the old one for as long as salts of it were told.
-        self.person.homes.retain(|home| home.left.is_none_or(|left| now.0 < left + u64::from(SALT_WEEKS + 2) * WEEK));
+        let while_found = u64::from(SALT_WEEKS + 2) * WEEK;
+        self.person.homes.retain(|home| home.left.is_none_or(|left| now.0 < left.saturating_add(while_found)));
         for home in &mut self.person.homes {
             let week = home.week(now).0;
-            home.salts.retain(|of, _| *of + XWING_WEEKS > week);
+            home.salts.retain(|of, _| of.saturating_add(XWING_WEEKS) > week);
             if home.left.is_some() {
                 continue;
             }

@@ -119,8 +119,6 @@ pub(crate) struct ContactRow {
     pub(crate) receipts: Receipts,
     /// The token of the invite that the person has from them.
     pub(crate) token: Option<[u8; 16]>,
-    /// When they were answered last, who had asked anew.
-    pub(crate) answered: u64,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -90,6 +90,7 @@ pub(crate) enum Shelf {
     Going = 22,
     Forgotten = 23,
     Renewed = 24,
+    Answered = 25,
 }
 
 /// Changes that belong together. Dropped, it has changed nothing.

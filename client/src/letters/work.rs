@@ -130,7 +130,6 @@ impl Work<'_> {
             timer: 0,
             receipts: Receipts::default(),
             token: None,
-            answered: 0,
         };
         if standing != Standing::RequestedByThem {
             self.give_slot(&mut row)?;
