@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::{
     blind::BlindedSecret,
-    crypto::{Secret, XWingSecret},
+    crypto::{self, Secret, XWingSecret},
     epoch::UnixSeconds,
     inbox::{Inbox, Whereabouts},
     letter::{Content, Published},
@@ -169,7 +169,7 @@ impl Work<'_> {
         let began = self.person.revision < self.person.device; // and has published nothing
         for ahead in (0..=WEEKS_AHEAD).map(|weeks| week.plus(weeks)) {
             if self.draft.get::<RecordRow>(Shelf::Record, &ahead.0.to_be_bytes())?.is_none() {
-                let revision = if began { self.next_revision() } else { usual_revision(ahead) };
+                let revision = if began { self.next_revision(ahead) } else { usual_revision(ahead) };
                 self.seal_prekeys(ahead, revision)?;
             }
         }
@@ -181,20 +181,28 @@ impl Work<'_> {
     pub(super) fn overtake(&mut self, week: u32) -> Result<bool, LettersError> {
         let Some(row) = self.draft.get::<RecordRow>(Shelf::Record, &week.to_be_bytes())? else { return Ok(false) };
         let record = row.record.first_chunk().ok_or(LettersError::Damaged)?;
-        let before = u64::from(PrekeysRecord::from_bytes(record).revision());
+        let before =
+            u64::from(PrekeysRecord::from_bytes(record).revision()).saturating_sub(self.shift(Week(week)).into());
         let is_due = before + OVERTAKE <= self.now.0;
         if is_due {
-            let revision = self.next_revision();
+            let revision = self.next_revision(Week(week));
             self.seal_prekeys(Week(week), revision)?;
         }
         Ok(is_due)
     }
 
-    /// The time, as `device`: whatever was published before, this is higher.
-    fn next_revision(&mut self) -> u32 {
+    /// The time, as `device`: whatever was published before, this is higher. It is shifted, so that it says nothing of
+    /// when, or whose records of other weeks are.
+    fn next_revision(&mut self, week: Week) -> u32 {
         let now = u32::try_from(self.now.0).unwrap_or(u32::MAX);
         self.person.revision = now.max(self.person.device).max(self.person.revision.saturating_add(1));
-        self.person.revision
+        self.person.revision.saturating_add(self.shift(week))
+    }
+
+    /// The same on all devices of the person, and known to nobody else.
+    fn shift(&self, week: Week) -> u32 {
+        let [a, b, c, ..] = crypto::blake3(&[SHIFT_LABEL, &self.person.entropy.0, &week.0.to_le_bytes()]);
+        u32::from_le_bytes([a, b, c, 0])
     }
 
     fn seal_prekeys(&mut self, week: Week, revision: u32) -> Result<(), LettersError> {
@@ -359,6 +367,7 @@ fn usual_revision(week: Week) -> u32 {
     week.0.saturating_sub(WEEKS_AHEAD + 1).saturating_mul(WEEK_SECONDS)
 }
 
+const SHIFT_LABEL: &[u8] = b"trefoil/1 prekeys revision";
 /// Seconds after its revision when a record that was overtaken is sealed again.
 const OVERTAKE: u64 = 6 * 3600;
 /// Seconds after an inbox's end for which it is looked at like the present one: clocks differ, and deposits take a while.

@@ -221,8 +221,10 @@ fn the_revision_of_prekeys_is_everyones_but_for_those_that_a_device_begins_with(
     world.restore_alice();
     world.run(HOUR);
     let again = world.records_of(ALICE);
-    let times = again.iter().map(|(_, _, record)| u64::from(record.revision())).collect::<Vec<_>>();
-    assert!(times.iter().all(|time| time.abs_diff(world.now.0) < 2 * HOUR), "since {began:?}: {times:?}");
+    let times = again.iter().map(|(_, week, record)| (*week, u64::from(record.revision()))).collect::<BTreeMap<_, _>>();
+    assert!(times.values().all(|time| *time > world.now.0 - 2 * HOUR), "since {began:?}: {times:?}");
+    let times = times.into_values().collect::<Vec<_>>();
+    assert!(times.len() == 4 && times.windows(2).all(|two| two[0].abs_diff(two[1]) > HOUR), "{times:?} are shifted");
 }
 
 /// Otherwise whoever looks up the prekeys would write what nobody can read.
