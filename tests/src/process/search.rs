@@ -11,9 +11,11 @@ use std::{
     io::ErrorKind,
     os::unix::fs::FileExt,
     path::Path,
+    thread,
+    time::Instant,
 };
 
-use super::program::{Program, Signal};
+use super::program::{PATIENCE, Program, Signal};
 
 /// Bytes in a row that are no coincidence.
 pub const PIECE: usize = 12;
@@ -67,6 +69,11 @@ impl Search {
     /// If the memory cannot be read.
     pub fn memory(&self, program: &Program) -> Found {
         program.signal(Signal::STOP);
+        let start = Instant::now();
+        while !is_still(program.id()) {
+            assert!(start.elapsed() < PATIENCE, "process {} goes on", program.id());
+            thread::yield_now();
+        }
         let found = self.memory_of(program.id());
         program.signal(Signal::CONT);
         assert!(found.bytes > CHUNK, "a program has more memory than {} bytes", found.bytes);
@@ -138,6 +145,13 @@ impl Search {
             }
         }
     }
+}
+
+/// Whether all threads of a process stand still.
+fn is_still(id: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("Linux tells about processes that run");
+    let mut states = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    states.all(|state| state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }
 
 /// From where to where a process has memory that can be read, by a line of its maps.
