@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use trefoil_protocol::{conversation::Heard, inbox::Whereabouts, limits::SHEET};
 use zeroize::Zeroizing;
 
-use super::rows::{ContactRow, EntryRow, Hidden, HomeRow, PassRow};
+use super::{
+    contacts::check_own_name,
+    rows::{ContactRow, EntryRow, Hidden, HomeRow, PassRow},
+};
 
 /// A part of a backup, of use without the others.
 #[derive(Serialize, Deserialize)]
@@ -75,10 +78,12 @@ impl Page {
 }
 
 impl People {
-    /// Whether the person lives somewhere, and all that has to be a key or a place is as long as one.
+    /// Whether the person has a name that others can be told and lives somewhere, and all that has to be a key or a place
+    /// is as long as one.
     fn is_sound(&self) -> bool {
         let is_housed = !self.homes.is_empty() && self.homes.iter().all(|home| is_place(&home.whereabouts));
-        is_housed && is_key(&self.filling) && self.contacts.iter().all(is_contact)
+        let is_person = is_housed && check_own_name(&self.name).is_ok();
+        is_person && is_key(&self.filling) && self.contacts.iter().all(is_contact)
     }
 }
 
@@ -165,6 +170,7 @@ mod tests {
         assert!(!is_read(people(&[])), "a person lives somewhere");
         assert!(!is_read(people(&[&[2; 36], &[2; 35]])));
         assert!(!is_read(People { filling: Hidden::new(&[1; 31]), ..people(&[&[2; 36]]) }));
+        assert!(!is_read(People { name: "a\u{14}".into(), ..people(&[&[2; 36]]) }), "nobody can be told such a name");
     }
 
     /// Numbers that stand for bytes, as the vectors have them.
