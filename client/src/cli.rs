@@ -58,9 +58,6 @@ pub struct Demo {
     /// Use this network instead of starting one; its exits must reach this machine
     #[arg(long, value_name = "FILE")]
     pub network: Option<PathBuf>,
-    /// Show a letter to somebody who is away, too: takes from half a minute to some minutes
-    #[arg(long, conflicts_with = "network")]
-    pub letters: bool,
 }
 
 /// `trefoil testnet`

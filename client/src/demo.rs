@@ -56,13 +56,10 @@ async fn show(arguments: &cli::Demo) -> anyhow::Result<()> {
     let (network, testnet) = network(arguments).await?;
     surf(arguments, network, testnet.is_some()).await?;
     let Some(mut testnet) = testnet else { return Ok(()) };
-    if arguments.letters {
-        let least = letters::LEAST_RELAYS;
-        anyhow::ensure!(
-            arguments.relays >= least,
-            "letters are shown with {least} relays or more: pass --relays {least}"
-        );
+    if arguments.relays >= letters::LEAST_RELAYS {
         letters::show(&mut testnet).await?;
+    } else {
+        println!("no letters: they are shown with {} relays or more", letters::LEAST_RELAYS);
     }
     testnet.stop().await;
     Ok(())

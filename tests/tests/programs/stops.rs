@@ -107,12 +107,14 @@ fn a_testnets_own_directory_is_gone_when_it_has_ended() {
 #[test]
 fn a_demo_that_is_interrupted_leaves_nothing_behind() {
     let _beside = beside_others();
-    let temporary = tempfile::tempdir().unwrap();
-    let mut demo = trefoil();
-    let demo = Program::start(demo.args(["demo", "--size", "4096"]).env("TMPDIR", temporary.path()));
-    demo.line("fetched a page", PATIENCE);
-    let (ended, took) = demo.stop(Signal::INT);
-    assert!(took < SOON, "it took {took:?}");
-    assert_eq!((ended.code(), ended.stderr.as_str()), (1, "trefoil: interrupted\n"));
-    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+    for (size, line) in [("4096", "fetched a page"), ("1", "Bob's program is off")] {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut demo = trefoil();
+        let demo = Program::start(demo.args(["demo", "--size", size]).env("TMPDIR", temporary.path()));
+        demo.line(line, 2 * PATIENCE);
+        let (ended, took) = demo.stop(Signal::INT);
+        assert!(took < SOON, "after {line:?} it took {took:?}");
+        assert_eq!((ended.code(), ended.stderr.as_str()), (1, "trefoil: interrupted\n"));
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
 }

@@ -83,7 +83,8 @@ impl Vault {
         }
         let database = made?;
         if let Err(error) = file::sync_name(&path) {
-            warn!(%error, "a crash may bring back the file of letters that was replaced");
+            warn!(%error, "a crash may bring back the file of letters that was replaced: it is not overwritten");
+            return Ok((database, None));
         }
         Ok((database, old))
     }
