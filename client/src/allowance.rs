@@ -34,9 +34,14 @@ impl Allowance {
         self.built.get(name).is_none_or(|built| built.len() < self.most)
     }
 
-    /// One was.
+    /// One is begun.
     pub(crate) fn spend(&mut self, name: [u8; 32], now: Instant) {
         self.built.entry(name).or_default().push_back(now);
+    }
+
+    /// The one that was begun last did not come as far as to the mailbox.
+    pub(crate) fn give_back(&mut self, name: &[u8; 32]) {
+        self.built.get_mut(name).map(VecDeque::pop_back);
     }
 }
 
@@ -56,6 +61,9 @@ mod tests {
         assert!(allowance.has(&[1; 32], at(60)), "the first is forgotten");
         allowance.spend([1; 32], at(60));
         assert!(!allowance.has(&[1; 32], at(60)));
+        allowance.give_back(&[1; 32]);
+        assert!(allowance.has(&[1; 32], at(60)));
+        allowance.spend([1; 32], at(60));
         assert!(allowance.has(&[1; 32], at(600)) && allowance.built.is_empty());
     }
 }

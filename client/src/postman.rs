@@ -137,15 +137,24 @@ impl Streams {
 
     /// A stream on a circuit of its own, unless there were too many of those.
     async fn build(&self, client: &Client, errand: &Errand) -> Result<Mailbox, MailboxError> {
-        if errand.is_ours() && !lock(&self.ours).has(&errand.circuit(), Instant::now()) {
-            return Err(MailboxError::NoPath("it ended as many circuits as it may have".to_owned()));
+        if !errand.is_ours() {
+            return client.mailbox(errand.mailbox).await;
         }
+        self.spend(errand)?; // also where nobody waits for long enough to see whether it comes so far
         let opened = client.mailbox(errand.mailbox).await;
-        let has_reached = matches!(&opened, Ok(_) | Err(MailboxError::Silent | MailboxError::NotOpened(_)));
-        if errand.is_ours() && has_reached {
-            lock(&self.ours).spend(errand.circuit(), Instant::now());
+        if !matches!(&opened, Ok(_) | Err(MailboxError::Silent | MailboxError::NotOpened(_))) {
+            lock(&self.ours).give_back(&errand.circuit());
         }
         opened
+    }
+
+    fn spend(&self, errand: &Errand) -> Result<(), MailboxError> {
+        let (mut ours, now) = (lock(&self.ours), Instant::now());
+        if !ours.has(&errand.circuit(), now) {
+            return Err(MailboxError::NoPath("it ended as many circuits as it may have".to_owned()));
+        }
+        ours.spend(errand.circuit(), now);
+        Ok(())
     }
 
     /// One that may still be open; those that are surely not are let go.

@@ -23,6 +23,7 @@ use super::{
     Letters, LettersError, News,
     agenda::Job,
     opening::Verdict,
+    room::NO_SLOT,
     rows::{ContactRow, Delivery, EntryRow, Failure, Hidden, OutRow, PassRow, PersonRow, Purpose, Standing},
     sheet::{Page, People, SaidRow, Sheet, encoded, pages, size},
     vault::Shelf,
@@ -245,7 +246,9 @@ impl Work<'_> {
             self.move_back(people)?;
             self.person.covers = covers.into_iter().collect();
         }
-        for contact in rows.into_values() {
+        let mut rows: Vec<_> = rows.into_values().collect();
+        rows.sort_by_key(|row| !matches!(row.standing, Standing::Accepted | Standing::RequestedByMe)); // these first
+        for contact in rows {
             self.bring_back(contact)?;
         }
         self.recall(said)?;
@@ -275,7 +278,7 @@ impl Work<'_> {
             return Ok(());
         }
         let name = self.free_name(&row.name, &address)?;
-        let ContactRow { id, list, slot, .. } = match self.add_contact(&address, &name, row.standing) {
+        let ContactRow { id, list, slot, .. } = match self.add_contact(&address, &name, row.slot != NO_SLOT) {
             Ok(added) => added,
             Err(LettersError::TooMany) => return Ok(()),
             Err(error) => return Err(error),

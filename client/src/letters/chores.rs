@@ -177,7 +177,8 @@ impl Work<'_> {
         let busy = errand.busy();
         if is_done {
             transit.chores.remove(&busy);
-            if let (Busy::Publish(week, _), Some(Answer::Refused(Refusal::Stale))) = (&busy, answer)
+            if let (What::Publish { week, record, .. }, Some(Answer::Refused(Refusal::Stale))) = (&errand.what, answer)
+                && self.is_published(*week, record)?
                 && self.overtake(*week)?
             {
                 self.wake(0, Job::Plan);
@@ -211,6 +212,7 @@ impl Work<'_> {
                     self.wake(0, Job::Plan);
                 }
             }
+            What::Publish { week, record, .. } if !self.is_published(*week, record)? => self.wake(0, Job::Plan),
             What::Publish { week, .. } => {
                 let key = week.to_be_bytes();
                 if let Some(mut row) = self.draft.get::<RecordRow>(Shelf::Record, &key)? {
@@ -222,6 +224,12 @@ impl Work<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether this is still the record of that week.
+    fn is_published(&self, week: u32, record: &PrekeysRecord) -> Result<bool, LettersError> {
+        let row: Option<RecordRow> = self.draft.get(Shelf::Record, &week.to_be_bytes())?;
+        Ok(row.is_some_and(|row| row.record == record.as_bytes()))
     }
 
     /// Asks more mailboxes for somebody's prekeys, until enough have answered.
@@ -278,7 +286,7 @@ impl Work<'_> {
         let of = PrekeysOf::new(self.network, *address, Week(week));
         let opened = lookup.found.into_iter().filter_map(|record| Some((of.open(&record).ok()?, record)));
         let had_some = !self.draft.keys(Shelf::Prekeys, &prekeys_key(id, week))?.is_empty();
-        if let Some((prekeys, record)) = opened.max_by_key(|(_, record)| record.revision())
+        if let Some((prekeys, record)) = opened.max_by_key(|(prekeys, record)| (prekeys.device, record.revision()))
             && self.keep_prekeys(id, &Published { week: Week(week), prekeys: record }, &prekeys)?
         {
             let mut contact = self.contact(id)?;
@@ -295,11 +303,13 @@ impl Work<'_> {
         Ok(vec![])
     }
 
-    /// Somebody's prekeys are known: whether they are newer than those that were.
+    /// Somebody's prekeys are known: whether they are newer than those that were. An older device of theirs may still run,
+    /// and publish.
     pub(super) fn keep_prekeys(&mut self, id: u32, of: &Published, opened: &Prekeys) -> Result<bool, LettersError> {
         let (key, revision) = (prekeys_key(id, of.week.0), of.prekeys.revision());
         let before: Option<TheirsRow> = self.draft.get(Shelf::Prekeys, &key)?;
-        if before.is_some_and(|before| revision < before.revision) {
+        let is_older = |before: TheirsRow| (opened.device, revision) < (before.device, before.revision);
+        if before.is_some_and(is_older) || opened.device < self.contact(id)?.device {
             return Ok(false);
         }
         let Prekeys { xwing, identity, device, fallback } = opened;

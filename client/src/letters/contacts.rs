@@ -38,12 +38,19 @@ impl Work<'_> {
         if greeting.len() > GREETING {
             return Err(LettersError::TooLong(GREETING));
         }
-        self.check_name(name)?;
         let mut contact = match self.contact_of(address)? {
-            None => self.add_contact(address, name, Standing::RequestedByMe)?,
+            None => {
+                self.check_name(name)?;
+                ContactRow { standing: Standing::RequestedByMe, ..self.add_contact(address, name, true)? }
+            }
             Some(contact) if contact.standing == Standing::RequestedByThem => {
                 let id = contact.id;
                 return self.accept(id).map(|()| id);
+            }
+            Some(contact)
+                if contact.standing == Standing::RequestedByMe && token.is_some() && token != contact.token =>
+            {
+                contact
             }
             Some(_) => return Err(LettersError::Known),
         };
@@ -98,10 +105,16 @@ impl Work<'_> {
         if contact.standing != Standing::Blocked {
             return Err(LettersError::NotBlocked);
         }
-        let was_accepted = contact.pass.is_some() && contact.slot != NO_SLOT;
-        contact.standing = if was_accepted { Standing::Accepted } else { Standing::RequestedByThem };
+        contact.standing = match (contact.slot == NO_SLOT, contact.pass.is_some()) {
+            (true, _) => Standing::RequestedByThem,
+            (false, true) => Standing::Accepted,
+            (false, false) => Standing::RequestedByMe,
+        };
         self.put_contact(&contact)?;
         self.tickets_changed(&contact);
+        if contact.standing == Standing::RequestedByMe {
+            self.send_request(&mut contact, "")?; // the one before has failed
+        }
         self.upkeep()
     }
 
@@ -111,6 +124,8 @@ impl Work<'_> {
         let key = id.to_be_bytes();
         let address = self.draft.name(Shelf::ContactOf, &[&contact.address]);
         self.draft.remove(Shelf::ContactOf, &address)?;
+        let former = self.draft.name(Shelf::Former, &[&contact.address]);
+        self.draft.put(Shelf::Former, &former, &(self.person.device, contact.said))?;
         for shelf in [Shelf::Contact, Shelf::Sessions, Shelf::Owed, Shelf::Answered] {
             self.draft.remove(shelf, &key)?;
         }

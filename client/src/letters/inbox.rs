@@ -186,13 +186,13 @@ impl Visit {
         !self.fetch.is_empty() || !self.delete.is_empty()
     }
 
-    /// It was asked, and has no more to do: when it is asked again.
-    pub(super) fn rest(&mut self, now: u64, watch: Watch, requests: u64, rng: &mut StdRng) {
+    /// It was asked, and has no more to do: when it is asked again. Whether it did not wait, and was to.
+    pub(super) fn rest(&mut self, now: u64, watch: Watch, requests: u64, rng: &mut StdRng) -> bool {
         if watch == Watch::Here && now < self.waits + u64::from(WATCH / 2) {
             // It was to wait: whoever does not could have a circuit built for each answer.
             self.due = now + back_off(self.tries);
             self.tries = self.tries.saturating_add(1);
-            return;
+            return true;
         }
         self.tries = 0;
         let mean = match self.kind {
@@ -206,6 +206,7 @@ impl Visit {
             Kind::Outer => LOOK_OUTER,
         };
         self.due = now + delay(mean, rng);
+        false
     }
 
     /// It is asked at once, whatever it said before.
@@ -387,12 +388,17 @@ impl Work<'_> {
         let is_watched = self.watch(transit, key, ring) == Watch::Here;
         transit.visits.get_mut(key).into_iter().for_each(|visit| visit.fail(self.now.0));
         if is_watched {
-            let others = transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1);
-            for (_, visit) in others.filter(|(_, visit)| visit.kind == Kind::Private) {
-                visit.due = visit.due.min(self.now.0 + delay(LOOK_UNWATCHED, self.rng));
-            }
+            self.look_elsewhere(transit, key);
         }
         self.wake(PLAN_AGAIN, Job::Plan);
+    }
+
+    /// The other replicas of an inbox are looked at: the one that is watched is of no use.
+    pub(super) fn look_elsewhere(&mut self, transit: &mut Transit, key: &(InboxName, RelayId)) {
+        let others = transit.visits.iter_mut().filter(|((name, relay), _)| *name == key.0 && *relay != key.1);
+        for (_, visit) in others.filter(|(_, visit)| visit.kind == Kind::Private) {
+            visit.due = visit.due.min(self.now.0 + delay(LOOK_UNWATCHED, self.rng));
+        }
     }
 }
 

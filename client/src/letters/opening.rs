@@ -181,7 +181,8 @@ impl Work<'_> {
         let Content::Request(own, introduction) = &letter.content else { return Ok(Verdict::Done) };
         let device = letter.place.device;
         let is_old = read.contact.as_ref().is_some_and(|contact| is_outdated(contact, &read.opened, device));
-        let prekeys = self.published_by(&read, &introduction.of, device).filter(|_| !is_old);
+        let has_place = Heard::default().hear(letter.place).is_ok(); // no conversation begins with one that has none
+        let prekeys = self.published_by(&read, &introduction.of, device).filter(|_| has_place && !is_old);
         let Some(prekeys) = prekeys else { return self.drop_it(&read.envelope) };
         let invite = introduction.token.map(|token| self.invite_of(&token)).transpose()?.flatten();
         let mut contact = match read.contact.take() {
@@ -192,12 +193,20 @@ impl Work<'_> {
                 if invite.is_none() && self.has_all_requests()? {
                     return self.drop_it(&read.envelope);
                 }
-                self.add_contact(&read.writer, &name, Standing::RequestedByThem)?
+                self.add_contact(&read.writer, &name, false)?
             }
         };
-        if self.place(&mut contact, &letter)? == Arrival::Duplicate {
-            return self.drop_it(&read.envelope);
-        }
+        match self.place(&mut contact, &letter) {
+            Ok(Arrival::Duplicate) => {
+                if contact.standing == Standing::Accepted && self.answers(contact.id)? {
+                    self.welcome(&mut contact)?; // they ask still: it was not answered, or the answer did not come
+                    self.reseal_all(contact.id)?;
+                }
+                return self.drop_it(&read.envelope);
+            }
+            Err(LettersError::Unplaceable) => return self.drop_it(&read.envelope),
+            arrival => arrival?,
+        };
         contact.own_name = shown_name(&own.name);
         contact.greeting.clone_from(&introduction.greeting);
         contact.pass = Some(PassRow::of(&own.pass));

@@ -6,12 +6,13 @@
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 use trefoil_protocol::{
+    address::Address,
     blind::BlindedSecret,
     crypto::{self, Secret, XWingSecret},
     epoch::UnixSeconds,
     inbox::{Inbox, Whereabouts},
     letter::{Content, Published},
-    limits::{FALLBACK_LIFE, LOOK_CONTACTS, SALT_WEEKS, WEEKS_AHEAD, XWING_WEEKS},
+    limits::{FALLBACK_LIFE, LOOK_CONTACTS, LOOK_LATE, SALT_WEEKS, WEEKS_AHEAD, XWING_WEEKS},
     pass::Pass,
     period::{Day, Week},
     phrase::Phrase,
@@ -126,11 +127,21 @@ impl Work<'_> {
             }
             let week = self.week_of(contact.id)?;
             if self.draft.keys(Shelf::Prekeys, &prekeys_key(contact.id, week))?.is_empty() {
-                let wait = self.delay(LOOK_CONTACTS);
-                self.wake(wait, Job::Look(contact.id, week));
+                let late = self.delay(LOOK_LATE);
+                let wait = self.look_at(&contact, week).saturating_sub(self.now.0);
+                self.wake(if wait == 0 { late } else { wait }, Job::Look(contact.id, week));
             }
         }
         Ok(())
+    }
+
+    /// When the prekeys of a contact of this week are looked up, where no letter needs them before.
+    fn look_at(&self, contact: &ContactRow, week: u32) -> u64 {
+        let hash = crypto::blake3(&[LOOK_LABEL, &self.person.filling.0, &contact.address, &week.to_le_bytes()]);
+        let [a, b, c, d, ..] = hash;
+        let offset = Address::from_bytes(contact.address).map(|address| prekeys::offset(&address));
+        let start = offset.map_or(self.now, |offset| Week(week).start(offset));
+        start.0 + u64::from(u32::from_le_bytes([a, b, c, d])) % LOOK_CONTACTS
     }
 
     fn upkeep_homes(&mut self) {
@@ -367,6 +378,7 @@ fn usual_revision(week: Week) -> u32 {
     week.0.saturating_sub(WEEKS_AHEAD + 1).saturating_mul(WEEK_SECONDS)
 }
 
+const LOOK_LABEL: &[u8] = b"trefoil/1 look at a contact";
 const SHIFT_LABEL: &[u8] = b"trefoil/1 prekeys revision";
 /// Seconds after its revision when a record that was overtaken is sealed again.
 const OVERTAKE: u64 = 6 * 3600;

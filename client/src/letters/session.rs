@@ -172,10 +172,11 @@ impl SessionRow {
     /// Counts a message that was opened. Whether Olm forgot a key of one that has not come.
     fn note(&mut self, message: &Message) -> bool {
         let (key, index) = (message.ratchet_key().to_bytes(), message.chain_index());
+        let mut has_gone = false;
         if self.chains.iter().all(|chain| chain.key != key) {
             self.chains.push(Chain { key, next: 0, missing: 0 });
             let extra = self.chains.len().saturating_sub(OLM_CHAINS);
-            self.chains.drain(..extra);
+            has_gone = self.chains.drain(..extra).any(|chain| chain.missing > 0);
         }
         let Some(chain) = self.chains.iter_mut().find(|chain| chain.key == key) else { return false };
         if index < chain.next {
@@ -184,7 +185,7 @@ impl SessionRow {
         }
         let missing = chain.missing + (index - chain.next);
         (chain.next, chain.missing) = (index.saturating_add(1), missing.min(OLM_KEYS));
-        missing > OLM_KEYS
+        has_gone || missing > OLM_KEYS
     }
 
     /// Keeps the session as it was; one from before that opens this message, too, does as well.

@@ -99,8 +99,8 @@ impl Work<'_> {
             visit.due = self.now.0;
         } else if is_odd {
             visit.fail(self.now.0);
-        } else {
-            visit.rest(self.now.0, watch, requests, self.rng);
+        } else if visit.rest(self.now.0, watch, requests, self.rng) {
+            self.look_elsewhere(transit, &key);
         }
         Ok(())
     }

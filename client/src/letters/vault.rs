@@ -91,6 +91,7 @@ pub(crate) enum Shelf {
     Forgotten = 23,
     Renewed = 24,
     Answered = 25,
+    Former = 26,
 }
 
 /// Changes that belong together. Dropped, it has changed nothing.

@@ -98,12 +98,12 @@ impl Work<'_> {
         self.draft.put(Shelf::Contact, &row.id.to_be_bytes(), row)
     }
 
-    /// Somebody new.
+    /// Somebody new, who has asked, or has tickets from now on.
     pub(super) fn add_contact(
         &mut self,
         address: &Address,
         name: &str,
-        standing: Standing,
+        has_tickets: bool,
     ) -> Result<ContactRow, LettersError> {
         let mut tickets = Hidden::new(&[0; 32]);
         rand::Rng::fill_bytes(self.rng, &mut tickets.0);
@@ -115,7 +115,7 @@ impl Work<'_> {
             name: name.to_owned(),
             own_name: String::new(),
             greeting: String::new(),
-            standing,
+            standing: Standing::RequestedByThem,
             since: self.now.0,
             verified: false,
             device: 0,
@@ -125,13 +125,13 @@ impl Work<'_> {
             slot: NO_SLOT,
             pass: None,
             told: None,
-            said: 0,
+            said: self.said_before(address)?,
             heard: vec![],
             timer: 0,
             receipts: Receipts::default(),
             token: None,
         };
-        if standing != Standing::RequestedByThem {
+        if has_tickets {
             self.give_slot(&mut row)?;
         }
         let key = self.draft.name(Shelf::ContactOf, &[address.as_bytes()]);
@@ -139,6 +139,13 @@ impl Work<'_> {
         self.put_contact(&row)?;
         self.wake(self.settings.backup, Job::BackUp);
         Ok(row)
+    }
+
+    /// The first place of what this device has not said to them yet: they may know what was said before they were removed.
+    fn said_before(&self, address: &Address) -> Result<u32, LettersError> {
+        let key = self.draft.name(Shelf::Former, &[address.as_bytes()]);
+        let former: Option<(u32, u32)> = self.draft.get(Shelf::Former, &key)?;
+        Ok(former.filter(|(device, _)| *device == self.person.device).map_or(0, |(_, said)| said))
     }
 
     /// Has a contact be told something: its name. It is on its way when the change is kept.

@@ -55,8 +55,10 @@ pub const LIST_ROOM_BOUGHT: u64 = 2 << 20;
 pub const CONTACTS: usize = 128;
 /// Seconds within which a contact that asks anew to be one is answered once: each answer seals all anew that waits.
 pub const ANSWER_AGAIN: u64 = 6 * 3600;
-/// Seconds until a contact's prekeys of a new week are looked up, on average, where no letter needs them before.
-pub const LOOK_CONTACTS: u64 = 24 * 3600;
+/// Seconds of a week within which a contact's prekeys are looked up, where no letter needs them before.
+pub const LOOK_CONTACTS: u64 = 2 * 24 * 3600;
+/// Seconds until they are, on average, by a program that did not run then.
+pub const LOOK_LATE: u64 = 3600;
 /// Requests of strangers that wait for an answer, at most; further ones are not taken.
 pub const REQUESTS_WAITING: usize = 256;
 /// Invites that are kept, at most.
@@ -81,8 +83,6 @@ pub const OLM_AHEAD: u64 = 2000;
 pub const SESSION_PAST: u64 = 24 * 3600;
 /// How many of those there are of one session.
 pub const SESSION_PASTS: usize = 4;
-/// Envelopes that wait for the prekeys of who says to have written them.
-pub const ENVELOPES_HELD: usize = 256;
 
 // client/src/letters/outbox.rs
 

@@ -131,3 +131,25 @@ fn a_contact_that_looked_up_the_lost_device_a_minute_ago_hears_of_the_new_one_at
     world.run(300);
     assert!(texts(&world, 1, bob).contains(&"< it is me".to_owned()), "{:?}", texts(&world, 1, bob));
 }
+
+#[test]
+fn strangers_who_were_blocked_keep_no_contact_from_being_brought_back() {
+    let (mut world, ..) = written();
+    let now = world.now;
+    let blocked = world.people[0].letters().change(now, |work| {
+        for number in 100..250 {
+            let address = Phrase::from_entropy(zeroize::Zeroizing::new([number; 32])).address_secret().address();
+            let name = format!("blocked {number}");
+            let contact = work.add_contact(&address, &name, false)?;
+            work.put_contact(&rows::ContactRow { standing: Standing::Blocked, ..contact })?;
+        }
+        Ok(())
+    });
+    blocked.unwrap();
+    world.run(2 * DAY);
+    world.people[0].restore_backup(world.now);
+    world.run(2 * 3600);
+    let known = known(&world, 0);
+    assert_eq!(known.len(), 151);
+    assert!(known.iter().any(|known| known.standing == Standing::Accepted && known.name == "person 1"));
+}

@@ -237,6 +237,13 @@ fn a_person_whose_disk_was_put_back_by_weeks_is_reached_by_new_letters_all_the_s
     world.run(15 * DAY);
     let now = world.now;
     world.people[ALICE].reopen(before, now);
+    world.run(3 * HOUR);
+    let now = world.now;
+    let own = world.people[ALICE].letters().change(now, |work| work.published()).unwrap();
+    let records = world.records_of(ALICE);
+    let present: Vec<_> = records.iter().filter(|(_, week, _)| *week == own.week.0).collect();
+    let has_own = |(_, _, record): &&&(usize, u32, &PrekeysRecord)| record.as_bytes() == own.prekeys.as_bytes();
+    assert_eq!((present.iter().filter(has_own).count(), present.len()), (5, 5), "all mailboxes have the new one");
     world.run(17 * DAY);
     world.people[BOB].online = true;
     world.run(HOUR);

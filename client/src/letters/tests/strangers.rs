@@ -44,8 +44,8 @@ impl Forger {
     }
 
     fn letter(&mut self, content: Content) -> Letter {
-        self.said += 1;
-        let (mut id, place) = ([0; 16], Sequence { device: 1, sequence: self.said - 1 });
+        let (mut id, place) = ([0; 16], Sequence { device: 1, sequence: self.said });
+        self.said = self.said.wrapping_add(1);
         Rng::fill_bytes(&mut self.rng, &mut id);
         Letter { id: MessageId(id), place, written: Hour(480_000), content }
     }
@@ -285,4 +285,69 @@ fn a_contact_that_asks_again_and_again_is_answered_now_and_then() {
         world.run(600);
     }
     assert_eq!(said(&world), before + 1);
+}
+
+#[test]
+fn who_removed_a_contact_and_asks_again_is_a_contact_again() {
+    let mut world = World::new(7, 2);
+    let (alice, bob) = world.meet(1, 0);
+    world.people[1].write(alice, "before", world.now);
+    world.run(3600);
+    let now = world.now;
+    world.people[1].letters().remove(alice, now).unwrap();
+    world.run(3600);
+    let (address, now) = (world.people[0].address, world.now);
+    let again = world.people[1].letters().request(&address, ("Alice", "sorry"), None, now).unwrap();
+    world.run(2 * 3600);
+    world.people[1].write(again, "after", world.now);
+    world.people[0].write(bob, "never mind", world.now);
+    world.run(86_400);
+    assert_eq!(texts(&world, 0, bob).len(), 3, "{:?}", texts(&world, 0, bob));
+    assert!(texts(&world, 1, again).contains(&"< never mind".to_owned()));
+    assert!(world.all_delivered());
+}
+
+#[test]
+fn who_has_asked_and_is_invited_then_comes_with_the_invite() {
+    let mut world = World::new(7, 2);
+    let (address, now) = (world.people[0].address, world.now);
+    world.people[1].letters().request(&address, ("Alice", "hi"), None, now).unwrap();
+    world.run(3600);
+    let now = world.now;
+    let token = world.people[0].letters().invite("Bob", now.plus(86_400), InviteUse::Once, now).unwrap();
+    world.people[1].letters().request(&address, ("Alice", "hi"), Some(token), now).unwrap();
+    world.run(3600);
+    assert_eq!(world.people[1].read().contacts().unwrap()[0].standing, Standing::Accepted);
+    assert_eq!(world.people[0].read().contacts().unwrap()[0].standing, Standing::Accepted);
+}
+
+#[test]
+fn who_asks_from_two_devices_in_a_row_is_answered_at_last() {
+    let mut world = World::new(7, 2);
+    let (_, bob) = world.meet(1, 0);
+    for _ in 0..2 {
+        world.people[1].restore(world.now);
+        let (address, now) = (world.people[0].address, world.now);
+        world.people[1].letters().request(&address, ("Alice", "it is me"), None, now).unwrap();
+        world.run(1800);
+    }
+    world.run(2 * 86_400);
+    let again = world.people[1].read().contacts().unwrap();
+    assert_eq!(again[0].standing, Standing::Accepted);
+    world.people[0].write(bob, "welcome back", world.now);
+    world.run(3600);
+    assert!(texts(&world, 1, again[0].id).contains(&"< welcome back".to_owned()));
+}
+
+#[test]
+fn a_request_whose_place_can_be_none_is_fetched_once() {
+    let mut world = World::new(7, 1);
+    let mut stranger = Forger::new(1);
+    stranger.said = u32::MAX;
+    stranger.asks(&mut world, 0, None);
+    world.run(2 * 3600);
+    let before = asked(&world, 0, "fetch");
+    world.run(12 * 3600);
+    assert_eq!(asked(&world, 0, "fetch"), before);
+    assert!(world.people[0].read().contacts().unwrap().is_empty());
 }
