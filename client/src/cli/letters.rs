@@ -135,7 +135,7 @@ pub enum InviteWhat {
     /// Make a link by which somebody becomes your contact
     Create {
         /// What you call it [default: a name that is free]
-        #[arg(long, value_name = "NAME", default_value = "")]
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
         name: String,
         /// How long it counts, like 12h or 7d
         #[arg(long = "for", value_name = "TIME", default_value = "7d")]
@@ -188,10 +188,10 @@ pub enum ContactWhat {
         /// An address or an invite; - for standard input
         who: String,
         /// What you call them [default: what they call themselves]
-        #[arg(default_value = "")]
+        #[arg(default_value = "", hide_default_value = true)]
         name: String,
         /// What you tell them with the request
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         greeting: String,
     },
     /// Show all contacts

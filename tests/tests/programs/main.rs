@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod curl;
+mod deaths;
 mod failures;
 mod leave;
 mod letters;

@@ -71,16 +71,21 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A relay whose clock is two hours behind. Debian's `faketime` would be another process around it, so it is only asked
-/// what it would do.
+/// A relay whose clock is two hours behind.
 fn behind() -> Command {
-    let mut faketime = installed("faketime", "faketime");
-    let told = Program::run(faketime.args(["--exclude-monotonic", "-m", "-f", "-2h", "env"]), PATIENCE).stdout;
     let mut relay = relay();
+    at_another_time(&mut relay, "-2h");
+    relay
+}
+
+/// Has a program have a clock that is off by so much, like `-2h`. Debian's `faketime` would be another process around it,
+/// so it is only asked what it would do.
+pub(super) fn at_another_time<'a>(program: &'a mut Command, off: &str) -> &'a mut Command {
+    let mut faketime = installed("faketime", "faketime");
+    let told = Program::run(faketime.args(["--exclude-monotonic", "-m", "-f", off, "env"]), PATIENCE).stdout;
     let variables = told.lines().filter_map(|line| line.split_once('='));
     let wanted = ["LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"];
-    relay.envs(variables.filter(|(name, _)| wanted.contains(name)));
-    relay
+    program.envs(variables.filter(|(name, _)| wanted.contains(name)))
 }
 
 /// Downloads a mebibyte for each of the users; the longest time.
