@@ -197,8 +197,10 @@ impl Public {
 fn prekeys_on(of: &PrekeysOf<'_>, now: UnixSeconds, data: &Path) -> Option<Prekeys> {
     let file = fs::read(data.join(MAILBOX_FILE)).unwrap();
     let records = file.windows(PrekeysRecord::LENGTH).filter(|window| window[0] == 1); // the version
-    // Their revision is a time of this month, as few other bytes are: so there are not many records to try.
-    let is_lately = |revision: &[u8]| now.0.abs_diff(u32::from_le_bytes(revision.try_into().unwrap()).into()) < MONTH;
+    // Their revision is a time of this month, or shifted by less than 2^24 s, as few other bytes are: so there are not
+    // many records to try.
+    let lately = now.0 - MONTH..now.0 + MONTH + (1 << 24);
+    let is_lately = |revision: &[u8]| lately.contains(&u32::from_le_bytes(revision.try_into().unwrap()).into());
     let mut records = records.filter(|window| is_lately(&window[1..5]));
     records.find_map(|window| of.open(&PrekeysRecord::from_bytes(window.try_into().unwrap())).ok())
 }
