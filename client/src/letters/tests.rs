@@ -1,5 +1,6 @@
 mod apart;
 mod backup;
+mod boxes;
 mod crash;
 mod gone;
 mod lies;

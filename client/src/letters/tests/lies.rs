@@ -1,6 +1,7 @@
 use trefoil_protocol::limits::{USELESS_MOST, USELESS_PAUSE};
 
-use super::world::{Lie, World, texts};
+use super::boxes::{Box_, Lie};
+use super::world::{World, texts};
 use super::*;
 
 /// Writes ten letters each way with some mailboxes that lie.
@@ -81,7 +82,7 @@ fn all_replicas_gone_at_once_lose_no_letter() {
     world.people[1].write(bob, "again", world.now);
     world.run(3600);
     assert!(matches!(world.deliveries(1, bob)[..], [Delivery::Accepted(_)]));
-    world.boxes.iter_mut().for_each(world::Box_::burn);
+    world.boxes.iter_mut().for_each(Box_::burn);
     world.people[0].online = true;
     // What the owner left there is gone, too; it is registered again when the week changes, or a contact does.
     world.run(9 * 86_400);

@@ -261,7 +261,7 @@ fn a_mailbox_that_lists_what_came_long_ago_has_no_receipts_be_sent() {
     world.people[1].write(bob, "once", world.now);
     world.run(3600);
     let before = asked(&world, 0, "deposit");
-    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = world::Lie::Old);
+    world.boxes.iter_mut().for_each(|mailbox| mailbox.lie = boxes::Lie::Old);
     world.run(6 * 3600);
     assert_eq!(asked(&world, 0, "deposit"), before);
 }
