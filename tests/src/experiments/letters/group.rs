@@ -47,6 +47,8 @@ enum Event {
     Leave(usize),
     /// Somebody writes.
     Write(usize),
+    /// A letter's time is over, whenever its writer is told.
+    Ends(MessageId),
     Epoch,
 }
 
@@ -143,6 +145,13 @@ impl Group {
                 self.queue.put(back, Event::Turn(person));
             }
             Event::Write(person) => self.write(person),
+            Event::Ends(letter) => {
+                let (people, now) = (&self.people, self.now);
+                if let Some(fate) = self.fates.get_mut(&letter) {
+                    let [writer, reader] = fate.between.map(|person| people[person].there(now));
+                    fate.there = [writer - fate.there[0], reader - fate.there[1]];
+                }
+            }
             Event::Epoch => {
                 let count = self.post.relays() * 3 / 10;
                 self.post.churn(count, &mut self.rng);
@@ -187,8 +196,10 @@ impl Group {
             let length = if self.rng.random_ratio(1, 50) { 2000 } else { self.rng.random_range(1..200) };
             let written = self.people[person].letters().write(contact, &"x".repeat(length), now);
             let Ok(letter) = written else { break }; // so many wait that they have to be patient
-            let there = self.people[reader].there(self.now);
-            self.fates.insert(letter, Fate { written: now, shown: None, over: None, reader, there });
+            let between = [person, reader];
+            let there = between.map(|person| self.people[person].there(self.now));
+            self.fates.insert(letter, Fate { written: now, shown: None, over: None, between, there });
+            self.queue.put(self.now + self.shape.delivery, Event::Ends(letter));
             self.open += 1;
         }
         let mean =
@@ -309,7 +320,6 @@ impl Group {
         let now = self.unix();
         if let Some(fate) = self.fates.get_mut(&letter).filter(|fate| fate.over.is_none()) {
             fate.over = Some(now);
-            fate.there = self.people[fate.reader].there(self.now) - fate.there;
             self.open -= 1;
         }
     }

@@ -18,10 +18,10 @@ pub(super) struct Fate {
     pub(super) shown: Option<UnixSeconds>,
     /// When its writer was told that nothing more is done for it.
     pub(super) over: Option<UnixSeconds>,
-    /// Whom it is for.
-    pub(super) reader: usize,
-    /// How long its reader had been there when it was written; once it is over, for how long they were there meanwhile.
-    pub(super) there: Millis,
+    /// Who wrote it, and whom it is for.
+    pub(super) between: [usize; 2],
+    /// How long they had been there when it was written; once its time is over, for how long they were there meanwhile.
+    pub(super) there: [Millis; 2],
 }
 
 /// All letters of a group.
@@ -55,8 +55,8 @@ pub(super) struct Tally {
     pub(super) expired_shown: usize,
     /// Reported as expired before its time was over.
     pub(super) hasty: usize,
-    /// Expired, not shown, though its reader was there for hours.
-    pub(super) missed: usize,
+    /// Expired, not shown, though its reader was there for hours; and of these, those whose writer was, too.
+    pub(super) missed: [usize; 2],
     pub(super) deposits: u64,
     pub(super) lists: u64,
     pub(super) bytes: u64,
@@ -100,7 +100,9 @@ impl Tally {
             Some(Delivery::Expired) => {
                 self.expired += 1;
                 self.expired_shown += usize::from(is_shown);
-                self.missed += usize::from(!is_shown && fate.over.is_some() && fate.there >= READING);
+                let [writer, reader] = fate.there.map(|there| !is_shown && there >= READING);
+                self.missed[0] += usize::from(reader);
+                self.missed[1] += usize::from(reader && writer);
                 self.hasty += usize::from(fate.over.is_some_and(|over| over.since(fate.written) < delivery));
             }
             Some(Delivery::Failed(_)) => self.failed += 1,
@@ -122,11 +124,11 @@ impl Tally {
             (&mut self.unshown, other.unshown),
             (&mut self.expired_shown, other.expired_shown),
             (&mut self.hasty, other.hasty),
-            (&mut self.missed, other.missed),
             (&mut self.replaced, other.replaced),
             (&mut self.restarts, other.restarts),
         ];
         counts.into_iter().for_each(|(sum, count)| *sum += count);
+        self.missed.iter_mut().zip(other.missed).for_each(|(sum, count)| *sum += count);
         let traffic =
             [(&mut self.deposits, other.deposits), (&mut self.lists, other.lists), (&mut self.bytes, other.bytes)];
         traffic.into_iter().for_each(|(sum, count)| *sum += count);
@@ -147,5 +149,5 @@ impl Tally {
     }
 }
 
-/// Whoever is there for so long while a letter is on its way reads it.
+/// Whoever is there for so long while a letter is on its way could read it, or leave it again.
 const READING: Millis = 2 * HOUR;
