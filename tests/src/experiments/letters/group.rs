@@ -22,6 +22,9 @@ pub(super) struct Group {
     people: Vec<Person>,
     /// Whose address is whose.
     known: HashMap<Address, usize>,
+    /// For how long two of them were there at once, and until when that was counted.
+    together: HashMap<[usize; 2], Millis>,
+    counted: Millis,
     post: Post,
     rng: StdRng,
     fates: Fates,
@@ -72,6 +75,8 @@ impl Group {
             queue: Queue::default(),
             people,
             known: HashMap::new(),
+            together: HashMap::new(),
+            counted: 0,
             post: Post::new(shape.relays),
             rng,
             fates: Fates::new(),
@@ -139,17 +144,17 @@ impl Group {
             }
             Event::Turn(person) => self.turn(person),
             Event::Leave(person) => {
-                self.people[person].turn(false, self.now);
+                self.count_together();
+                self.people[person].is_online = false;
                 let back = self.now + self.shape.delivery + DAY;
                 self.people[person].away_until = back;
                 self.queue.put(back, Event::Turn(person));
             }
             Event::Write(person) => self.write(person),
             Event::Ends(letter) => {
-                let (people, now) = (&self.people, self.now);
+                self.count_together();
                 if let Some(fate) = self.fates.get_mut(&letter) {
-                    let [writer, reader] = fate.between.map(|person| people[person].there(now));
-                    fate.there = [writer - fate.there[0], reader - fate.there[1]];
+                    fate.together = self.together.get(&fate.between).unwrap_or(&0) - fate.together;
                 }
             }
             Event::Epoch => {
@@ -163,11 +168,12 @@ impl Group {
 
     /// Somebody who is there goes, for hours or days; whoever was away comes, at times with a program that was ended.
     fn turn(&mut self, person: usize) {
-        let (now, next) = (self.unix(), &mut self.people[person]);
-        if self.now < next.away_until {
+        if self.now < self.people[person].away_until {
             return;
         }
-        next.turn(!next.is_online, self.now);
+        self.count_together();
+        let (now, next) = (self.unix(), &mut self.people[person]);
+        next.is_online = !next.is_online;
         let mean = match next.is_online {
             true => 6.0,
             false if self.rng.random_ratio(1, 20) => 48.0,
@@ -186,6 +192,7 @@ impl Group {
         if self.is_written() {
             return;
         }
+        self.count_together();
         let (now, rng, is_there) = (self.unix(), &mut self.rng, self.people[person].is_online);
         let burst = if rng.random_ratio(1, 20) { rng.random_range(2..BURST) } else { 1 };
         let contacts = &self.people[person].contacts;
@@ -196,9 +203,9 @@ impl Group {
             let length = if self.rng.random_ratio(1, 50) { 2000 } else { self.rng.random_range(1..200) };
             let written = self.people[person].letters().write(contact, &"x".repeat(length), now);
             let Ok(letter) = written else { break }; // so many wait that they have to be patient
-            let between = [person, reader];
-            let there = between.map(|person| self.people[person].there(self.now));
-            self.fates.insert(letter, Fate { written: now, shown: None, over: None, between, there });
+            let between = [person.min(reader), person.max(reader)];
+            let together = self.together.get(&between).copied().unwrap_or(0);
+            self.fates.insert(letter, Fate { written: now, shown: None, over: None, between, together });
             self.queue.put(self.now + self.shape.delivery, Event::Ends(letter));
             self.open += 1;
         }
@@ -207,6 +214,17 @@ impl Group {
         let after = exponential(mean, &mut self.rng);
         self.queue.put(self.now + after, Event::Write(person));
         self.step(person);
+    }
+
+    /// Who is there now has been there since somebody came or went last.
+    fn count_together(&mut self) {
+        let there: Vec<_> = (0..self.people.len()).filter(|person| self.people[*person].is_online).collect();
+        for (at, one) in there.iter().enumerate() {
+            for other in &there[at + 1..] {
+                *self.together.entry([*one, *other]).or_default() += self.now - self.counted;
+            }
+        }
+        self.counted = self.now;
     }
 
     fn is_written(&self) -> bool {

@@ -27,8 +27,6 @@ pub(super) struct Person {
     pub(super) start: usize,
     /// Whom they can write to, and who that is in the group.
     pub(super) contacts: BTreeMap<u32, usize>,
-    /// For how long they were there before they came or went last, and when that was.
-    there: (Millis, Millis),
     /// Until when they are certainly away.
     pub(super) away_until: Millis,
     /// When the program is looked at next.
@@ -53,22 +51,9 @@ impl Person {
             is_online: true,
             start: 0,
             contacts: BTreeMap::new(),
-            there: (0, 0),
             away_until: 0,
             wake: Millis::MAX,
         }
-    }
-
-    /// They come, or go.
-    pub(super) fn turn(&mut self, is_online: bool, now: Millis) {
-        self.there = (self.there(now), now);
-        self.is_online = is_online;
-    }
-
-    /// For how long they were there until now.
-    pub(super) fn there(&self, now: Millis) -> Millis {
-        let (before, since) = self.there;
-        before + if self.is_online { now - since } else { 0 }
     }
 
     pub(super) fn letters(&mut self) -> &mut Letters {

@@ -18,10 +18,10 @@ pub(super) struct Fate {
     pub(super) shown: Option<UnixSeconds>,
     /// When its writer was told that nothing more is done for it.
     pub(super) over: Option<UnixSeconds>,
-    /// Who wrote it, and whom it is for.
+    /// Between whom it is.
     pub(super) between: [usize; 2],
-    /// How long they had been there when it was written; once its time is over, for how long they were there meanwhile.
-    pub(super) there: [Millis; 2],
+    /// For how long both had been there at once when it was written; once its time is over, for how long meanwhile.
+    pub(super) together: Millis,
 }
 
 /// All letters of a group.
@@ -55,8 +55,8 @@ pub(super) struct Tally {
     pub(super) expired_shown: usize,
     /// Reported as expired before its time was over.
     pub(super) hasty: usize,
-    /// Expired, not shown, though its reader was there for hours; and of these, those whose writer was, too.
-    pub(super) missed: [usize; 2],
+    /// Expired, not shown, though both were there at once for hours.
+    pub(super) missed: usize,
     pub(super) deposits: u64,
     pub(super) lists: u64,
     pub(super) bytes: u64,
@@ -100,9 +100,7 @@ impl Tally {
             Some(Delivery::Expired) => {
                 self.expired += 1;
                 self.expired_shown += usize::from(is_shown);
-                let [writer, reader] = fate.there.map(|there| !is_shown && there >= READING);
-                self.missed[0] += usize::from(reader);
-                self.missed[1] += usize::from(reader && writer);
+                self.missed += usize::from(!is_shown && fate.together >= READING);
                 self.hasty += usize::from(fate.over.is_some_and(|over| over.since(fate.written) < delivery));
             }
             Some(Delivery::Failed(_)) => self.failed += 1,
@@ -124,11 +122,11 @@ impl Tally {
             (&mut self.unshown, other.unshown),
             (&mut self.expired_shown, other.expired_shown),
             (&mut self.hasty, other.hasty),
+            (&mut self.missed, other.missed),
             (&mut self.replaced, other.replaced),
             (&mut self.restarts, other.restarts),
         ];
         counts.into_iter().for_each(|(sum, count)| *sum += count);
-        self.missed.iter_mut().zip(other.missed).for_each(|(sum, count)| *sum += count);
         let traffic =
             [(&mut self.deposits, other.deposits), (&mut self.lists, other.lists), (&mut self.bytes, other.bytes)];
         traffic.into_iter().for_each(|(sum, count)| *sum += count);
@@ -149,5 +147,5 @@ impl Tally {
     }
 }
 
-/// Whoever is there for so long while a letter is on its way could read it, or leave it again.
+/// Where both are there for so long at once while a letter is on its way, it comes, whatever became of its mailboxes.
 const READING: Millis = 2 * HOUR;
